@@ -1,0 +1,37 @@
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: serve test install lint types fast full weights clean
+
+serve: install
+	$(BIN)/python -m app
+
+test: lint types full
+
+# The stamp is made anew when what is to be installed changes; otherwise there is nothing to do.
+install: .venv/installed
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "minist needs Python 3.11 or newer: make PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch .venv/installed
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: install
+	$(BIN)/mypy
+
+fast: install
+	$(BIN)/pytest -m 'not full_data and not browser and not container and not soak'
+
+full: install
+	$(BIN)/pytest
+
+# The shipped weights: one command each, from the full data under MINIST_DATA_DIR.
+weights: install
+	sh models/weights/train.sh
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

@@ -1,0 +1,1 @@
+"""Endpoints: decode, ask, encode."""

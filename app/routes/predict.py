@@ -1,0 +1,124 @@
+"""Images in, probabilities out."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from app import problems
+from app.bodies import ARRAYS, FORM, IMAGES, form_files, images_array, media_type, one_image, read_body
+from app.registry import Served
+from app.schemas import EXAMPLE, PredictionBody, prediction_fields, to_json
+from app.state import RegistryOf, SettingsOf
+from models.classifier import Prediction
+from models.errors import ImageError
+
+router = APIRouter(tags=["predict"])
+
+ModelName = Annotated[
+    str | None,
+    Query(description="Name of a model (see `GET /models`); default: the service's.", examples=["cnn"]),
+]
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_FILE = {"type": "string", "format": "binary", "description": "a 28x28 PNG, JPEG, BMP, GIF or WebP image"}
+_READING = (problems.EmptyBody, problems.MalformedForm, problems.WrongFields, problems.WrongContentType)
+
+
+def _form(field: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"schema": {"type": "object", "required": [field], "properties": {field: schema}}}
+
+
+@router.post(
+    "/predict",
+    summary="Classify one image",
+    response_model=PredictionBody,
+    responses=problems.responses(
+        problems.UnknownModel, problems.BodyTooLarge, *_READING, *problems.IMAGE_ERRORS
+    ),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {FORM: _form("file", _FILE), **dict.fromkeys(IMAGES, _BINARY)},
+        }
+    },
+)
+async def predict(
+    request: Request, registry: RegistryOf, settings: SettingsOf, model: ModelName = None
+) -> Response:
+    """Probabilities of every class for one image of 28x28 pixels.
+
+    Send a form with one field `file`, or the image itself as the body with its content type.
+    Transparent pixels take the colour of the ground that the model was trained on.
+    """
+    served = registry[model]
+    body = await read_body(request.headers, request.receive, settings.max_upload_bytes)
+    image = one_image(request.headers.get("content-type", ""), body)
+    (answer,) = served.classifier.classify([image])
+    if isinstance(answer, ImageError):
+        raise answer
+    return Response(to_json(prediction_fields(served, answer)), media_type="application/json")
+
+
+@router.post(
+    "/predict/batch",
+    summary="Classify many images in one request",
+    response_model=list[PredictionBody | problems.Problem],
+    response_description="One answer per image, in order: a prediction, or the problem with that image",
+    responses={
+        200: {
+            "content": {
+                "application/json": {
+                    "example": [
+                        EXAMPLE,
+                        problems.problem("Broken image", 422, "the image is truncated", "send the whole file"),
+                    ]
+                }
+            }
+        },
+        **problems.responses(problems.UnknownModel, problems.BodyTooLarge, *_READING, problems.WrongArray),
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                FORM: _form("files", {"type": "array", "items": _FILE}),
+                **dict.fromkeys(ARRAYS, _BINARY),
+            },
+        }
+    },
+)
+async def predict_batch(
+    request: Request, registry: RegistryOf, settings: SettingsOf, model: ModelName = None
+) -> Response:
+    """A list with one answer per image, in the order sent; a bad image is a problem in its place.
+
+    Send a form with many `files`, or one array of grey images, uint8 [N, 28, 28], as
+    `application/x-npy` (numpy.save) or `application/x-idx` (the format of MNIST's own files).
+    """
+    served = registry[model]
+    body = await read_body(request.headers, request.receive, settings.max_batch_upload_bytes)
+    content_type = request.headers.get("content-type", "")
+    answers = await run_in_threadpool(_answer_batch, served, content_type, body)
+    return Response(answers, media_type="application/json")
+
+
+def _answer_batch(served: Served, content_type: str, body: bytes) -> bytes:
+    classifier = served.classifier
+    kind = media_type(content_type)
+    answers: list[Prediction] | list[Prediction | ImageError]
+    if kind == FORM:
+        answers = classifier.classify(form_files(content_type, body, "files"))
+    elif kind in ARRAYS:
+        answers = classifier.predict(images_array(content_type, body, classifier.card.input_shape[1:]))
+    else:
+        raise problems.WrongContentType(
+            f"the content type is {kind or 'not given'}",
+            f"send {FORM} with many fields 'files', or an array as {' or '.join(ARRAYS)}",
+        )
+    return to_json(
+        [
+            problems.problem_of(answer) if isinstance(answer, ImageError) else prediction_fields(served, answer)
+            for answer in answers
+        ]
+    )

@@ -1,0 +1,32 @@
+"""The settings of a deployment, from environment variables with the prefix MINIST_."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Every field is one variable: `default_model` is MINIST_DEFAULT_MODEL."""
+
+    model_config = SettingsConfigDict(env_prefix="MINIST_", frozen=True)
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    workers: int = Field(default=1, ge=1, le=64, description="Processes that answer requests.")
+    home: Path = Field(default=Path("var"), description="Folder for all that the service writes.")
+    data_dir: Path = Field(
+        default=Path("data"),
+        description="Root of the data sets, in torchvision's layout; missing ones are downloaded.",
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="auto", description="Device that models run on; auto is cuda, then mps, then cpu."
+    )
+    default_model: str = Field(default="minist", description="Model that answers when a request names none.")
+    max_upload_bytes: int = Field(
+        default=1024 * 1024, ge=1, description="Largest body of a request with one image; more is answered 413."
+    )
+    max_batch_upload_bytes: int = Field(
+        default=64 * 1024 * 1024, ge=1, description="Largest body of a request with many images."
+    )

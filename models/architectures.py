@@ -1,0 +1,174 @@
+"""The layers of the published tutorials, under the state_dict keys that people's files have.
+
+Every `forward` takes float images [N, C, H, W] (or rows [N, features]) and returns logits
+[N, classes]. Softmax is not applied here: that happens once, in `models.classifier`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from math import isqrt, prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.errors import UnknownArchitecture
+
+StateDict = Mapping[str, Tensor]
+Shape = tuple[int, int, int]  # channels, height, width
+MNIST_SHAPE: Shape = (1, 28, 28)
+
+
+class Softmax(nn.Module):
+    """Softmax regression: one linear layer (keys `linear.*`), started at N(0, 0.01) and zero.
+
+    Source: "Softmax regression, concise" of Dive into Deep Learning (d2l.ai), chapter 4.
+    """
+
+    def __init__(self, classes: int = 10, input_shape: Shape = MNIST_SHAPE) -> None:
+        super().__init__()
+        self.linear = nn.Linear(prod(input_shape), classes)
+        nn.init.normal_(self.linear.weight, std=0.01)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.linear(x.flatten(1))
+        return logits
+
+
+class SoftmaxMNIST(nn.Module):
+    """Softmax regression of the MNIST tutorial (keys `fc1.*`), without its softmax in `forward`."""
+
+    def __init__(self, classes: int = 10, input_shape: Shape = MNIST_SHAPE) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(prod(input_shape), classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.fc1(x.flatten(1))
+        return logits
+
+
+class MLP(nn.Module):
+    """Five linear layers, 784-512-256-128-64-10 with ReLU (keys `linear1..linear5`): `minist.pth`."""
+
+    def __init__(self, classes: int = 10, input_shape: Shape = MNIST_SHAPE) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(prod(input_shape), 512)
+        self.linear2 = nn.Linear(512, 256)
+        self.linear3 = nn.Linear(256, 128)
+        self.linear4 = nn.Linear(128, 64)
+        self.linear5 = nn.Linear(64, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.linear1(x.flatten(1)))
+        x = F.relu(self.linear2(x))
+        x = F.relu(self.linear3(x))
+        x = F.relu(self.linear4(x))
+        logits: Tensor = self.linear5(x)
+        return logits
+
+
+class SequentialMLP(nn.Module):
+    """The layers of `MLP` in one `nn.Sequential` (keys `fc_layers.0,2,4,6,8`)."""
+
+    def __init__(self, classes: int = 10, input_shape: Shape = MNIST_SHAPE) -> None:
+        super().__init__()
+        widths = [prod(input_shape), 512, 256, 128, 64]
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in pairwise(widths):
+            layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+        self.fc_layers = nn.Sequential(*layers, nn.Linear(widths[-1], classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.fc_layers(x.flatten(1))
+        return logits
+
+
+class CNN(nn.Module):
+    """Two 5x5 convolutions, each with max-pooling and ReLU, and one linear layer (8,490 parameters).
+
+    For 28x28 images of one channel. Stored channels-last: the same numbers under the same keys,
+    and pooling runs on vectors (measured: half the CPU time of a forward pass).
+    """
+
+    def __init__(self, classes: int = 10) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 10, kernel_size=5)
+        self.conv2 = nn.Conv2d(10, 20, kernel_size=5)
+        self.fc = nn.Linear(320, classes)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(F.max_pool2d(self.conv1(x), 2))  # [N, 10, 12, 12]
+        x = F.relu(F.max_pool2d(self.conv2(x), 2))  # [N, 20, 4, 4]
+        logits: Tensor = self.fc(x.flatten(1))
+        return logits
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One entry of the registry.
+
+    `build` makes the module from keyword arguments; `first` and `last` name the layers whose
+    weights tell those arguments again, given a state_dict (`first` is None where the input shape
+    is not an argument).
+    """
+
+    build: Callable[..., nn.Module]
+    first: str | None
+    last: str
+
+    def arguments(self, weights: StateDict) -> dict[str, Any]:
+        """The keyword arguments that lead to these weights."""
+        arguments: dict[str, Any] = {"classes": weights[f"{self.last}.weight"].shape[0]}
+        if self.first is not None:
+            arguments["input_shape"] = _square(weights[f"{self.first}.weight"].shape[1])
+        return arguments
+
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "softmax": Architecture(Softmax, first="linear", last="linear"),
+    "softmax-mnist": Architecture(SoftmaxMNIST, first="fc1", last="fc1"),
+    "mlp": Architecture(MLP, first="linear1", last="linear5"),
+    "mlp-adam": Architecture(SequentialMLP, first="fc_layers.0", last="fc_layers.8"),
+    "cnn": Architecture(CNN, first=None, last="fc"),
+}
+
+
+def build(name: str, **arguments: Any) -> nn.Module:
+    """A freshly initialised module.
+
+    Raises UnknownArchitecture for a name that is not in `ARCHITECTURES` or arguments it lacks.
+    """
+    if name not in ARCHITECTURES:
+        raise UnknownArchitecture(f"no architecture is called {name!r}: choose one of {_names()}")
+    try:
+        return ARCHITECTURES[name].build(**arguments)
+    except TypeError as error:
+        raise UnknownArchitecture(f"architecture {name!r} does not take these arguments: {error}") from error
+
+
+def identify(weights: StateDict) -> tuple[str, dict[str, Any]]:
+    """The name and arguments of the architecture that has these state_dict keys.
+
+    Raises UnknownArchitecture where no architecture, or none of these sizes, has them.
+    """
+    for name, architecture in ARCHITECTURES.items():
+        if set(architecture.build().state_dict()) == set(weights):
+            return name, architecture.arguments(weights)
+    raise UnknownArchitecture(
+        f"no architecture has the state_dict keys {sorted(weights)}: known are {_names()}"
+    )
+
+
+def _square(features: int) -> Shape:
+    side = isqrt(features)
+    if side * side != features:
+        raise UnknownArchitecture(f"an input of {features} features is no square image of one channel")
+    return (1, side, side)
+
+
+def _names() -> str:
+    return ", ".join(ARCHITECTURES)

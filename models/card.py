@@ -1,0 +1,55 @@
+"""The facts that travel with a weights file: `<name>.json` beside `<name>.pth`."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.architectures import Shape
+
+Polarity = Literal["light-on-dark", "dark-on-light"]
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatasetFacts(_Facts):
+    """Which data a model was trained on."""
+
+    name: str
+    digest: str = Field(description="sha256 over the images and labels of both splits")
+
+
+class Metrics(_Facts):
+    """How a model did on one split."""
+
+    images: int
+    loss: float = Field(description="mean cross-entropy, nats per image")
+    accuracy: float = Field(description="0..1")
+    per_class: dict[str, float] = Field(description="accuracy of each class, 0..1")
+
+
+class Card(_Facts):
+    """What must be known to build, load, feed and judge a model."""
+
+    name: str
+    architecture: str = Field(description="name in the registry of architectures")
+    arguments: dict[str, Any] = Field(default={}, description="keyword arguments of the architecture")
+    input_shape: Shape = Field(description="channels, height, width")
+    mean: float = Field(description="subtracted from pixels that were scaled to 0..1")
+    std: float = Field(description="divides what is left", gt=0)
+    polarity: Polarity = Field(description="whether the ink is lighter or darker than the ground")
+    classes: tuple[str, ...] = Field(description="labels in the order of the logits")
+    training: dict[str, Any] | None = Field(default=None, description="config of the run, seed included")
+    dataset: DatasetFacts | None = None
+    metrics: dict[Literal["validation", "test"], Metrics] = {}
+    parameters: int = Field(default=0, description="number of trained parameters")
+    torch: str = Field(default="", description="version of PyTorch that trained it")
+    created: datetime | None = None
+    sha256: str = Field(default="", description="digest of the weights file")
+
+    @property
+    def ground(self) -> int:
+        """Grey value (0..255) of what is not ink."""
+        return 0 if self.polarity == "light-on-dark" else 255

@@ -1,0 +1,41 @@
+"""How good a classifier is on a split; the classifier is the one that serves."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.card import Metrics
+from models.classifier import Classifier
+from training.datasets import Split
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a classifier said of a split: predicted indices [N], and the confusion matrix.
+
+    `confusion[t, p]` counts the images of class t that were taken for class p.
+    """
+
+    metrics: Metrics
+    predicted: Tensor
+    confusion: Tensor
+
+
+def evaluate(classifier: Classifier, split: Split) -> Evaluation:
+    """Loss (mean cross-entropy, nats), accuracy and accuracy per class, all from one forward pass."""
+    classes = classifier.card.classes
+    split = split.to(classifier.device)
+    logits = classifier.logits(split.images)
+    predicted = logits.argmax(1)
+    pairs = split.labels * len(classes) + predicted
+    confusion = torch.bincount(pairs, minlength=len(classes) ** 2).reshape(len(classes), -1).cpu()
+    correct, seen = confusion.diagonal(), confusion.sum(1)
+    metrics = Metrics(
+        images=len(split),
+        loss=F.cross_entropy(logits, split.labels).item(),
+        accuracy=correct.sum().item() / len(split),
+        per_class={name: (correct[i] / max(int(seen[i]), 1)).item() for i, name in enumerate(classes)},
+    )
+    return Evaluation(metrics, predicted.cpu(), confusion)

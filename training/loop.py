@@ -1,0 +1,146 @@
+"""The loop: model, optimizer, schedule and random state, from one epoch to the next.
+
+The whole data set lies on the device as one uint8 tensor; a batch is an index into it.
+"""
+
+import io
+import math
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR
+
+from models import architectures
+from models.files import write_atomically
+from models.images import normalise
+from training.datasets import Split
+from training.events import Listener, Step
+from training.recipes import Config, Loss, Schedule
+
+TELL_EVERY = 0.25  # seconds between two Step events
+
+
+class Trainer:
+    """Everything that changes while a run goes on. `state_dict` holds all of it."""
+
+    def __init__(self, config: Config, train: Split, classes: int, device: torch.device) -> None:
+        torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        self.config = config
+        self.train = train.to(device)
+        self.device = device
+        self.model = architectures.build(config.architecture, classes=classes).to(device)
+        self.shuffle = torch.Generator().manual_seed(config.seed)
+        self.steps = math.ceil(len(train) / config.batch_size)
+        self.optimizer = _optimizer(config, self.model, device)
+        self.scheduler = LambdaLR(self.optimizer, _factor(config.schedule, config.epochs * self.steps))
+        self.loss = _LOSSES[config.loss]
+        self.epoch = 0  # complete ones
+
+    def run_epoch(self, tell: Listener) -> tuple[float, float]:
+        """One pass over the shuffled training split; mean loss and accuracy while it was learning."""
+        self.model.train()
+        order = torch.randperm(len(self.train), generator=self.shuffle).to(self.device)
+        total = torch.zeros((), device=self.device)
+        correct = torch.zeros((), dtype=torch.long, device=self.device)
+        seen, begun = 0, perf_counter()
+        told = begun
+        for step, index in enumerate(torch.split(order, self.config.batch_size), start=1):
+            loss, hits = self._step(index)
+            total += loss * len(index)
+            correct += hits
+            seen += len(index)
+            now = perf_counter()
+            if now - told >= TELL_EVERY or step == self.steps:
+                told = now
+                tell(self._told(step, total.item() / seen, correct.item() / seen, seen / (now - begun)))
+        self.epoch += 1
+        return total.item() / seen, correct.item() / seen
+
+    def _step(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        labels = self.train.labels[index]
+        logits = self.model(normalise(self.train.images[index], self.config.mean, self.config.std))
+        loss = self.loss(logits, labels)
+        self.optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        self.optimizer.step()
+        self.scheduler.step()
+        return loss.detach(), (logits.argmax(1) == labels).sum()
+
+    def _told(self, step: int, loss: float, accuracy: float, rate: float) -> Step:
+        images = len(self.train) * (self.config.epochs - self.epoch) - step * self.config.batch_size
+        eta = max(images, 0) / rate
+        return Step(self.epoch + 1, self.config.epochs, step, self.steps, loss, accuracy, rate, eta)
+
+    def save(self, path: Path) -> None:
+        """Write all that a resumed run needs to end with the same weights (on CPU)."""
+        state = {
+            "epoch": self.epoch,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "shuffle": self.shuffle.get_state(),
+            "rng": torch.get_rng_state(),
+        }
+        write_atomically(path, _to_bytes(state))
+
+    def restore(self, path: Path) -> None:
+        """Go on from what `save` wrote."""
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        self.epoch = state["epoch"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.shuffle.set_state(state["shuffle"])
+        torch.set_rng_state(state["rng"])
+
+
+def double_softmax(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy on probabilities taken for logits: the mistake of a source, kept for comparison."""
+    return F.cross_entropy(logits.softmax(1), labels)
+
+
+_LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross-entropy": F.cross_entropy,
+    "double-softmax": double_softmax,
+}
+
+
+def _optimizer(config: Config, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
+    settings: dict[str, Any] = {
+        "lr": config.lr,
+        "weight_decay": config.weight_decay,
+        "fused": device.type in ("cpu", "cuda"),  # one kernel for all tensors: half the cost of a step
+    }
+    if config.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), **settings)
+    return torch.optim.SGD(model.parameters(), momentum=config.momentum, **settings)
+
+
+def _factor(schedule: Schedule, steps: int) -> Callable[[int], float]:
+    """The learning rate at each step, as a fraction of the config's.
+
+    one-cycle: linear warm-up over 30 % of the steps, then a cosine down (Smith, arXiv:1708.07120).
+    cosine: down to zero without restarts (Loshchilov and Hutter, arXiv:1608.03983).
+    """
+    if schedule == "constant":
+        return lambda step: 1.0
+    if schedule == "cosine":
+        return lambda step: 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))
+    warm = max(1, round(0.3 * steps))
+    return lambda step: (
+        (step + 1) / warm
+        if step < warm
+        else 0.5 * (1 + math.cos(math.pi * min((step - warm) / max(steps - warm, 1), 1)))
+    )
+
+
+def _to_bytes(state: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()

@@ -1,0 +1,117 @@
+"""The recipes by name, and the config that a run of one needs.
+
+Plain data: this module imports neither torchvision nor the loop, so that the service can check
+a request against it. The references are in the README.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+DatasetName = Literal["mnist", "fashion-mnist"]
+Loss = Literal["cross-entropy", "double-softmax"]
+Optimizer = Literal["sgd", "adam"]
+Schedule = Literal["constant", "cosine", "one-cycle"]
+
+
+class Config(BaseModel):
+    """All that decides the outcome of one run (on one machine). Written to `config.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: str
+    name: str = Field(description="name of the model that comes out", pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    architecture: str
+    dataset: DatasetName
+    mean: float = Field(description="subtracted from pixels scaled to 0..1")
+    std: float = Field(gt=0, description="divides what is left")
+    loss: Loss = Field(
+        default="cross-entropy",
+        description="double-softmax feeds probabilities into the cross-entropy, as one of the sources does",
+    )
+    optimizer: Optimizer = "sgd"
+    schedule: Schedule = Field(default="constant", description="of the learning rate, per step")
+    epochs: int = Field(ge=1, le=1000)
+    batch_size: int = Field(ge=1, le=60_000)
+    lr: float = Field(gt=0, le=100, description="learning rate (its peak, with a schedule)")
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0, le=1)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    validation: int = Field(
+        default=5000, ge=0, lt=60_000, description="training images held out; 0 trains on all of them"
+    )
+    threads: int = Field(
+        default=1, ge=1, le=256, description="CPU threads; part of the config, since sums depend on it"
+    )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A published tutorial system: what it is called, what it is, and its settings."""
+
+    name: str
+    summary: str
+    reference: str
+    settings: Mapping[str, Any]
+
+    def config(self, **overrides: Any) -> Config:
+        """The recipe's config with `overrides`. Raises pydantic.ValidationError."""
+        return Config(**{"recipe": self.name, "name": self.name, **self.settings, **overrides})
+
+
+_FASHION = {"dataset": "fashion-mnist", "mean": 0.0, "std": 1.0}
+_MNIST = {"dataset": "mnist", "mean": 0.1307, "std": 0.3081}
+_SGD = {"optimizer": "sgd", "lr": 0.1, "momentum": 0.5, "epochs": 10, "batch_size": 64}
+
+RECIPES: Mapping[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            "softmax",
+            "softmax regression on Fashion-MNIST",
+            "train loss 0.485, test accuracy 0.824",
+            {"architecture": "softmax", **_FASHION, "lr": 0.1, "epochs": 5, "batch_size": 256},
+        ),
+        Recipe(
+            "softmax-mnist",
+            "softmax regression on MNIST",
+            "test accuracy 0.913 on logits, 0.9245 with --loss double-softmax",
+            {
+                "architecture": "softmax-mnist",
+                **_MNIST,
+                "mean": 0.0,
+                "std": 1.0,
+                "lr": 0.5,
+                "epochs": 10,
+                "batch_size": 64,
+            },
+        ),
+        Recipe(
+            "mlp",
+            "five linear layers on MNIST: minist.pth",
+            "test accuracy 0.980",
+            {"name": "minist", "architecture": "mlp", **_MNIST, **_SGD},
+        ),
+        Recipe(
+            "cnn",
+            "two convolutions on MNIST",
+            "test accuracy 0.990",
+            {"architecture": "cnn", **_MNIST, **_SGD},
+        ),
+        Recipe(
+            "mlp-adam",
+            "the layers of mlp in a Sequential, with Adam",
+            "test accuracy 0.979",
+            {
+                "architecture": "mlp-adam",
+                **_MNIST,
+                "optimizer": "adam",
+                "lr": 0.001,
+                "epochs": 10,
+                "batch_size": 64,
+            },
+        ),
+    )
+}
