@@ -10,7 +10,9 @@ from types import FrameType
 import uvicorn
 from pydantic import ValidationError
 
+from app.registry import find
 from app.settings import Settings
+from models.devices import choose_device
 from models.errors import ModelError
 
 DRAIN_SECONDS = 30
@@ -35,18 +37,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # uvicorn raises the signal again once it has drained: that is a clean end, not a death by signal.
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
-    try:
-        uvicorn.run(
-            "app.main:create_app",
-            factory=True,
-            host=settings.host,
-            port=settings.port,
-            workers=settings.workers,
-            timeout_graceful_shutdown=DRAIN_SECONDS,
-        )
+    try:  # what no worker could start with is told here, in one line
+        find(settings.default_model)
+        choose_device(settings.device)
     except ModelError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    uvicorn.run(
+        "app.main:create_app",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
 
 
 def _end(number: int, frame: FrameType | None) -> None:

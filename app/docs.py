@@ -31,9 +31,12 @@ def install(app: FastAPI) -> None:
 
 
 def _name_problems(document: dict[str, Any]) -> None:
-    """FastAPI writes every model as application/json; errors are application/problem+json."""
+    """Every error is a Problem in application/problem+json, FastAPI's own 422 too."""
+    shape = {"schema": {"$ref": "#/components/schemas/Problem"}}
     for path in document["paths"].values():
         for operation in path.values():
             for status, response in operation["responses"].items():
-                if status >= "400" and "application/json" in response.get("content", {}):
-                    response["content"][problems.MEDIA_TYPE] = response["content"].pop("application/json")
+                if status >= "400":
+                    response["content"] = {problems.MEDIA_TYPE: shape}
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)

@@ -32,14 +32,10 @@ class Registry:
     @classmethod
     def load(cls, default: str, device: torch.device, directory: Path = SHIPPED) -> "Registry":
         """All checkpoints of a directory, as version 1. Raises CheckpointError."""
-        paths = sorted(directory.glob("*.pth"))
-        models = {path.stem: Served(path.stem, 1, Classifier.load(path, device)) for path in paths}
-        if default not in models:
-            raise CheckpointError(
-                f"the default model {default!r} is not in {directory}: set MINIST_DEFAULT_MODEL to one of "
-                + ", ".join(models)
-            )
-        return cls(default, models)
+        paths = find(default, directory)
+        return cls(
+            default, {name: Served(name, 1, Classifier.load(path, device)) for name, path in paths.items()}
+        )
 
     def __getitem__(self, name: str | None) -> Served:
         """The model of that name (None: the default). Raises UnknownModel."""
@@ -49,3 +45,14 @@ class Registry:
             raise UnknownModel(
                 f"there is no model {name!r}", f"ask for one of {', '.join(self.models)}"
             ) from None
+
+
+def find(default: str, directory: Path = SHIPPED) -> Mapping[str, Path]:
+    """The weights files of a directory, by name. Raises CheckpointError where `default` is not among them."""
+    paths = {path.stem: path for path in sorted(directory.glob("*.pth"))}
+    if default not in paths:
+        known = ", ".join(paths)
+        raise CheckpointError(
+            f"there is no default model {default!r}: set MINIST_DEFAULT_MODEL to one of {known}"
+        )
+    return paths

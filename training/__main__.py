@@ -81,11 +81,11 @@ def _train(words: Sequence[str]) -> int:
 
 def _run(run: Run, chosen: argparse.Namespace) -> int:
     with Display() as display:
-        display.console.print(f"{run.config.recipe} on {run.config.dataset} -> {run.directory}")
+        display.say(f"{run.config.recipe} on {run.config.dataset} -> {run.directory}")
         try:
             card = train(run, chosen.data_dir, choose_device(chosen.device), display)
         except KeyboardInterrupt:
-            display.console.print(
+            display.say(
                 f"interrupted after {len(run.history())} complete epochs; go on with:\n"
                 f"  python -m training --resume {run.directory}"
             )

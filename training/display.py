@@ -33,9 +33,12 @@ class Display:
     ) -> None:
         self.progress.stop()
 
+    def say(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True)
+
     def __call__(self, event: Event) -> None:
         if isinstance(event, Epoch):
-            self.console.print(epoch_line(event), soft_wrap=True)
+            self.say(epoch_line(event))
             return
         now = (
             f"loss {event.loss:.4f}  accuracy {event.accuracy:.4f}  {event.images_per_second:,.0f} images/s"

@@ -32,7 +32,7 @@ def draw_confusion(confusion: Tensor, classes: Sequence[str], path: Path) -> Non
     figure = Figure(figsize=(6.6, 6), layout="constrained")
     axes = figure.subplots()
     mistakes = confusion.clone().fill_diagonal_(0)
-    axes.imshow(mistakes, cmap="Reds", vmin=0, vmax=max(1, int(mistakes.max())))
+    axes.imshow(mistakes.numpy(), cmap="Reds", vmin=0, vmax=max(1, int(mistakes.max())))
     for true, row in enumerate(confusion.tolist()):
         for predicted, count in enumerate(row):
             shade = "white" if true != predicted and count > 0.6 * int(mistakes.max()) else "black"
@@ -54,7 +54,7 @@ def draw_samples(split: Split, predicted: Tensor, classes: Sequence[str], path: 
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     for axes, index in zip(figure.subplots(3, 8).flat, shown, strict=False):
         true, guess = classes[int(split.labels[index])], classes[int(predicted[index])]
-        axes.imshow(split.images[index, 0], cmap="gray_r")
+        axes.imshow(split.images[index, 0].numpy(), cmap="gray_r")
         axes.set_title(f"{true} / {guess}", size=7, color="black" if true == guess else "crimson")
     for axes in figure.axes:
         axes.set_axis_off()

@@ -1,0 +1,54 @@
+"""Real things to test on: data sets, digits, a running application."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from starlette.testclient import TestClient
+
+from app.main import create_app
+from app.settings import Settings
+from training.datasets import Dataset, load_dataset
+
+ROOT = Path(__file__).parent.parent
+SAMPLE = ROOT / "tests" / "data"  # 500 + 200 digits of MNIST, in torchvision's layout
+WEIGHTS = ROOT / "models" / "weights"
+SHIPPED = ("minist", "cnn", "softmax-mnist", "fashion-softmax", "fashion-cnn")
+
+
+@pytest.fixture(scope="session")
+def cpu() -> torch.device:
+    return torch.device("cpu")
+
+
+@pytest.fixture(scope="session")
+def sample() -> Dataset:
+    return load_dataset("mnist", SAMPLE)
+
+
+@pytest.fixture(scope="session")
+def full_data() -> Path:
+    """Root of the complete data sets; the test is skipped where they are not to be found."""
+    root = Path(os.environ.get("MINIST_DATA_DIR", ROOT.parent / "shared" / "data"))
+    if not (root / "MNIST" / "raw" / "train-images-idx3-ubyte").exists():
+        pytest.skip(f"the full data sets are not in {root}: set MINIST_DATA_DIR")
+    return root
+
+
+@pytest.fixture(scope="session")
+def digits() -> dict[str, bytes]:
+    """The PNG files of examples/, by label."""
+    return {str(label): (ROOT / "examples" / f"{label}.png").read_bytes() for label in range(10)}
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(home=tmp_path_factory.mktemp("home"), data_dir=SAMPLE, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def client(settings: Settings) -> Iterator[TestClient]:
+    with TestClient(create_app(settings)) as client:
+        yield client

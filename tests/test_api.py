@@ -1,0 +1,89 @@
+"""The other endpoints, the OpenAPI document and the settings."""
+
+import pytest
+import torch
+from starlette.testclient import TestClient
+
+import app
+from app.main import create_app
+from app.settings import Settings
+from models.card import Card
+from models.errors import CheckpointError
+from tests.conftest import SHIPPED
+
+
+def test_models_are_listed(client: TestClient) -> None:
+    models = {model["name"]: model for model in client.get("/models").json()}
+    assert set(models) == set(SHIPPED)
+    assert [name for name, model in models.items() if model["default"]] == ["minist"]
+    assert models["minist"]["accuracy"] >= 0.98
+    assert models["cnn"]["parameters"] == 8490
+    assert models["fashion-cnn"]["classes"][9] == "ankle boot"
+
+
+def test_a_models_card(client: TestClient) -> None:
+    card = Card.model_validate(client.get("/models/minist").json())
+    assert card.architecture == "mlp"
+    assert len(card.sha256) == 64
+    response = client.get("/models/nope")
+    assert response.status_code == 404
+    assert "minist" in response.json()["hint"]
+
+
+def test_probes(client: TestClient) -> None:
+    assert client.get("/livez").json() == {"status": "ok"}
+    assert client.get("/readyz").json() == {"status": "ok"}
+
+
+def test_info(client: TestClient) -> None:
+    body = client.get("/info").json()
+    assert body["version"] == app.__version__
+    assert body["torch"] == torch.__version__
+    assert body["device"] == "cpu"
+    assert body["threads"] == 1
+
+
+def test_an_unknown_default_model_stops_the_start(settings: Settings) -> None:
+    broken = settings.model_copy(update={"default_model": "nope"})
+    with pytest.raises(CheckpointError, match="MINIST_DEFAULT_MODEL"), TestClient(create_app(broken)):
+        pass
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIST_PORT", "9000")
+    monkeypatch.setenv("MINIST_MAX_UPLOAD_BYTES", "10")
+    assert Settings().port == 9000
+    with TestClient(create_app()) as small:
+        assert small.post("/predict", files={"file": b"0123456789"}).status_code == 413
+
+
+def test_every_route_is_described(client: TestClient) -> None:
+    """A summary, a description, an example or schema of success, and each error's shape."""
+    document = client.get("/openapi.json").json()
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            where = f"{method} {path}"
+            assert operation["summary"], where
+            assert operation["description"], where
+            assert operation["responses"]["200"]["content"]["application/json"]["schema"], where
+            for status, response in operation["responses"].items():
+                if status >= "400":
+                    schema = response["content"]["application/problem+json"]["schema"]
+                    assert schema == {"$ref": "#/components/schemas/Problem"}, where
+                    assert response["description"], where
+
+
+def test_predict_is_documented_as_it_is(client: TestClient) -> None:
+    operation = client.get("/openapi.json").json()["paths"]["/predict"]["post"]
+    content = operation["requestBody"]["content"]
+    assert content["multipart/form-data"]["schema"]["properties"]["file"]["format"] == "binary"
+    assert {"image/png", "image/jpeg", "image/webp"} <= set(content)
+    assert {"404", "413", "415", "422"} <= set(operation["responses"])
+
+
+def test_the_documentation_page_names_no_other_host(client: TestClient) -> None:
+    page = client.get("/docs")
+    assert page.status_code == 200
+    assert "http" not in page.text.replace("<!doctype html>", "")
+    assert client.get("/static/docs/swagger-ui-bundle.js").status_code == 200
+    assert client.get("/static/docs/LICENSE").status_code == 200

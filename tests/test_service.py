@@ -1,0 +1,152 @@
+"""The service as a process: start, load, signals, memory."""
+
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.conftest import ROOT
+from tests.test_images import png_header
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def service(home: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], httpx2.Client]]:
+    """`python -m app` on a free port, ready to answer; killed at the end if it still runs."""
+    port = free_port()
+    environment = {**os.environ, "MINIST_HOME": str(home), "MINIST_DEVICE": "cpu"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app", "--port", str(port), *words],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client:
+            wait_until_ready(process, client)
+            yield process, client
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_until_ready(process: subprocess.Popen[str], client: httpx2.Client) -> None:
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            if client.get("/readyz").status_code == 200:
+                return
+        except httpx2.TransportError:
+            time.sleep(0.05)
+    process.kill()
+    raise AssertionError(f"not ready: {process.communicate()[0]}")
+
+
+def resident_mib(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"VmRSS:\s+(\d+) kB", status)
+    assert found
+    return int(found[1]) / 1024
+
+
+@pytest.mark.parametrize("words", [(), ("--workers", "2")])
+def test_sigterm_ends_with_status_0(tmp_path: Path, digits: dict[str, bytes], words: tuple[str, ...]) -> None:
+    with service(tmp_path, *words) as (process, client):
+        assert client.post("/predict", files={"file": digits["7"]}).json()["label"] == "7"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+def test_ctrl_c_ends_with_status_0_and_no_traceback(tmp_path: Path) -> None:
+    with service(tmp_path) as (process, _):
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=20)
+        assert process.returncode == 0
+        assert "Traceback" not in output
+
+
+def test_a_request_in_flight_is_answered_before_the_end(tmp_path: Path, digits: dict[str, bytes]) -> None:
+    """Half the body is sent, SIGTERM comes, the other half is sent: 200, then exit 0."""
+    with service(tmp_path) as (process, client):
+        address = client.base_url
+        connection = http.client.HTTPConnection(address.host, address.port or 80, timeout=20)
+        body = digits["7"]
+        connection.putrequest("POST", "/predict")
+        connection.putheader("content-type", "image/png")
+        connection.putheader("content-length", str(len(body)))
+        connection.endheaders(body[:100])
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        connection.send(body[100:])
+        response = connection.getresponse()
+        assert response.status == 200
+        assert b'"label":"7"' in response.read()
+        assert process.wait(20) == 0
+
+
+def test_hostile_uploads_are_quick_and_leave_no_memory(tmp_path: Path, digits: dict[str, bytes]) -> None:
+    """Bombs, giants, truncated and foreign bytes, many times over: no 5xx, none slow, memory flat."""
+    too_large = bytes(2 * 1024 * 1024)
+    hostile = [png_header(20_000, 20_000), too_large, digits["1"][:99], b"junk", b""]
+
+    def chunked() -> Iterator[bytes]:
+        for start in range(0, len(too_large), 65536):
+            yield too_large[start : start + 65536]
+
+    def once(client: httpx2.Client) -> None:
+        bodies: list[bytes | Iterator[bytes]] = [*hostile, chunked()]
+        for body in bodies:
+            begun = time.monotonic()
+            try:
+                response = client.post("/predict", content=body, headers={"content-type": "image/png"})
+                assert 400 <= response.status_code < 500
+            except httpx2.TransportError:
+                assert body not in hostile or body is too_large  # refused before it was sent whole
+            assert time.monotonic() - begun < 2
+
+    with service(tmp_path) as (process, client):
+        for _ in range(20):
+            once(client)
+        before = resident_mib(process.pid)
+        for _ in range(100):
+            once(client)
+        assert resident_mib(process.pid) - before < 10
+        assert client.post("/predict", files={"file": digits["7"]}).status_code == 200
+
+
+def test_a_wrong_setting_is_one_clear_line(tmp_path: Path) -> None:
+    for variable, value, told in (
+        ("MINIST_PORT", "http", "MINIST_PORT: Input should be a valid integer"),
+        ("MINIST_DEFAULT_MODEL", "nope", "set MINIST_DEFAULT_MODEL to one of cnn"),
+        ("MINIST_DEVICE", "abacus", "MINIST_DEVICE: Input should be 'auto', 'cpu', 'cuda' or 'mps'"),
+    ):
+        environment = {
+            **os.environ,
+            "MINIST_PORT": str(free_port()),
+            "MINIST_HOME": str(tmp_path),
+            variable: value,
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "app"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode != 0
+        assert told in done.stderr
+        assert "Traceback" not in done.stderr
