@@ -11,7 +11,7 @@ import pytest
 
 from app.settings import Settings
 from models import checkpoint
-from tests.conftest import ROOT, SAMPLE, SHIPPED, WEIGHTS
+from tests.conftest import ADMIN_KEY, ROOT, SAMPLE, SHIPPED, WEIGHTS
 from tests.test_service import service
 from training.recipes import RECIPES
 
@@ -37,9 +37,11 @@ def test_every_curl_works_as_printed(tmp_path: Path) -> None:
     """Run by a shell against a real service; only the port is another."""
     curls = [command for command in COMMANDS if command.startswith("curl")]
     assert len(curls) >= 5
+    (tmp_path / "admin.key").write_text(ADMIN_KEY)
     with service(tmp_path) as (_, client):
         for command in curls:
             there = command.replace("http://127.0.0.1:8000", str(client.base_url).rstrip("/"))
+            there = there.replace("var/admin.key", str(tmp_path / "admin.key"))
             done = subprocess.run(
                 f"{there} -sS --fail-with-body", shell=True, cwd=ROOT, capture_output=True, text=True
             )

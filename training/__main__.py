@@ -22,6 +22,7 @@ from training.errors import TrainingError
 from training.evaluation import evaluate
 from training.recipes import RECIPES, Config, DatasetName, Loss, Optimizer, Recipe, Schedule
 from training.run import Run, card_of, train
+from training.work import work
 
 _OVERRIDES = {
     "name": (str, "name of the model that comes out"),
@@ -46,11 +47,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if words[:1] == ["evaluate"]:
             return _evaluate(words[1:])
+        if words[:1] == ["work"]:
+            return _work(words[1:])
         return _train(words)
     except ValidationError as error:
         for problem in error.errors():
             print(f"error: {'.'.join(map(str, problem['loc']))}: {problem['msg']}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(
+            f"error: {error.filename}: {error.strerror}; --out chooses where a run is written", file=sys.stderr
+        )
+        return 1
     except (TrainingError, ModelError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -115,6 +123,17 @@ def _evaluate(words: Sequence[str]) -> int:
         classifier = Classifier.from_bare_weights(chosen.weights, card, device)
     _print(classifier.card, dataset.name, evaluate(classifier, dataset.test).metrics)
     return 0
+
+
+def _work(words: Sequence[str]) -> int:
+    parser = _parser("python -m training work", "Run a job for a supervisor that listens and sends heartbeats.")
+    parser.add_argument("directory", type=Path, help="run directory with its config.json")
+    parser.add_argument(
+        "--lease", type=float, required=True, help="end after so many seconds without a heartbeat"
+    )
+    parser.add_argument("--nice", type=int, default=0, help="lower the priority by so much")
+    chosen = parser.parse_args(words)
+    return work(chosen.directory, chosen.data_dir, chosen.device, chosen.lease, chosen.nice)
 
 
 def _recipe_of(weights: Path) -> Recipe:
