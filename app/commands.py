@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from types import FrameType
 
 from pydantic import ValidationError
+from sqlalchemy.exc import OperationalError
 
 from app.home import Home
 from app.jobs.supervisor import stdin_is_open
@@ -41,8 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     try:
         home = Home.open(settings)
-    except OSError as error:
-        sys.exit(f"error: MINIST_HOME {settings.home} cannot be written: {error.strerror}")
+    except (OSError, OperationalError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error.orig
+        sys.exit(f"error: MINIST_HOME {settings.home} cannot be written ({reason}): name another folder")
     if chosen.command == "worker":
         _work(home, chosen.attached)
     elif chosen.command == "keys":

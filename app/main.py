@@ -2,6 +2,9 @@
 
 import asyncio
 import logging
+import multiprocessing
+import os
+import signal
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -47,6 +50,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         draining = Draining()
         if threading.current_thread() is threading.main_thread():
             draining.watch()
+        _end_with_parent()
         fresh = asyncio.create_task(_keep_fresh(registry))
         yield State(
             settings=settings,
@@ -73,6 +77,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for part in (train, models, status):
         application.include_router(part.router, max_body_size=MAX_JSON_BYTES)
     return application
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed ends like one that was told to; else it would hold the port."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        loop = asyncio.get_running_loop()
+
+        def end() -> None:
+            loop.remove_reader(parent.sentinel)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        loop.add_reader(parent.sentinel, end)
 
 
 async def _keep_fresh(registry: Registry) -> None:

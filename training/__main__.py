@@ -131,9 +131,8 @@ def _work(words: Sequence[str]) -> int:
     parser.add_argument(
         "--lease", type=float, required=True, help="end after so many seconds without a heartbeat"
     )
-    parser.add_argument("--nice", type=int, default=0, help="lower the priority by so much")
     chosen = parser.parse_args(words)
-    return work(chosen.directory, chosen.data_dir, chosen.device, chosen.lease, chosen.nice)
+    return work(chosen.directory, chosen.data_dir, chosen.device, chosen.lease)
 
 
 def _recipe_of(weights: Path) -> Recipe:

@@ -31,9 +31,8 @@ FAILED, BUSY, ORPHANED = (
 STEP_SECONDS = 0.5
 
 
-def work(directory: Path, data_dir: Path, device: str, lease: float, niceness: int) -> int:
+def work(directory: Path, data_dir: Path, device: str, lease: float) -> int:
     """Train the run in `directory` from its last checkpoint; returns the exit code."""
-    os.nice(niceness)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is for the supervisor to deal with
     _watch(lease)
     try:

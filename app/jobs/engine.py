@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from copy import copy
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -50,9 +51,15 @@ class LocalEngine:
         self.device = device
 
     def start(self, directory: Path, lease: float) -> "ChildProcess":
-        words = [sys.executable, "-m", "training", "work", str(directory.absolute())]
-        words += ["--data-dir", str(self.data_dir.absolute()), "--device", self.device]
-        words += ["--lease", str(lease), "--nice", str(NICENESS)]
+        words = ["nice", "-n", str(NICENESS), sys.executable, "-m", "training", "work"]
+        words += [
+            str(directory.absolute()),
+            "--data-dir",
+            str(self.data_dir.absolute()),
+            "--device",
+            self.device,
+        ]
+        words += ["--lease", str(lease)]
         return ChildProcess(words, directory)
 
 
@@ -87,15 +94,16 @@ class ChildProcess:
 
     def beat(self) -> None:
         assert self._process.stdin is not None
-        try:
+        with suppress(BrokenPipeError):  # it has just ended: exit_code tells how
             self._process.stdin.write("\n")
             self._process.stdin.flush()
-        except BrokenPipeError:  # it has just ended: exit_code tells how
-            pass
 
     def kill(self) -> None:
+        assert self._process.stdin is not None
         self._process.kill()
         self.exit_code(wait=True)
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
 
     def exit_code(self, wait: bool = False) -> int | None:
         """As in Execution; once it is told, everything the child said can be read."""
