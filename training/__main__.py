@@ -31,7 +31,7 @@ _OVERRIDES = {
     "batch_size": (int, "images per step"),
     "momentum": (float, "of SGD"),
     "weight_decay": (float, "L2 penalty"),
-    "optimizer": (get_args(Optimizer), "sgd or adam"),
+    "optimizer": (get_args(Optimizer), "sgd, adam, or by-hand (the from-scratch recipes)"),
     "schedule": (get_args(Schedule), "of the learning rate, per step"),
     "loss": (get_args(Loss), "double-softmax repeats a source's mistake, for comparison"),
     "seed": (int, "of initial weights, order and validation split (default 0)"),
