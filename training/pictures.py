@@ -1,7 +1,8 @@
-"""The three pictures that people expect of a run."""
+"""The pictures that people expect of a run."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from matplotlib.axes import Axes
@@ -11,20 +12,72 @@ from torch import Tensor
 
 from training.datasets import Split
 from training.events import Epoch
+from training.reliability import Reliability
+
+File = Path | BinaryIO
+SMALL = (4.6, 3.4)  # inches; type of 10 points stays readable where a phone shows it 330 pixels wide
 
 
 def draw_curves(history: Sequence[Epoch], path: Path) -> None:
     """Loss and accuracy over the epochs, training against what was watched."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    epochs = [epoch.epoch for epoch in history]
-    watched = history[-1].split
-    _plot(
-        left, "loss", epochs, {"training": [e.train_loss for e in history], watched: [e.loss for e in history]}
-    )
-    accuracies = {"training": [e.train_accuracy for e in history], watched: [e.accuracy for e in history]}
-    _plot(right, "accuracy", epochs, accuracies)
+    _plot_loss(left, history)
+    _plot_accuracy(right, history)
     figure.savefig(path, dpi=120)
+
+
+def draw_loss(history: Sequence[Epoch], file: File) -> None:
+    """Loss over the epochs, alone, without a ground of its own."""
+    figure = Figure(figsize=SMALL, layout="constrained")
+    _plot_loss(figure.subplots(), history)
+    figure.savefig(file, dpi=160, transparent=True)
+
+
+def draw_line_loss(losses: Sequence[float], file: File) -> None:
+    """Training loss over the epochs on a logarithmic axis: the recipe that has no other curve."""
+    figure = Figure(figsize=SMALL, layout="constrained")
+    axes = figure.subplots()
+    axes.semilogy(range(1, len(losses) + 1), losses, marker="o")
+    axes.set(xlabel="epoch", title="training loss")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    figure.savefig(file, dpi=160)
+
+
+def draw_accuracy(history: Sequence[Epoch], file: File) -> None:
+    """Accuracy over the epochs, alone, without a ground of its own."""
+    figure = Figure(figsize=SMALL, layout="constrained")
+    _plot_accuracy(figure.subplots(), history)
+    figure.savefig(file, dpi=160, transparent=True)
+
+
+def draw_reliability(
+    before: Reliability, after: Reliability | None, file: File, transparent: bool = False
+) -> None:
+    """Accuracy over confidence, a point per bin, and how many images are in each bin.
+
+    On the diagonal probabilities mean what they say; below it the classifier is too sure of itself.
+    """
+    figure = Figure(figsize=(SMALL[0], 4.4), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot((0, 1), (0, 1), color="gray", linestyle="--", linewidth=1)
+    shown = [(before, "before", "tab:orange", -0.25)]
+    if after is not None:
+        shown.append((after, "after", "tab:blue", 0.25))
+    for bins, label, color, shift in shown:
+        filled = bins.count > 0
+        x, y = bins.confidence[filled], bins.accuracy[filled]
+        upper.plot(x, y, color=color, linewidth=1, alpha=0.6)
+        area = 8 + 14 * bins.count[filled].log10()  # a point of few images says little
+        upper.scatter(x, y, s=area, color=color, label=f"{label} (error {bins.error:.2%})", zorder=3)
+        middles = (torch.arange(len(bins.count)) + 0.5 + shift * (len(shown) - 1)) / len(bins.count)
+        lower.bar(middles, bins.count, width=0.9 / len(bins.count) / len(shown), color=color)
+    upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), title="Reliability, test images")
+    upper.legend(loc="upper left")
+    lower.set(xlabel="confidence", ylabel="images", yscale="log")
+    upper.grid(alpha=0.3)
+    figure.savefig(file, dpi=160, transparent=transparent)
 
 
 def draw_confusion(confusion: Tensor, classes: Sequence[str], path: Path) -> None:
@@ -60,6 +113,18 @@ def draw_samples(split: Split, predicted: Tensor, classes: Sequence[str], path: 
         axes.set_axis_off()
     figure.suptitle("true / predicted", size=9)
     figure.savefig(path, dpi=120)
+
+
+def _plot_loss(axes: Axes, history: Sequence[Epoch]) -> None:
+    watched = history[-1].split
+    lines = {"training": [e.train_loss for e in history], watched: [e.loss for e in history]}
+    _plot(axes, "loss", [epoch.epoch for epoch in history], lines)
+
+
+def _plot_accuracy(axes: Axes, history: Sequence[Epoch]) -> None:
+    watched = history[-1].split
+    lines = {"training": [e.train_accuracy for e in history], watched: [e.accuracy for e in history]}
+    _plot(axes, "accuracy", [epoch.epoch for epoch in history], lines)
 
 
 def _plot(axes: Axes, title: str, epochs: list[int], lines: dict[str, list[float]]) -> None:

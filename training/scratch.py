@@ -27,9 +27,7 @@ def synthetic_line(
     return x, x @ w + b + noise * torch.randn(rows, generator=generator)
 
 
-def minibatches(
-    x: Tensor, y: Tensor, size: int, generator: torch.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
+def minibatches(x: Tensor, y: Tensor, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """All rows once, shuffled, `size` at a time (fewer in the last batch)."""
     order = torch.randperm(len(x), generator=generator)
     for start in range(0, len(x), size):
@@ -164,7 +162,7 @@ CLASSIFIERS: Mapping[str, Callable[[Tensors, Tensor, Tensor], tuple[Tensor, Tens
 @torch.no_grad()
 def backward(architecture: str, model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Loss and logits of a batch; leaves the gradients where an optimizer looks, in `.grad`."""
-    weights = dict(model.named_parameters())
+    weights: Tensors = dict(model.named_parameters())
     loss, logits, gradients = CLASSIFIERS[architecture](weights, images.flatten(1), labels)
     for name, weight in weights.items():
         weight.grad = gradients[name]
