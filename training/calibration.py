@@ -5,10 +5,10 @@ sure the classifier says it is. Source: Guo, Pleiss, Sun and Weinberger, "On cal
 neural networks", 2017, arXiv:1706.04599.
 
 They fit it by the likelihood; here it is fitted by the Brier score, which is just as proper but lets
-no single image weigh more than 2. Measured on the test set of MNIST, the calibration error is lower
-for every kind of layers, most of all where the likelihood hangs on a few gross mistakes: linear
-layer 1.7 % by likelihood, 0.7 % by Brier; five linear layers 0.27 and 0.24 %; convolutions 0.21
-and 0.14 %.
+no single image cost more than 2. It matters where the likelihood hangs on a few gross mistakes.
+Calibration error on the validation images of the shipped models, by likelihood and by Brier score:
+softmax-mnist 1.66 and 0.58 %, minist 0.34 and 0.26 %, cnn 0.22 and 0.20 %; on Fashion-MNIST no
+difference to speak of (1.01 and 0.95 %, 1.16 and 1.24 %).
 """
 
 import math

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -65,14 +66,15 @@ def draw_reliability(
     shown = [(before, "before", "tab:orange", -0.25)]
     if after is not None:
         shown.append((after, "after", "tab:blue", 0.25))
+    width = 1 / len(before.count)
     for bins, label, color, shift in shown:
-        filled = bins.count > 0
-        x, y = bins.confidence[filled], bins.accuracy[filled]
+        count, filled = bins.count.numpy(), bins.count.numpy() > 0
+        x, y = bins.confidence.numpy()[filled], bins.accuracy.numpy()[filled]
+        area = 8 + 14 * np.log10(count[filled])  # a point of few images says little
         upper.plot(x, y, color=color, linewidth=1, alpha=0.6)
-        area = 8 + 14 * bins.count[filled].log10()  # a point of few images says little
         upper.scatter(x, y, s=area, color=color, label=f"{label} (error {bins.error:.2%})", zorder=3)
-        middles = (torch.arange(len(bins.count)) + 0.5 + shift * (len(shown) - 1)) / len(bins.count)
-        lower.bar(middles, bins.count, width=0.9 / len(bins.count) / len(shown), color=color)
+        middles = (np.arange(len(count)) + 0.5 + shift * (len(shown) - 1)) * width
+        lower.bar(middles, count, width=0.9 * width / len(shown), color=color)
     upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), title="Reliability, test images")
     upper.legend(loc="upper left")
     lower.set(xlabel="confidence", ylabel="images", yscale="log")
