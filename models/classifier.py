@@ -61,8 +61,11 @@ class Classifier:
         return self.softmax(self.logits(images))
 
     def softmax(self, logits: Tensor) -> Tensor:
-        """The one place where logits become probabilities, at the card's temperature; [N, classes]."""
-        return (logits.double() / self.card.temperature).softmax(dim=1)
+        """The one place where logits become probabilities, at the card's temperature; [N, classes].
+
+        On the CPU: not every device has float64.
+        """
+        return (logits.cpu().double() / self.card.temperature).softmax(dim=1)
 
     def predict(self, images: Tensor) -> list[Prediction]:
         """Grey images, uint8 [N, 1, H, W], to one Prediction each, in order."""

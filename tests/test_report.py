@@ -3,13 +3,16 @@
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
+from playwright.sync_api import sync_playwright
 
 from models.card import Card
 from models.classifier import Classifier
 from tests.conftest import SAMPLE
+from tests.test_docs_page import CHROMIUM, FLAGS
 from training import report
 from training.__main__ import main
 from training.datasets import Dataset
@@ -81,6 +84,25 @@ def test_the_page_shows_what_is_promised(finished: Run) -> None:
     assert "prefers-color-scheme: dark" in page
     for key in finished.config.model_dump():
         assert f"<dt>{key.replace('_', ' ')}</dt>" in page
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1200, 1600])
+def test_the_page_fits_any_screen(width: int, scheme: Literal["light", "dark"], finished: Run) -> None:
+    """In a real browser: nothing wider than the screen, every picture shown, nothing asked of anyone."""
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium: apt-get install chromium")
+    asked: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto((finished.directory / "report.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+        browser.close()
+    assert all(url.startswith(("file:", "data:")) for url in asked)
 
 
 def test_report_writes_page_and_pictures_again(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:

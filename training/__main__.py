@@ -162,6 +162,8 @@ def _report(words: Sequence[str]) -> int:
     parser = _parser("python -m training report", "Write the page and the pictures of a finished run.")
     parser.add_argument("run", type=Path, help="run directory")
     chosen = parser.parse_args(words)
+    if regression.is_regression(chosen.run):
+        raise TrainingError(f"{regression.RECIPE} is no classifier: look at curves.png in {chosen.run}")
     path = rewrite_report(Run.open(chosen.run), chosen.data_dir, choose_device(chosen.device))
     print(f"wrote {path}")
     return 0

@@ -32,19 +32,18 @@ def evaluate(classifier: Classifier, split: Split) -> Evaluation:
     probabilities before and after the card's temperature, all from one forward pass.
     """
     classes = classifier.card.classes
-    split = split.to(classifier.device)
-    logits = classifier.logits(split.images)
+    logits, labels = classifier.logits(split.images).cpu(), split.labels.cpu()
     predicted = logits.argmax(1)
-    pairs = split.labels * len(classes) + predicted
-    confusion = torch.bincount(pairs, minlength=len(classes) ** 2).reshape(len(classes), -1).cpu()
+    pairs = labels * len(classes) + predicted
+    confusion = torch.bincount(pairs, minlength=len(classes) ** 2).reshape(len(classes), -1)
     correct, seen = confusion.diagonal(), confusion.sum(1)
     temperature = classifier.card.temperature
     metrics = Metrics(
         images=len(split),
-        loss=F.cross_entropy(logits, split.labels).item(),
+        loss=F.cross_entropy(logits, labels).item(),
         accuracy=correct.sum().item() / len(split),
         per_class={name: (correct[i] / max(int(seen[i]), 1)).item() for i, name in enumerate(classes)},
-        uncalibrated=scores(logits, split.labels),
-        calibrated=scores(logits, split.labels, temperature) if temperature != 1 else None,
+        uncalibrated=scores(logits, labels),
+        calibrated=scores(logits, labels, temperature) if temperature != 1 else None,
     )
-    return Evaluation(metrics, predicted.cpu(), confusion, logits.cpu(), classifier.softmax(logits).cpu())
+    return Evaluation(metrics, predicted, confusion, logits, classifier.softmax(logits))
