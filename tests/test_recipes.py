@@ -26,15 +26,18 @@ class Reference:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-REFERENCES = [  # behind each what ours reaches with seed 0, and the CPU seconds of its epochs
-    Reference("softmax-scratch", 0.82),
-    Reference("softmax", 0.824, loss=0.485),
-    Reference("mlp-scratch", 0.840, loss=0.370),
-    Reference("softmax-mnist", 0.913),
-    Reference("softmax-mnist", 0.9245, options={"loss": "double-softmax"}),
-    Reference("mlp", 0.980),
-    Reference("cnn", 0.990),
-    Reference("mlp-adam", 0.979),
+# Behind each: what ours reached with seed 0, and the CPU seconds of its epochs. At a constant rate the
+# last epoch is no better than its neighbours: over seeds and last epochs mlp lies in 0.975..0.983,
+# mlp-scratch in 0.835..0.854 (train loss 0.368..0.372), hence their tolerance.
+REFERENCES = [
+    Reference("softmax-scratch", 0.82),  # 0.8234, train loss 0.4855, 1 s
+    Reference("softmax", 0.824, loss=0.485),  # 0.8240, train loss 0.4853, 1 s
+    Reference("mlp-scratch", 0.840, loss=0.370, tolerance=0.01),  # 0.8349, train loss 0.3710, 3 s
+    Reference("softmax-mnist", 0.913),  # 0.9128, 4 s
+    Reference("softmax-mnist", 0.9245, options={"loss": "double-softmax"}),  # 0.9245, 5 s
+    Reference("mlp", 0.980, tolerance=0.01),  # 0.9751 (seeds 1 and 2: 0.9799, 0.9774), 28 s
+    Reference("cnn", 0.990),  # 0.9910, 53 s
+    Reference("mlp-adam", 0.979),  # 0.9766, 34 s
 ]
 
 
