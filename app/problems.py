@@ -1,18 +1,22 @@
 """Errors on the wire: RFC 9457 `application/problem+json`, and the one table of HTTP statuses."""
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from models import errors
+
+log = logging.getLogger("minist")
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -76,6 +80,38 @@ class NotReady(RequestError):
     status, title = 503, "Not ready"
 
 
+class Unauthorized(RequestError):
+    status, title = 401, "Unauthorized"
+
+
+class Forbidden(RequestError):
+    status, title = 403, "Forbidden"
+
+
+class UnknownJob(RequestError):
+    status, title = 404, "Unknown job"
+
+
+class UnknownArtifact(RequestError):
+    status, title = 404, "Unknown artifact"
+
+
+class Conflict(RequestError):
+    status, title = 409, "Conflict"
+
+
+class InvalidRequest(RequestError):
+    status, title = 422, "Invalid request"
+
+
+class QueueIsFull(RequestError):
+    status, title = 429, "Queue is full"
+
+
+class StorageTrouble(RequestError):
+    status, title = 503, "Storage trouble"
+
+
 _IMAGE_ERRORS: Mapping[type[errors.ImageError], tuple[int, str]] = {
     errors.EmptyImage: (422, "Empty image"),
     errors.NotAnImage: (422, "Not an image"),
@@ -117,13 +153,17 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _validation_error(request: Request, error: RequestValidationError) -> Response:
-        found = [
-            {"field": ".".join(str(part) for part in e["loc"]), "value": e.get("input"), "problem": e["msg"]}
-            for e in error.errors()
-        ]
-        detail = "; ".join(f"{e['field']}: {e['problem']} (got {e['value']!r})" for e in found)
-        hint = "correct the fields that are named; /docs shows what each may be"
-        return respond(problem("Invalid request", 422, detail, hint, errors=found))
+        return respond(invalid(error.errors()))
+
+    @app.exception_handler(OperationalError)
+    async def _storage(request: Request, error: OperationalError) -> Response:
+        log.error("the database does not answer: %s", error.orig)
+        trouble = StorageTrouble(
+            f"what has to be kept cannot be written or read now ({error.orig})",
+            "try again; the operator should look at the disk of MINIST_HOME",
+            {"retry-after": "5"},
+        )
+        return respond(problem_of(trouble), trouble.headers)
 
     @app.exception_handler(HTTPException)
     async def _http_exception(request: Request, error: HTTPException) -> Response:
@@ -137,6 +177,26 @@ def install(app: FastAPI) -> None:
     async def _bug(request: Request, error: Exception) -> Response:
         detail = "the server met an error that it did not foresee; its log has the traceback"
         return respond(problem("Internal server error", 500, detail, "try again; report it if it stays"))
+
+
+def invalid(errors: Sequence[Any]) -> dict[str, Any]:
+    """The problem document of pydantic's errors: each field, its value, what is allowed."""
+    found = [
+        {
+            "field": ".".join(str(part) for part in e["loc"]),
+            "value": _plain(e.get("input")),
+            "problem": e["msg"],
+        }
+        for e in errors
+    ]
+    detail = "; ".join(f"{e['field']}: {e['problem']} (got {e['value']!r})" for e in found)
+    hint = "correct the fields that are named; /docs shows what each may be"
+    return problem(InvalidRequest.title, InvalidRequest.status, detail, hint, errors=found)
+
+
+def _plain(value: Any) -> Any:
+    """What of a value can be shown in JSON."""
+    return value if isinstance(value, str | int | bool | None) else str(value)[:200]
 
 
 def responses(*kinds: type[RequestError | errors.ImageError]) -> dict[int | str, dict[str, Any]]:

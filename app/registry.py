@@ -1,16 +1,26 @@
-"""The models that are served, by name."""
+"""The models that are served: which classifier answers for which name.
 
+`NAME` is the version that the alias `production` points at, `NAME@3` a version, `NAME@alias` another alias.
+The table of names is replaced as a whole when an alias moves, so a request sees one version or the other;
+one in flight keeps the classifier that it has.
+"""
+
+import logging
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from threading import Lock
 
 import torch
 
 from app.problems import UnknownModel
+from app.versions import PRODUCTION, Snapshot, Version, Versions
 from models.classifier import Classifier
-from models.errors import CheckpointError
+from models.errors import CheckpointError, ModelError
 
-SHIPPED = Path(__file__).parent.parent / "models" / "weights"
+log = logging.getLogger("minist.registry")
+
+KEPT = 8  # classifiers that no alias points at: asked for by number, or until lately pointed at
 
 
 @dataclass(frozen=True)
@@ -22,37 +32,96 @@ class Served:
     classifier: Classifier
 
 
-@dataclass(frozen=True)
 class Registry:
-    """Which classifier answers for which name, and which where none is named."""
+    """Names to classifiers, kept up to date by `refresh`."""
 
-    default: str
-    models: Mapping[str, Served]
+    def __init__(self, versions: Versions, default: str, device: torch.device) -> None:
+        self.default = default
+        self.device = device
+        self._versions = versions
+        self._names: Mapping[str, Served] = {}
+        self._loaded: OrderedDict[tuple[str, int], Served] = OrderedDict()
+        self.snapshot = Snapshot(-1, {}, {})
+        self._refreshing = Lock()
 
-    @classmethod
-    def load(cls, default: str, device: torch.device, directory: Path = SHIPPED) -> "Registry":
-        """All checkpoints of a directory, as version 1. Raises CheckpointError."""
-        paths = find(default, directory)
-        return cls(
-            default, {name: Served(name, 1, Classifier.load(path, device)) for name, path in paths.items()}
-        )
+    @property
+    def models(self) -> list[Served]:
+        """What each bare name means, by name."""
+        return [self._names[name] for name in sorted(self._names) if "@" not in name]
 
-    def __getitem__(self, name: str | None) -> Served:
-        """The model of that name (None: the default). Raises UnknownModel."""
-        try:
-            return self.models[self.default if name is None else name]
-        except KeyError:
-            raise UnknownModel(
-                f"there is no model {name!r}", f"ask for one of {', '.join(self.models)}"
-            ) from None
+    def start(self) -> None:
+        """Load what the aliases point at. Raises CheckpointError where the default model cannot answer."""
+        self.refresh()
+        if self.default not in self._names:
+            known = ", ".join(served.name for served in self.models)
+            raise CheckpointError(
+                f"there is no default model {self.default!r}: set MINIST_DEFAULT_MODEL to one of {known}"
+            )
 
+    def refresh(self) -> bool:
+        """Load what has changed since the last time; whether anything had. Reads the database and files."""
+        with self._refreshing:
+            return self._refresh()
 
-def find(default: str, directory: Path = SHIPPED) -> Mapping[str, Path]:
-    """The weights files of a directory, by name. Raises CheckpointError where `default` is not among them."""
-    paths = {path.stem: path for path in sorted(directory.glob("*.pth"))}
-    if default not in paths:
-        known = ", ".join(paths)
-        raise CheckpointError(
-            f"there is no default model {default!r}: set MINIST_DEFAULT_MODEL to one of {known}"
-        )
-    return paths
+    def _refresh(self) -> bool:
+        if self._versions.change() == self.snapshot.change:
+            return False
+        snapshot = self._versions.snapshot()
+        loaded = {(served.name, served.version): served for served in self._names.values()} | self._loaded
+        names: dict[str, Served] = {}
+        for (model, alias), number in snapshot.aliases.items():
+            try:
+                served = loaded.get((model, number)) or self._load(snapshot.versions[model, number])
+            except (ModelError, KeyError) as error:
+                # a broken version must not take down the one that answers now
+                log.error("version %d of %s cannot be served: %s", number, model, error)
+                before = self._names.get(f"{model}@{alias}")
+                if before is None:
+                    continue
+                served = before
+            loaded[model, number] = names[f"{model}@{alias}"] = served
+            if alias == PRODUCTION:
+                names[model] = served
+        self._names, self.snapshot = names, snapshot
+        self._loaded = OrderedDict((key, served) for key, served in loaded.items() if key in snapshot.versions)
+        self._forget()
+        return True
+
+    def get(self, name: str | None) -> Served | None:
+        """The classifier that a name means, if it is loaded."""
+        return self._names.get(self.default if name is None else name)
+
+    def find(self, name: str | None) -> Served:
+        """The classifier that a name means, read from disk if need be. Raises UnknownModel."""
+        served = self.get(name)
+        if served is not None:
+            return served
+        assert name is not None
+        model, _, number = name.partition("@")
+        key = (model, int(number)) if number.isdecimal() and len(number) < 10 else (model, 0)
+        if key not in self.snapshot.versions and self.refresh():  # it may be new
+            return self.find(name)
+        version = self.snapshot.versions.get(key)
+        if version is None:
+            raise UnknownModel(f"there is no model {name!r}", f"ask for one of {', '.join(self._known(model))}")
+        with self._refreshing:
+            served = self._loaded.get(key) or self._load(version)
+            self._loaded[key] = served
+            self._loaded.move_to_end(key)
+            self._forget()
+        return served
+
+    def _forget(self) -> None:
+        pointed = {(served.name, served.version) for served in self._names.values()}
+        spare = [key for key in self._loaded if key not in pointed]
+        for key in spare[: max(0, len(spare) - KEPT)]:
+            del self._loaded[key]
+
+    def _known(self, model: str) -> list[str]:
+        """What may be asked for: of that model, or the models."""
+        mine = [f"{model}@{version}" for name, version in self.snapshot.versions if name == model]
+        mine += [f"{model}@{alias}" for name, alias in self.snapshot.aliases if name == model]
+        return mine or [served.name for served in self.models]
+
+    def _load(self, version: Version) -> Served:
+        return Served(version.model, version.version, Classifier.load(version.weights, self.device))

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -30,3 +30,20 @@ class Settings(BaseSettings):
     max_batch_upload_bytes: int = Field(
         default=64 * 1024 * 1024, ge=1, description="Largest body of a request with many images."
     )
+    open_predict: bool = Field(
+        default=True, description="Whether predictions and reads need no key; what changes state always does."
+    )
+    api_key: SecretStr | None = Field(
+        default=None, description="An admin key of your choice; none: the first start makes one and prints it."
+    )
+    queue_limit: int = Field(
+        default=20, ge=1, description="Training jobs that may be waiting or running; more is 429."
+    )
+    train_threads: int = Field(default=1, ge=1, le=256, description="CPU threads of a training job.")
+    lease_seconds: float = Field(
+        default=10, ge=1, le=600, description="Silence after which a supervisor is taken for dead."
+    )
+    keep_versions: int = Field(
+        default=10, ge=1, description="Versions kept of each model; what an alias points at is never removed."
+    )
+    keep_runs_days: float = Field(default=30, ge=0, description="Days that the run directory of a job is kept.")

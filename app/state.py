@@ -1,11 +1,15 @@
 """What the application holds while it runs, and how endpoints get at it."""
 
-from typing import Annotated, TypedDict
+from typing import Annotated, TypedDict, cast
 
 from fastapi import Depends, Request
 
+from app.draining import Draining
+from app.gate import Gate
+from app.jobs.queue import Queue
 from app.registry import Registry
 from app.settings import Settings
+from app.versions import Versions
 
 
 class State(TypedDict):
@@ -13,15 +17,36 @@ class State(TypedDict):
 
     settings: Settings
     registry: Registry
+    versions: Versions
+    queue: Queue
+    gate: Gate
+    draining: Draining
 
 
-def _settings(request: Request) -> Settings:
-    return request.state["settings"]
+def _state(request: Request) -> State:
+    return cast(State, request.scope["state"])
 
 
-def _registry(request: Request) -> Registry:
-    return request.state["registry"]
+StateOf = Annotated[State, Depends(_state)]
 
 
-SettingsOf = Annotated[Settings, Depends(_settings)]
+def _registry(state: StateOf) -> Registry:
+    return state["registry"]
+
+
+def _settings(state: StateOf) -> Settings:
+    return state["settings"]
+
+
+def _versions(state: StateOf) -> Versions:
+    return state["versions"]
+
+
+def _queue(state: StateOf) -> Queue:
+    return state["queue"]
+
+
 RegistryOf = Annotated[Registry, Depends(_registry)]
+SettingsOf = Annotated[Settings, Depends(_settings)]
+VersionsOf = Annotated[Versions, Depends(_versions)]
+QueueOf = Annotated[Queue, Depends(_queue)]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from app.main import create_app
@@ -15,6 +16,8 @@ from training.datasets import Dataset, load_dataset
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "tests" / "data"  # 500 + 200 digits of MNIST, in torchvision's layout
 WEIGHTS = ROOT / "models" / "weights"
+ADMIN_KEY = "the-key-of-the-tests"
+ADMIN = {"authorization": f"Bearer {ADMIN_KEY}"}
 SHIPPED = ("minist", "cnn", "softmax-mnist", "fashion-softmax", "fashion-cnn")
 
 
@@ -45,7 +48,9 @@ def digits() -> dict[str, bytes]:
 
 @pytest.fixture(scope="session")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return Settings(home=tmp_path_factory.mktemp("home"), data_dir=SAMPLE, device="cpu")
+    return Settings(
+        home=tmp_path_factory.mktemp("home"), data_dir=SAMPLE, device="cpu", api_key=SecretStr(ADMIN_KEY)
+    )
 
 
 @pytest.fixture(scope="session")

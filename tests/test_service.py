@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ADMIN, ADMIN_KEY, ROOT, SAMPLE
 from tests.test_images import png_header
 
 
@@ -26,12 +26,21 @@ def free_port() -> int:
 
 
 @contextmanager
-def service(home: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], httpx2.Client]]:
+def service(
+    home: Path, *words: str, port: int | None = None, **settings: str
+) -> Iterator[tuple[subprocess.Popen[str], httpx2.Client]]:
     """`python -m app` on a free port, ready to answer; killed at the end if it still runs."""
-    port = free_port()
-    environment = {**os.environ, "MINIST_HOME": str(home), "MINIST_DEVICE": "cpu"}
+    port = port or free_port()
+    environment = {
+        **os.environ,
+        "MINIST_HOME": str(home),
+        "MINIST_DATA_DIR": str(SAMPLE),
+        "MINIST_DEVICE": "cpu",
+        "MINIST_API_KEY": ADMIN_KEY,
+        **settings,
+    }
     process = subprocess.Popen(
-        [sys.executable, "-m", "app", "--port", str(port), *words],
+        [sys.executable, "-m", "app", *words, "--port", str(port)],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
@@ -39,7 +48,9 @@ def service(home: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], ht
         text=True,
     )
     try:
-        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client:
+        with httpx2.Client(
+            base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False, headers=ADMIN
+        ) as client:
             wait_until_ready(process, client)
             yield process, client
     finally:

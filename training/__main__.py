@@ -24,6 +24,7 @@ from training.errors import TrainingError
 from training.evaluation import evaluate
 from training.recipes import RECIPES, DatasetName, Loss, Optimizer, Recipe, Schedule
 from training.run import Run, card_of, rewrite_report, train
+from training.work import work
 
 _OVERRIDES = {
     "name": (str, "name of the model that comes out"),
@@ -54,6 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             field = ".".join(map(str, problem["loc"])) or "config"
             print(f"error: {field}: {problem['msg']}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(
+            f"error: {error.filename}: {error.strerror}; --out chooses where a run is written", file=sys.stderr
+        )
+        return 1
     except (TrainingError, ModelError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -169,6 +175,17 @@ def _report(words: Sequence[str]) -> int:
     return 0
 
 
+def _work(words: Sequence[str]) -> int:
+    parser = _parser("python -m training work", "Run a job for a supervisor that listens and sends heartbeats.")
+    parser.add_argument("directory", type=Path, help="run directory with its config.json")
+    parser.add_argument(
+        "--lease", type=float, required=True, help="end after so many seconds without a heartbeat"
+    )
+    parser.add_argument("--nice", type=int, default=0, help="lower the priority by so much")
+    chosen = parser.parse_args(words)
+    return work(chosen.directory, chosen.data_dir, chosen.device, chosen.lease, chosen.nice)
+
+
 def _recipe_of(weights: Path) -> Recipe:
     """The recipe whose architecture has the keys of this file."""
     architecture, _ = identify(read_weights(weights))
@@ -211,7 +228,7 @@ def _default_directory(name: str) -> Path:
     return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-_COMMANDS = {"evaluate": _evaluate, "calibrate": _calibrate, "report": _report}
+_COMMANDS = {"evaluate": _evaluate, "calibrate": _calibrate, "report": _report, "work": _work}
 
 
 if __name__ == "__main__":

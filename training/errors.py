@@ -7,3 +7,7 @@ class TrainingError(Exception):
 
 class DatasetError(TrainingError):
     """A data set that is missing and cannot be downloaded, or is too small for what is asked."""
+
+
+class RunBusy(TrainingError):
+    """Another process is training in the same directory."""

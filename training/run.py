@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from time import perf_counter, process_time
+from time import monotonic, perf_counter, process_time, sleep
 
 import torch
 from pydantic import ValidationError
@@ -25,7 +25,7 @@ from models.files import write_atomically
 from training import report
 from training.calibration import calibrate
 from training.datasets import Dataset, Split, load_dataset
-from training.errors import TrainingError
+from training.errors import RunBusy, TrainingError
 from training.evaluation import Evaluation, evaluate
 from training.events import Epoch, Listener
 from training.loop import Trainer
@@ -82,23 +82,28 @@ class Run:
         write_atomically(self.directory / "metrics.jsonl", text.encode())
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the directory against a second process. Raises TrainingError where one has it."""
+    def lock(self, wait: float = 0) -> Iterator[None]:
+        """Hold the directory against other processes, after `wait` seconds at most. Raises RunBusy."""
         with (self.directory / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise TrainingError(f"another process is training in {self.directory}") from error
+            deadline = monotonic() + wait
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if monotonic() >= deadline:
+                        raise RunBusy(f"another process is training in {self.directory}") from None
+                    sleep(0.1)
             yield
 
 
-def train(run: Run, data_dir: Path, device: torch.device, tell: Listener) -> Card:
+def train(run: Run, data_dir: Path, device: torch.device, tell: Listener, wait: float = 0) -> Card:
     """Train to the end, from the last complete epoch where there is one; returns the card.
 
-    Raises DatasetError, or TrainingError where another process trains in the same directory.
-    An exception (Ctrl-C too) leaves the last complete epoch behind.
+    Raises DatasetError, or RunBusy where another process trains in the same directory and has not
+    ended after `wait` seconds. An exception (Ctrl-C too) leaves the last complete epoch behind.
     """
-    with run.lock():
+    with run.lock(wait):
         if run.card_path.exists():
             return checkpoint.read_card(run.card_path)
         dataset = load_dataset(run.config.dataset, data_dir)

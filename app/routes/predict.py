@@ -8,9 +8,10 @@ from starlette.responses import Response
 
 from app import problems
 from app.bodies import ARRAYS, FORM, IMAGES, form_files, images_array, media_type, one_image, read_body
+from app.gate import presented_key
 from app.registry import Served
 from app.schemas import EXAMPLE, PredictionBody, prediction_fields, to_json
-from app.state import RegistryOf, SettingsOf
+from app.state import State, StateOf
 from models.classifier import Prediction
 from models.errors import ImageError
 
@@ -22,7 +23,9 @@ ModelName = Annotated[
 ]
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FILE = {"type": "string", "format": "binary", "description": "a 28x28 PNG, JPEG, BMP, GIF or WebP image"}
-_READING = (problems.EmptyBody, problems.MalformedForm, problems.WrongFields, problems.WrongContentType)
+_KEY = (problems.Unauthorized, problems.Forbidden)
+_OPTIONAL_KEY: list[dict[str, list[str]]] = [{}, {"HTTPBearer": []}, {"APIKeyHeader": []}]
+_READING = (*_KEY, problems.EmptyBody, problems.MalformedForm, problems.WrongFields, problems.WrongContentType)
 
 
 def _form(field: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -37,22 +40,21 @@ def _form(field: str, schema: dict[str, Any]) -> dict[str, Any]:
         problems.UnknownModel, problems.BodyTooLarge, *_READING, *problems.IMAGE_ERRORS
     ),
     openapi_extra={
+        "security": _OPTIONAL_KEY,
         "requestBody": {
             "required": True,
             "content": {FORM: _form("file", _FILE), **dict.fromkeys(IMAGES, _BINARY)},
-        }
+        },
     },
 )
-async def predict(
-    request: Request, registry: RegistryOf, settings: SettingsOf, model: ModelName = None
-) -> Response:
+async def predict(request: Request, state: StateOf, model: ModelName = None) -> Response:
     """Probabilities of every class for one image of 28x28 pixels.
 
     Send a form with one field `file`, or the image itself as the body with its content type.
     Transparent pixels take the colour of the ground that the model was trained on.
     """
-    served = registry[model]
-    body = await read_body(request.headers, request.receive, settings.max_upload_bytes)
+    served = await _served(request, state, model)
+    body = await read_body(request.headers, request.receive, state["settings"].max_upload_bytes)
     image = one_image(request.headers.get("content-type", ""), body)
     (answer,) = served.classifier.classify([image])
     if isinstance(answer, ImageError):
@@ -79,28 +81,36 @@ async def predict(
         **problems.responses(problems.UnknownModel, problems.BodyTooLarge, *_READING, problems.WrongArray),
     },
     openapi_extra={
+        "security": _OPTIONAL_KEY,
         "requestBody": {
             "required": True,
             "content": {
                 FORM: _form("files", {"type": "array", "items": _FILE}),
                 **dict.fromkeys(ARRAYS, _BINARY),
             },
-        }
+        },
     },
 )
-async def predict_batch(
-    request: Request, registry: RegistryOf, settings: SettingsOf, model: ModelName = None
-) -> Response:
+async def predict_batch(request: Request, state: StateOf, model: ModelName = None) -> Response:
     """A list with one answer per image, in the order sent; a bad image is a problem in its place.
 
     Send a form with many `files`, or one array of grey images, uint8 [N, 28, 28], as
     `application/x-npy` (numpy.save) or `application/x-idx` (the format of MNIST's own files).
     """
-    served = registry[model]
-    body = await read_body(request.headers, request.receive, settings.max_batch_upload_bytes)
+    served = await _served(request, state, model)
+    body = await read_body(request.headers, request.receive, state["settings"].max_batch_upload_bytes)
     content_type = request.headers.get("content-type", "")
     answers = await run_in_threadpool(_answer_batch, served, content_type, body)
     return Response(answers, media_type="application/json")
+
+
+async def _served(request: Request, state: State, model: str | None) -> Served:
+    """The model that was asked for, by someone who may."""
+    if not state["settings"].open_predict:
+        state["gate"].admit(presented_key(request.headers), "predict")
+    registry = state["registry"]
+    served = registry.get(model)
+    return served if served is not None else await run_in_threadpool(registry.find, model)
 
 
 def _answer_batch(served: Served, content_type: str, body: bytes) -> bytes:

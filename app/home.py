@@ -1,0 +1,44 @@
+"""What lies under MINIST_HOME, opened."""
+
+from dataclasses import dataclass
+
+from app.database import Database
+from app.jobs.engine import LocalEngine
+from app.jobs.queue import Queue
+from app.jobs.supervisor import Supervisor
+from app.keys import Keys
+from app.settings import Settings
+from app.versions import Versions
+
+
+@dataclass(frozen=True)
+class Home:
+    """The database and everything that is kept in it or beside it."""
+
+    settings: Settings
+    database: Database
+    queue: Queue
+    versions: Versions
+    keys: Keys
+
+    @classmethod
+    def open(cls, settings: Settings) -> "Home":
+        """Make or migrate what is there; the shipped weights become versions. Safe in several processes."""
+        database = Database(settings.home)
+        database.migrate()
+        versions = Versions(database, settings.home)
+        versions.publish_shipped()
+        from_environment = settings.api_key.get_secret_value() if settings.api_key else None
+        return cls(settings, database, Queue(database), versions, Keys(database, from_environment))
+
+    def supervisor(self) -> Supervisor:
+        """A supervisor for the jobs of this home."""
+        return Supervisor(
+            self.queue,
+            self.versions,
+            LocalEngine(self.settings.data_dir, self.settings.device),
+            self.settings.home / "runs",
+            self.settings.lease_seconds,
+            self.settings.keep_versions,
+            self.settings.keep_runs_days,
+        )

@@ -1,0 +1,368 @@
+"""The job table: who may change which row, when.
+
+Every job has one terminal state, written once. A claim bumps the job's token, and every later write of
+the claimant carries it: zero rows changed means that the job was cancelled or claimed by someone else.
+"""
+
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import RowMapping, and_, delete, func, insert, literal, or_, select, update
+from sqlalchemy.engine import Connection
+
+from app.database import Database
+from app.tables import events, jobs
+
+ACTIVE = ("queued", "running")
+TERMINAL = ("succeeded", "failed", "cancelled")
+MAX_CRASHES = 3
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row of the table, times in seconds since the epoch."""
+
+    id: str
+    number: int
+    status: str
+    model: str
+    config: Mapping[str, Any]
+    promote: str
+    token: int
+    lease_until: float | None
+    attempts: int
+    crashes: int
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    progress: Mapping[str, Any] | None
+    last: Mapping[str, Any] | None
+    best: Mapping[str, Any] | None
+    error: str | None
+    exit_code: int | None
+    version: int | None
+    decision: Mapping[str, Any] | None
+    request_digest: str
+
+    @classmethod
+    def of(cls, row: RowMapping) -> "Job":
+        return cls(**{name: row[name] for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a job; ids grow."""
+
+    id: int
+    kind: str
+    data: Mapping[str, Any]
+    at: float
+
+
+class QueueFull(Exception):
+    """There are as many unfinished jobs as are allowed; `retry_after` is in seconds."""
+
+    def __init__(self, limit: int, retry_after: int) -> None:
+        super().__init__(f"{limit} jobs are waiting or running already")
+        self.limit = limit
+        self.retry_after = retry_after
+
+
+class KeyReused(Exception):
+    """An idempotency key came again with another request."""
+
+
+class WrongStatus(Exception):
+    """The job's status does not allow what was asked."""
+
+
+class Lost(Exception):
+    """The claim is gone: the job was cancelled, or another supervisor has it."""
+
+
+class Queue:
+    """Jobs by arrival."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    # -- by whoever asks ---------------------------------------------------------------------------
+
+    def submit(self, config: Mapping[str, Any], promote: str, limit: int, idempotency_key: str | None) -> Job:
+        """Add a job; the same key and request again give the same job.
+
+        Raises QueueFull, or KeyReused.
+        """
+        digest = hashlib.sha256(json.dumps([config, promote], sort_keys=True).encode()).hexdigest()
+        with self.database.write() as connection:
+            if idempotency_key is not None:
+                found = _one(connection, jobs.c.idempotency_key == idempotency_key)
+                if found is not None:
+                    if found.request_digest != digest:
+                        raise KeyReused
+                    return found
+            values = {
+                "id": uuid.uuid4().hex,
+                "status": "queued",
+                "model": config["name"],
+                "config": dict(config),
+                "promote": promote,
+                "idempotency_key": idempotency_key,
+                "request_digest": digest,
+                "token": 0,
+                "attempts": 0,
+                "crashes": 0,
+                "created_at": time.time(),
+            }
+            unfinished = (
+                select(func.count()).select_from(jobs).where(jobs.c.status.in_(ACTIVE)).scalar_subquery()
+            )
+            row = select(*[literal(value, jobs.c[name].type) for name, value in values.items()]).where(
+                unfinished < limit
+            )
+            added = connection.execute(insert(jobs).from_select(list(values), row))
+            if added.rowcount == 0:
+                raise QueueFull(limit, _retry_after(connection))
+            _tell(connection, str(values["id"]), "status", {"status": "queued"})
+            job = _one(connection, jobs.c.id == values["id"])
+        assert job is not None
+        return job
+
+    def get(self, job_id: str) -> Job | None:
+        with self.database.read() as connection:
+            return _one(connection, jobs.c.id == job_id)
+
+    def page(self, status: str | None, limit: int, before: int | None) -> list[Job]:
+        """Newest first; `before` is the number of the last job of the page before."""
+        query = select(jobs).order_by(jobs.c.number.desc()).limit(limit)
+        if status is not None:
+            query = query.where(jobs.c.status == status)
+        if before is not None:
+            query = query.where(jobs.c.number < before)
+        with self.database.read() as connection:
+            return [Job.of(row) for row in connection.execute(query).mappings()]
+
+    def position(self, job: Job) -> int | None:
+        """How many jobs will be started before it, and itself: 1 is the next. None once it is claimed."""
+        if job.status != "queued":
+            return None
+        ahead = and_(jobs.c.status == "queued", jobs.c.number <= job.number)
+        with self.database.read() as connection:
+            return connection.scalar(select(func.count()).select_from(jobs).where(ahead))
+
+    def events(self, job_id: str, after: int = 0) -> list[Event]:
+        query = select(events).where(events.c.job_id == job_id, events.c.id > after).order_by(events.c.id)
+        with self.database.read() as connection:
+            rows = connection.execute(query).mappings()
+            return [Event(row["id"], row["kind"], row["data"], row["at"]) for row in rows]
+
+    def cancel(self, job_id: str) -> Job:
+        """End a queued or running job at once; its claimant finds its token outdated and kills the child.
+
+        Raises WrongStatus for a job that has ended.
+        """
+        with self.database.write() as connection:
+            changed = connection.execute(
+                update(jobs)
+                .where(jobs.c.id == job_id, jobs.c.status.in_(ACTIVE))
+                .values(status="cancelled", token=jobs.c.token + 1, lease_until=None, finished_at=time.time())
+            )
+            if changed.rowcount == 0:
+                raise WrongStatus
+            return _ended(connection, job_id)
+
+    def resume(self, job_id: str, limit: int) -> Job:
+        """Queue a cancelled or failed job again. Raises WrongStatus or QueueFull."""
+        with self.database.write() as connection:
+            unfinished = select(func.count()).select_from(jobs).where(jobs.c.status.in_(ACTIVE))
+            if (connection.scalar(unfinished) or 0) >= limit:
+                raise QueueFull(limit, _retry_after(connection))
+            changed = connection.execute(
+                update(jobs)
+                .where(jobs.c.id == job_id, jobs.c.status.in_(("cancelled", "failed")))
+                .values(status="queued", crashes=0, error=None, exit_code=None, finished_at=None)
+            )
+            if changed.rowcount == 0:
+                raise WrongStatus
+            _tell(connection, job_id, "status", {"status": "queued"})
+            job = _one(connection, jobs.c.id == job_id)
+        assert job is not None
+        return job
+
+    # -- by supervisors ----------------------------------------------------------------------------
+
+    def claim(self, lease: float) -> Job | None:
+        """Take the oldest job that waits, or whose claimant has not been heard of, for `lease` seconds."""
+        now = time.time()
+        free = or_(jobs.c.status == "queued", and_(jobs.c.status == "running", jobs.c.lease_until < now))
+        with self.database.read() as connection:  # asked several times a second: take no write lock for nothing
+            if connection.scalar(select(jobs.c.id).where(free).limit(1)) is None:
+                return None
+        self._give_up_on_crashers(now)
+        oldest = select(jobs.c.id).where(free).order_by(jobs.c.number).limit(1).scalar_subquery()
+        with self.database.write() as connection:
+            row = (
+                connection.execute(
+                    update(jobs)
+                    .where(jobs.c.id == oldest, free)
+                    .values(
+                        status="running",
+                        token=jobs.c.token + 1,
+                        lease_until=now + lease,
+                        attempts=jobs.c.attempts + 1,
+                        # a claim that ran out was a crash; the one that begins is counted when it ends
+                        crashes=jobs.c.crashes + (jobs.c.status == "running").cast(jobs.c.crashes.type),
+                        started_at=func.coalesce(jobs.c.started_at, now),
+                        error=None,
+                    )
+                    .returning(*jobs.c)
+                )
+                .mappings()
+                .first()
+            )
+            if row is None:
+                return None
+            job = Job.of(row)
+            _tell(connection, job.id, "status", {"status": "running", "attempt": job.attempts})
+            return job
+
+    def _give_up_on_crashers(self, now: float) -> None:
+        """Fail the jobs whose claim ran out for the last time that is allowed."""
+        crashed = and_(jobs.c.status == "running", jobs.c.lease_until < now, jobs.c.crashes >= MAX_CRASHES - 1)
+        with self.database.write() as connection:
+            found = connection.scalars(
+                update(jobs)
+                .where(crashed)
+                .values(
+                    status="failed",
+                    token=jobs.c.token + 1,
+                    finished_at=now,
+                    crashes=jobs.c.crashes + 1,
+                    error=f"{MAX_CRASHES} attempts in a row ended with the death of their supervisor",
+                )
+                .returning(jobs.c.id)
+            ).all()
+            for job_id in found:
+                _ended(connection, job_id)
+
+    def renew(self, job: Job, lease: float) -> None:
+        """Hold on to a claim. Raises Lost."""
+        with self.database.write() as connection:
+            _change(connection, job, lease_until=time.time() + lease)
+
+    def holds(self, job: Job) -> bool:
+        """Whether the claim is still good; reads only."""
+        with self.database.read() as connection:
+            row = connection.execute(select(jobs.c.token, jobs.c.status).where(jobs.c.id == job.id)).one()
+        return (row.token, row.status) == (job.token, "running")
+
+    def step(self, job: Job, data: Mapping[str, Any]) -> None:
+        """Record where the job is inside an epoch. Raises Lost."""
+        with self.database.write() as connection:
+            _change(connection, job, progress=dict(data))
+            _tell(connection, job.id, "step", data)
+
+    def epoch(self, job: Job, data: Mapping[str, Any]) -> None:
+        """Record a complete epoch; a job that gets on starts counting its crashes anew. Raises Lost."""
+        with self.database.write() as connection:
+            best = connection.scalar(select(jobs.c.best).where(jobs.c.id == job.id))
+            better = best is None or data["accuracy"] > best["accuracy"]
+            _change(connection, job, last=dict(data), crashes=0, best=dict(data) if better else best)
+            _tell(connection, job.id, "epoch", data)
+
+    def finish(self, connection: Connection, job: Job, version: int, decision: Mapping[str, Any]) -> None:
+        """Write success, inside the transaction that publishes the version. Raises Lost."""
+        _change(
+            connection,
+            job,
+            status="succeeded",
+            version=version,
+            decision=dict(decision),
+            finished_at=time.time(),
+            lease_until=None,
+            exit_code=0,
+        )
+        _ended(connection, job.id)
+
+    def fail(self, job: Job, error: str, exit_code: int | None) -> None:
+        """End the job with the reason. Raises Lost."""
+        with self.database.write() as connection:
+            values = {"error": error, "exit_code": exit_code, "finished_at": time.time(), "lease_until": None}
+            _change(connection, job, status="failed", **values)
+            _ended(connection, job.id)
+
+    def crash(self, job: Job, error: str, exit_code: int) -> None:
+        """Count a crash: back into the queue, or failed after the last that is allowed. Raises Lost."""
+        with self.database.write() as connection:
+            crashes = (connection.scalar(select(jobs.c.crashes).where(jobs.c.id == job.id)) or 0) + 1
+            values: dict[str, Any] = {"crashes": crashes, "error": error, "exit_code": exit_code}
+            if crashes >= MAX_CRASHES:
+                _change(connection, job, status="failed", finished_at=time.time(), lease_until=None, **values)
+                _ended(connection, job.id)
+            else:
+                _change(connection, job, status="queued", lease_until=None, **values)
+                _tell(connection, job.id, "status", {"status": "queued", "error": error})
+
+    def put_back(self, job: Job) -> None:
+        """Return a claim unused: the supervisor ends, or the run is still held by another. Raises Lost."""
+        with self.database.write() as connection:
+            _change(connection, job, status="queued", lease_until=None, attempts=jobs.c.attempts - 1)
+            _tell(connection, job.id, "status", {"status": "queued"})
+
+    def ended_before(self, moment: float) -> Sequence[str]:
+        """Ids of the jobs that ended before a moment."""
+        query = select(jobs.c.id).where(jobs.c.status.in_(TERMINAL), jobs.c.finished_at < moment)
+        with self.database.read() as connection:
+            return connection.scalars(query).all()
+
+    def counts(self) -> dict[str, int]:
+        """Number of jobs by status."""
+        query = select(jobs.c.status, func.count().label("number")).group_by(jobs.c.status)
+        with self.database.read() as connection:
+            found = {row.status: row.number for row in connection.execute(query)}
+        return {status: found.get(status, 0) for status in (*ACTIVE, *TERMINAL)}
+
+
+def _one(connection: Connection, condition: Any) -> Job | None:
+    row = connection.execute(select(jobs).where(condition)).mappings().first()
+    return None if row is None else Job.of(row)
+
+
+def _change(connection: Connection, job: Job, **values: Any) -> None:
+    claim = and_(jobs.c.id == job.id, jobs.c.token == job.token, jobs.c.status == "running")
+    if connection.execute(update(jobs).where(claim).values(**values)).rowcount == 0:
+        raise Lost
+
+
+def _tell(connection: Connection, job_id: str, kind: str, data: Mapping[str, Any]) -> None:
+    connection.execute(insert(events).values(job_id=job_id, kind=kind, data=dict(data), at=time.time()))
+
+
+def _ended(connection: Connection, job_id: str) -> Job:
+    """Tell the terminal status; the steps have served."""
+    connection.execute(delete(events).where(events.c.job_id == job_id, events.c.kind == "step"))
+    job = _one(connection, jobs.c.id == job_id)
+    assert job is not None
+    _tell(connection, job_id, "status", {"status": job.status, "error": job.error, "version": job.version})
+    return job
+
+
+def _retry_after(connection: Connection) -> int:
+    """Seconds until a place is likely to be free: what the running job still needs, or a usual job's time."""
+    running = connection.scalar(select(jobs.c.progress).where(jobs.c.status == "running").limit(1))
+    if running:
+        return max(1, round(running["eta_seconds"]))
+    recent = (
+        select((jobs.c.finished_at - jobs.c.started_at).label("seconds"))
+        .where(jobs.c.status == "succeeded")
+        .order_by(jobs.c.number.desc())
+        .limit(20)
+        .subquery()
+    )
+    usual = connection.scalar(select(func.avg(recent.c.seconds)))
+    return max(1, round(usual or 60))

@@ -1,0 +1,261 @@
+"""The job table: claims, tokens, bounds, one terminal state."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine, text
+
+from app.database import Database
+from app.jobs.queue import MAX_CRASHES, Job, KeyReused, Lost, Queue, QueueFull, WrongStatus
+from app.tables import metadata
+
+CONFIG = {"name": "minist", "recipe": "mlp", "epochs": 3}
+EPOCH = {"epoch": 1, "accuracy": 0.9}
+STEP = {"epoch": 1, "step": 3, "steps": 9, "eta_seconds": 41.0}
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Iterator[Queue]:
+    database = Database(tmp_path)
+    database.migrate()
+    yield Queue(database)
+    database.close()
+
+
+def submit(queue: Queue, **config: object) -> Job:
+    return queue.submit({**CONFIG, **config}, "if_better", limit=20, idempotency_key=None)
+
+
+def claim(queue: Queue, lease: float = 10) -> Job:
+    job = queue.claim(lease)
+    assert job is not None
+    return job
+
+
+def current(queue: Queue, job: Job) -> Job:
+    found = queue.get(job.id)
+    assert found is not None
+    return found
+
+
+def test_jobs_are_claimed_in_order_of_arrival(queue: Queue) -> None:
+    first, second = submit(queue), submit(queue)
+    assert [queue.position(job) for job in (first, second)] == [1, 2]
+    assert claim(queue).id == first.id
+    assert claim(queue).id == second.id
+    assert queue.claim(10) is None
+    assert queue.position(current(queue, first)) is None
+
+
+def test_many_claimants_at_once_get_different_jobs(queue: Queue) -> None:
+    submitted = {submit(queue).id for _ in range(12)}
+    with ThreadPoolExecutor(16) as pool:
+        claimed = [job.id for job in pool.map(lambda _: queue.claim(10), range(16)) if job]
+    assert len(claimed) == len(set(claimed)) == 12
+    assert set(claimed) == submitted
+
+
+def test_a_bound_of_5_under_100_posts_accepts_exactly_5(queue: Queue) -> None:
+    def post(_: int) -> bool:
+        try:
+            queue.submit(CONFIG, "never", limit=5, idempotency_key=None)
+        except QueueFull:
+            return False
+        return True
+
+    with ThreadPoolExecutor(40) as pool:
+        assert sum(pool.map(post, range(100))) == 5
+    assert queue.counts()["queued"] == 5
+
+
+def test_retry_after_is_what_the_running_job_needs_or_a_usual_jobs_time(queue: Queue) -> None:
+    with pytest.raises(QueueFull) as full:
+        queue.submit(CONFIG, "never", limit=0, idempotency_key=None)
+    assert full.value.retry_after == 60
+    submit(queue)
+    queue.step(claim(queue), STEP)
+    with pytest.raises(QueueFull) as full:
+        queue.submit(CONFIG, "never", limit=1, idempotency_key=None)
+    assert full.value.retry_after == 41
+
+
+def test_an_idempotency_key_makes_a_repeated_post_the_same_job(queue: Queue) -> None:
+    first = queue.submit(CONFIG, "never", limit=1, idempotency_key="k")
+    assert queue.submit(CONFIG, "never", limit=1, idempotency_key="k").id == first.id
+    with pytest.raises(KeyReused):
+        queue.submit({**CONFIG, "epochs": 4}, "never", limit=9, idempotency_key="k")
+
+
+def test_concurrent_posts_with_one_key_make_one_job(queue: Queue) -> None:
+    with ThreadPoolExecutor(20) as pool:
+        posts = pool.map(lambda _: queue.submit(CONFIG, "never", limit=9, idempotency_key="k").id, range(20))
+        assert len(set(posts)) == 1
+
+
+def test_every_write_of_a_claim_that_was_lost_is_refused(queue: Queue) -> None:
+    submit(queue)
+    frozen = claim(queue, lease=0.01)
+    time.sleep(0.02)
+    awake = claim(queue)
+    assert awake.id == frozen.id
+    assert awake.token > frozen.token
+    writes: tuple[Callable[[], None], ...] = (
+        lambda: queue.renew(frozen, 10),
+        lambda: queue.step(frozen, STEP),
+        lambda: queue.epoch(frozen, EPOCH),
+        lambda: queue.fail(frozen, "x", 1),
+        lambda: queue.crash(frozen, "x", 1),
+        lambda: queue.put_back(frozen),
+    )
+    for write in writes:
+        with pytest.raises(Lost):
+            write()
+    assert not queue.holds(frozen)
+    assert queue.holds(awake)
+
+
+def test_a_renewed_lease_is_not_taken(queue: Queue) -> None:
+    submit(queue)
+    job = claim(queue, lease=0.05)
+    queue.renew(job, 10)
+    time.sleep(0.06)
+    assert queue.claim(10) is None
+
+
+def test_a_job_that_crashes_every_time_fails_with_its_exit_code_and_frees_the_queue(queue: Queue) -> None:
+    bad, good = submit(queue), submit(queue)
+    for _ in range(MAX_CRASHES):
+        queue.crash(claim(queue), "it was killed by SIGSEGV", -11)
+    assert (current(queue, bad).status, current(queue, bad).exit_code) == ("failed", -11)
+    assert "SIGSEGV" in str(current(queue, bad).error)
+    assert claim(queue).id == good.id
+
+
+def test_a_job_whose_supervisors_die_fails_too(queue: Queue) -> None:
+    bad, good = submit(queue), submit(queue)
+    for _ in range(MAX_CRASHES):
+        assert claim(queue, lease=0.001).id == bad.id
+        time.sleep(0.005)
+    assert claim(queue).id == good.id
+    assert current(queue, bad).status == "failed"
+
+
+def test_progress_forgives_crashes(queue: Queue) -> None:
+    """A long job on a machine that is switched off every night still ends."""
+    job = submit(queue)
+    for _ in range(3 * MAX_CRASHES):
+        claimed = claim(queue)
+        queue.epoch(claimed, EPOCH)
+        queue.crash(claimed, "power cut", -9)
+    assert current(queue, job).status == "queued"
+
+
+def test_a_terminal_state_is_written_once(queue: Queue) -> None:
+    job = submit(queue)
+    running = claim(queue)
+    assert queue.cancel(job.id).status == "cancelled"
+    with pytest.raises(Lost):
+        queue.fail(running, "too late", 1)
+    with pytest.raises(WrongStatus):
+        queue.cancel(job.id)
+    told = [event.data["status"] for event in queue.events(job.id) if event.kind == "status"]
+    assert told == ["queued", "running", "cancelled"]
+
+
+def test_cancel_and_finish_at_once_leave_one_winner(queue: Queue) -> None:
+    for _ in range(20):
+        submit(queue)
+        running = claim(queue)
+        outcomes: list[str] = []
+        start = threading.Barrier(2)
+
+        def race(
+            name: str, act: object, outcomes: list[str] = outcomes, start: threading.Barrier = start
+        ) -> None:
+            start.wait()
+            try:
+                act()  # type: ignore[operator]
+                outcomes.append(name)
+            except (Lost, WrongStatus):
+                pass
+
+        threads = [
+            threading.Thread(target=race, args=("cancelled", lambda job=running: queue.cancel(job.id))),
+            threading.Thread(target=race, args=("failed", lambda job=running: queue.fail(job, "x", 1))),
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert outcomes == [current(queue, running).status]
+
+
+def test_a_cancelled_job_resumes_with_a_clean_slate(queue: Queue) -> None:
+    job = submit(queue)
+    queue.cancel(job.id)
+    resumed = queue.resume(job.id, limit=1)
+    assert (resumed.status, resumed.crashes, resumed.error) == ("queued", 0, None)
+    with pytest.raises(WrongStatus):
+        queue.resume(job.id, limit=9)
+
+
+def test_resuming_keeps_to_the_bound(queue: Queue) -> None:
+    job = submit(queue)
+    queue.cancel(job.id)
+    submit(queue)
+    with pytest.raises(QueueFull):
+        queue.resume(job.id, limit=1)
+
+
+def test_the_best_epoch_is_kept_beside_the_last(queue: Queue) -> None:
+    submit(queue)
+    job = claim(queue)
+    for epoch, accuracy in enumerate((0.5, 0.9, 0.7), start=1):
+        queue.epoch(job, {"epoch": epoch, "accuracy": accuracy})
+    row = current(queue, job)
+    assert row.best is not None
+    assert row.last is not None
+    assert (row.best["epoch"], row.last["epoch"]) == (2, 3)
+
+
+def test_steps_are_cleared_when_the_job_ends(queue: Queue) -> None:
+    submit(queue)
+    job = claim(queue)
+    queue.step(job, STEP)
+    queue.epoch(job, EPOCH)
+    queue.fail(job, "x", 1)
+    assert [event.kind for event in queue.events(job.id)] == ["status", "status", "epoch", "status"]
+
+
+def test_a_new_database_is_what_the_migrations_make(tmp_path: Path) -> None:
+    (tmp_path / "migrated").mkdir()
+    created, migrated = Database(tmp_path / "created"), Database(tmp_path / "migrated")
+    created.migrate()
+    migrated._upgrade()
+    migrated.migrate()
+    schemas = []
+    for database in (created, migrated):
+        engine = create_engine(f"sqlite:///{database.path}")
+        with engine.connect() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+            rows = connection.execute(text("SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_auto%'"))
+            schemas.append(sorted(row.name for row in rows))
+        engine.dispose()
+        database.close()
+    assert schemas[0] == schemas[1]
+
+
+def test_processes_that_start_at_once_migrate_once(tmp_path: Path) -> None:
+    def start(_: int) -> None:
+        database = Database(tmp_path)
+        database.migrate()
+        database.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(start, range(8)))

@@ -1,0 +1,412 @@
+"""Jobs and versions under kill -9, frozen supervisors, full disks and load: real processes, real signals."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx2
+import pytest
+import torch
+
+from app.database import Database
+from app.home import Home
+from app.jobs.queue import Queue
+from app.jobs.supervisor import Supervisor
+from app.settings import Settings
+from tests.conftest import ROOT, SAMPLE
+from tests.test_service import free_port, resident_mib, service
+from tests.test_train_api import events
+from training.recipes import RECIPES
+from training.run import Run, train
+
+pytestmark = pytest.mark.survival
+
+OVERRIDES = {"epochs": 40, "batch_size": 8, "validation": 100}
+JOB = {"model": "minist", "recipe": "mlp", "promote": "never", **OVERRIDES}
+LEASE = "2"
+T = TypeVar("T")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, cpu: torch.device) -> dict[str, torch.Tensor]:
+    """The weights that the job ends with when nobody disturbs it."""
+    directory = tmp_path_factory.mktemp("undisturbed") / "run"
+    config = RECIPES["mlp"].config(**OVERRIDES)
+    train(Run.create(directory, config), SAMPLE, cpu, lambda event: None)
+    return weights(directory)
+
+
+def weights(directory: Path) -> dict[str, torch.Tensor]:
+    loaded: dict[str, torch.Tensor] = torch.load(directory / "minist.pth", weights_only=True)
+    return loaded
+
+
+def assert_same(home: Path, job: dict[str, Any], undisturbed: dict[str, torch.Tensor]) -> None:
+    """The version that came out has the very bits of the undisturbed run."""
+    assert job["status"] == "succeeded", job
+    found = weights(home / "models" / "minist" / str(job["version"]))
+    assert found.keys() == undisturbed.keys()
+    assert all(torch.equal(found[key], undisturbed[key]) for key in found)
+
+
+def children(pid: int) -> list[int]:
+    """Pids of the processes that a process has started."""
+    found = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += [int(child) for child in path.read_text().split()]
+        except OSError:  # a thread has just ended
+            continue
+    return found
+
+
+def wait_for(what: Callable[[], T | None], seconds: float = 60) -> T:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = what()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it did not happen")
+
+
+def post(client: httpx2.Client, **changes: object) -> str:
+    response = client.post("/train", json={**JOB, **changes})
+    assert response.status_code == 202, response.text
+    return str(response.json()["id"])
+
+
+def show(client: httpx2.Client, job_id: str) -> dict[str, Any]:
+    body: dict[str, Any] = client.get(f"/train/{job_id}").json()
+    return body
+
+
+def ended(client: httpx2.Client, job_id: str, seconds: float = 90) -> dict[str, Any]:
+    def terminal() -> dict[str, Any] | None:
+        body = show(client, job_id)
+        return body if body["status"] not in ("queued", "running") else None
+
+    return wait_for(terminal, seconds)
+
+
+def in_epoch(client: httpx2.Client, job_id: str, epoch: int) -> None:
+    """Wait until so many epochs are complete; the next one is under way then."""
+    wait_for(lambda: show(client, job_id)["epoch"] >= epoch)
+
+
+def told_once(client: httpx2.Client, job_id: str) -> None:
+    """Every epoch was run to its end and told exactly once, in order, but for one that was being told."""
+    epochs = [
+        e["data"]["epoch"] for e in client.get(f"/train/{job_id}/metrics").json() if e["event"] == "epoch"
+    ]
+    assert sorted(set(epochs)) == list(range(1, 41))
+    assert len(epochs) <= 40 + 3
+
+
+@pytest.mark.parametrize("victim", ["child", "supervisor"])
+def test_a_killed_child_or_supervisor_costs_no_more_than_an_epoch(
+    victim: str, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
+) -> None:
+    with service(tmp_path, MINIST_LEASE_SECONDS=LEASE) as (process, client):
+        job_id = post(client)
+        in_epoch(client, job_id, 3)
+        (supervisor,) = children(process.pid)
+        (child,) = children(supervisor)
+        os.kill(child if victim == "child" else supervisor, signal.SIGKILL)
+        job = ended(client, job_id)
+        assert_same(tmp_path, job, undisturbed)
+        assert job["attempts"] == 2
+        told_once(client, job_id)
+
+
+@pytest.mark.parametrize("victims", ["api", "all"])
+def test_after_kill_and_restart_the_job_goes_on(
+    victims: str, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
+) -> None:
+    """The events go on, too: a client comes back with the last id that it saw, and misses nothing."""
+    with service(tmp_path, MINIST_LEASE_SECONDS=LEASE) as (process, client):
+        job_id = post(client)
+        in_epoch(client, job_id, 3)
+        supervisors = children(process.pid)
+        tree = [process.pid, *supervisors, *(pid for parent in supervisors for pid in children(parent))]
+        seen = client.get(f"/train/{job_id}/metrics").json()
+        for pid in tree if victims == "all" else tree[:1]:
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
+        # whoever was not killed notices that nobody is there any more
+        wait_for(lambda: not any(alive(pid) for pid in tree[1:]), 15)
+    with service(tmp_path, MINIST_LEASE_SECONDS=LEASE) as (_, client):
+        last = {"last-event-id": str(seen[-1]["id"])}
+        with client.stream("GET", f"/train/{job_id}/events", headers=last, timeout=90) as stream:
+            rest = events(stream.read().decode())
+        assert rest[-1][2]["status"] == "succeeded"
+        assert_same(tmp_path, show(client, job_id), undisturbed)
+        told_once(client, job_id)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs (a zombie does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_sigterm_puts_the_job_back_and_a_restart_goes_on_at_once(
+    tmp_path: Path, undisturbed: dict[str, torch.Tensor]
+) -> None:
+    with service(tmp_path) as (process, client):
+        job_id = post(client)
+        in_epoch(client, job_id, 3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    database = Database(tmp_path)
+    job = Queue(database).get(job_id)
+    database.close()
+    assert job is not None
+    assert (job.status, job.attempts, job.crashes) == ("queued", 0, 0)
+    with service(tmp_path) as (_, client):
+        assert_same(tmp_path, ended(client, job_id), undisturbed)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    settings = Settings(home=tmp_path, data_dir=SAMPLE, device="cpu", lease_seconds=float(LEASE))
+    home = Home.open(settings)
+    yield home
+    home.database.close()
+
+
+@contextmanager
+def worker(home: Path) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {
+        **os.environ,
+        "MINIST_HOME": str(home),
+        "MINIST_DATA_DIR": str(SAMPLE),
+        "MINIST_DEVICE": "cpu",
+        "MINIST_LEASE_SECONDS": LEASE,
+    }
+    process = subprocess.Popen([sys.executable, "-m", "app", "worker"], cwd=ROOT, env=environment)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+        process.wait()
+
+
+def submit(home: Home, **overrides: object) -> str:
+    config = RECIPES["mlp"].config(**{**OVERRIDES, **overrides})
+    return home.queue.submit(config.model_dump(), "never", 20, None).id
+
+
+def finished(home: Home, job_id: str) -> dict[str, Any] | None:
+    job = home.queue.get(job_id)
+    assert job is not None
+    return vars(job) if job.status not in ("queued", "running") else None
+
+
+def test_two_supervisors_never_run_the_same_job(home: Home, tmp_path: Path) -> None:
+    ids = [submit(home, epochs=2, seed=seed) for seed in range(6)]
+    with worker(tmp_path), worker(tmp_path):
+        jobs = [wait_for(partial(finished, home, job_id)) for job_id in ids]
+    assert [(job["status"], job["attempts"], job["token"]) for job in jobs] == [("succeeded", 1, 1)] * 6
+    assert sorted(job["version"] for job in jobs) == [2, 3, 4, 5, 6, 7]
+
+
+def test_a_frozen_supervisor_is_fenced_off_when_it_wakes(
+    home: Home, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
+) -> None:
+    """SIGSTOP past its lease; another one finishes the job; the first wakes and changes nothing."""
+    job_id = submit(home)
+    with worker(tmp_path) as frozen:
+        wait_for(lambda: (home.queue.get(job_id).last or {}).get("epoch", 0) >= 3)  # type: ignore[union-attr]
+        (child,) = children(frozen.pid)
+        frozen.send_signal(signal.SIGSTOP)
+        with worker(tmp_path):
+            wait_for(lambda: not alive(child), 15)  # it hears no heartbeat any more
+            wait_for(lambda: home.queue.get(job_id).attempts == 2, 15)  # type: ignore[union-attr]
+            frozen.send_signal(signal.SIGCONT)
+            job = wait_for(lambda: finished(home, job_id))
+            time.sleep(1)
+        assert_same(tmp_path, job, undisturbed)
+        assert finished(home, job_id) == job
+        statuses = [event.data["status"] for event in home.queue.events(job_id) if event.kind == "status"]
+        assert statuses == ["queued", "running", "running", "succeeded"]
+        assert children(frozen.pid) == []
+
+
+def test_cancelling_is_quick_and_the_last_epoch_can_be_resumed_from(
+    tmp_path: Path, undisturbed: dict[str, torch.Tensor]
+) -> None:
+    with service(tmp_path) as (process, client):
+        job_id = post(client)
+        in_epoch(client, job_id, 3)
+        (supervisor,) = children(process.pid)
+        (child,) = children(supervisor)
+        begun = time.monotonic()
+        assert client.delete(f"/train/{job_id}").json()["status"] == "cancelled"
+        wait_for(lambda: not alive(child), 5)
+        assert time.monotonic() - begun < 1
+        assert client.delete(f"/train/{job_id}").status_code == 409
+        assert client.post(f"/train/{job_id}/resume").status_code == 202
+        assert_same(tmp_path, ended(client, job_id), undisturbed)
+
+
+class AbortingEngine:
+    """Runs a real process that dies of SIGABRT whatever the job."""
+
+    def start(self, directory: Path, lease: float) -> Any:
+        from app.jobs.engine import ChildProcess
+
+        return ChildProcess([sys.executable, "-c", "import os; os.abort()"], directory)
+
+
+def test_a_job_that_crashes_at_every_attempt_fails_and_the_next_is_run(home: Home) -> None:
+    bad, good = submit(home), submit(home, epochs=1)
+    crashing = Supervisor(home.queue, home.versions, AbortingEngine(), home.settings.home / "runs", 10, 10, 30)
+    for _ in range(3):
+        assert crashing.run_one()
+    job = finished(home, bad)
+    assert job is not None
+    assert (job["status"], job["attempts"], job["exit_code"]) == ("failed", 3, -signal.SIGABRT)
+    assert "SIGABRT" in job["error"]
+    assert home.supervisor().run_one()
+    done = finished(home, good)
+    assert done is not None
+    assert done["status"] == "succeeded"
+
+
+def test_a_missing_data_set_fails_the_job_with_a_sentence(home: Home, tmp_path: Path) -> None:
+    job_id = submit(home, dataset="fashion-mnist")  # the sample has only digits, and nothing can be downloaded
+    home.supervisor().run_one()
+    job = finished(home, job_id)
+    assert job is not None
+    if job["status"] == "succeeded":
+        pytest.skip("the data set could be downloaded here")
+    assert job["status"] == "failed"
+    assert "data set 'fashion-mnist' is neither in" in job["error"]
+    assert job["attempts"] == 1
+
+
+def test_a_run_directory_that_is_deleted_fails_the_job_with_a_sentence(tmp_path: Path, digits: Any) -> None:
+    with service(tmp_path) as (_, client):
+        job_id = post(client, epochs=1000)
+        in_epoch(client, job_id, 2)
+        shutil.rmtree(tmp_path / "runs" / job_id)
+        job = ended(client, job_id)
+        assert job["status"] == "failed"
+        assert "run directory" in job["error"]
+        assert "was deleted" in job["error"]
+        assert client.post("/predict", files={"file": digits["7"]}).status_code == 200
+        follower = post(client, epochs=1)
+        assert ended(client, follower)["status"] == "succeeded"
+
+
+def test_a_full_disk_fails_the_job_with_a_sentence(tmp_path: Path, digits: Any) -> None:
+    """A real file system of 6 MB holds the run directories."""
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(runs)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        with service(tmp_path) as (_, client):
+            job = ended(client, post(client))
+            assert job["status"] == "failed"
+            assert "the disk is full" in job["error"]
+            assert client.get("/readyz").status_code == 200
+            assert client.post("/predict", files={"file": digits["7"]}).status_code == 200
+    finally:
+        subprocess.run(["umount", "-l", str(runs)], check=True)
+
+
+def test_two_workers_and_a_supervisor_writing_under_load_never_lock(tmp_path: Path) -> None:
+    """Posts, cancellations, reads and a running job: no answer of 500, no word of a locked database."""
+    statuses: list[int] = []
+
+    def load(client: httpx2.Client, until: float) -> None:
+        while time.monotonic() < until:
+            posted = client.post("/train", json={**JOB, "epochs": 1})
+            statuses.append(posted.status_code)
+            if posted.status_code == 202:
+                statuses.append(client.delete(f"/train/{posted.json()['id']}").status_code)
+            statuses.append(client.get("/train").status_code)
+
+    port = free_port()
+    with service(tmp_path, "--workers", "2", port=port, MINIST_QUEUE_LIMIT="6") as (process, client):
+        post(client, epochs=1000, batch_size=64)
+        clients = [
+            httpx2.Client(base_url=client.base_url, headers=client.headers, timeout=60, trust_env=False)
+            for _ in range(8)
+        ]
+        until = time.monotonic() + 10
+        threads = [threading.Thread(target=load, args=(each, until)) for each in clients]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for each in clients:
+            each.close()
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=40)
+    assert len(statuses) > 100
+    assert set(statuses) <= {200, 202, 409, 429}
+    assert "locked" not in output
+
+
+def test_100_swaps_under_load_fail_no_request(tmp_path: Path, digits: Any) -> None:
+    """Every answer is one version's or the other's, each swap is seen within a second, memory stays flat."""
+    stop = threading.Event()
+    answers: list[tuple[int, int, float]] = []
+
+    def ask(client: httpx2.Client) -> None:
+        while not stop.is_set():
+            response = client.post("/predict", files={"file": digits["7"]})
+            body = response.json()
+            answers.append((response.status_code, body["version"], round(body["probability"], 9)))
+
+    with service(tmp_path, "--workers", "2") as (process, client):
+        assert ended(client, post(client, epochs=1))["version"] == 2
+        expected = {
+            version: round(
+                client.post(
+                    "/predict", params={"model": f"minist@{version}"}, files={"file": digits["7"]}
+                ).json()["probability"],
+                9,
+            )
+            for version in (1, 2)
+        }
+        workers = [pid for pid in children(process.pid) if resident_mib(pid) > 150]
+        clients = [httpx2.Client(base_url=client.base_url, timeout=30, trust_env=False) for _ in range(4)]
+        threads = [threading.Thread(target=ask, args=(each,)) for each in clients]
+        for thread in threads:
+            thread.start()
+        sizes = []
+        for swap in range(100):
+            target = 2 - swap % 2
+            assert client.put("/models/minist/aliases/production", json={"version": target}).status_code == 200
+            moved = time.monotonic()
+            while any(version != target for _, version, _ in answers[-8:]) or len(answers) < 8:
+                assert time.monotonic() - moved < 1.5
+                time.sleep(0.01)
+            if swap in (30, 99):
+                sizes.append(sum(resident_mib(pid) for pid in workers))
+        stop.set()
+        for thread in threads:
+            thread.join()
+        for each in clients:
+            each.close()
+    assert len(answers) > 500
+    assert {status for status, _, _ in answers} == {200}
+    assert {(version, probability) for _, version, probability in answers} == set(expected.items())
+    assert sizes[1] - sizes[0] < 20

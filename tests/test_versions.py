@@ -1,0 +1,225 @@
+"""Versions, aliases, promotion, rollback, what is kept."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.database import Database
+from app.jobs.queue import Job, Lost, Queue
+from app.problems import UnknownModel
+from app.registry import Registry
+from app.versions import NoSuchVersion, NothingBefore, VersionInUse, Versions
+from tests.conftest import SHIPPED, WEIGHTS
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(tmp_path)
+    database.migrate()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def queue(database: Database) -> Queue:
+    return Queue(database)
+
+
+@pytest.fixture
+def versions(database: Database, tmp_path: Path) -> Versions:
+    versions = Versions(database, tmp_path)
+    versions.publish_shipped()
+    return versions
+
+
+def publish(
+    versions: Versions, queue: Queue, accuracy: float = 0.999, promote: str = "if_better", model: str = "minist"
+) -> int:
+    """A job that ends with the shipped weights and a card that claims this accuracy."""
+    queue.submit({"name": model, "recipe": "mlp", "epochs": 1}, promote, 99, None)
+    job = queue.claim(10)
+    assert job is not None
+    return versions.publish(queue, job, staged(versions, job, accuracy))
+
+
+def staged(versions: Versions, job: Job, accuracy: float) -> Path:
+    folder = versions.stage(job.model, [], job.id)
+    (folder / f"{job.model}.pth").write_bytes((WEIGHTS / "minist.pth").read_bytes())
+    card = json.loads((WEIGHTS / "minist.json").read_text())
+    card["metrics"]["test"]["accuracy"] = accuracy
+    (folder / f"{job.model}.json").write_text(json.dumps(card))
+    return folder
+
+
+def production(versions: Versions, model: str = "minist") -> int | None:
+    return versions.snapshot().aliases.get((model, "production"))
+
+
+def test_shipped_weights_are_version_1_and_in_production(versions: Versions) -> None:
+    snapshot = versions.snapshot()
+    assert set(snapshot.versions) == {(name, 1) for name in SHIPPED}
+    assert all(production(versions, name) == 1 for name in SHIPPED)
+    versions.publish_shipped()
+    assert versions.snapshot() == snapshot
+
+
+def test_new_shipped_weights_are_the_next_version_and_go_into_production(
+    versions: Versions, queue: Queue, tmp_path: Path
+) -> None:
+    release = tmp_path / "release"
+    release.mkdir()
+    for name in ("minist", "cnn"):
+        card = json.loads((WEIGHTS / f"{name}.json").read_text()) | {"sha256": "0" * 64}
+        (release / f"{name}.json").write_text(json.dumps(card))
+        (release / f"{name}.pth").write_bytes(b"new")
+    assert publish(versions, queue, accuracy=0.999) == 2
+    versions.publish_shipped(release)
+    assert production(versions, "cnn") == 2
+    assert production(versions, "minist") == 2  # somebody's own: not pushed aside by a release
+    assert ("minist", 3) in versions.snapshot().versions
+
+
+@pytest.mark.parametrize(
+    ("promote", "accuracy", "promoted"),
+    [
+        ("if_better", 0.999, True),
+        ("if_better", 0.9842, True),
+        ("if_better", 0.5, False),
+        ("always", 0.5, True),
+        ("never", 0.999, False),
+    ],
+)
+def test_promotion(versions: Versions, queue: Queue, promote: str, accuracy: float, promoted: bool) -> None:
+    assert publish(versions, queue, accuracy, promote) == 2
+    assert production(versions) == (2 if promoted else 1)
+    (job,) = queue.page(None, 1, None)
+    assert job.status == "succeeded"
+    assert job.version == 2
+    assert job.decision is not None
+    assert job.decision["promoted"] is promoted
+    assert job.decision["accuracy"] == accuracy
+    assert job.decision["reason"]
+    newest = versions.audit("minist")[0]
+    assert newest["action"] == ("promote" if promoted else "keep")
+    assert job.id in newest["why"]
+
+
+def test_if_better_compares_on_the_same_data_only(versions: Versions, queue: Queue) -> None:
+    publish(versions, queue, accuracy=0.999, model="fashion-cnn")
+    assert production(versions, "fashion-cnn") == 1
+    assert "other data" in versions.audit("fashion-cnn")[0]["why"]
+
+
+def test_a_new_name_is_a_new_model(versions: Versions, queue: Queue) -> None:
+    assert publish(versions, queue, model="mine") == 1
+    assert production(versions, "mine") == 1
+
+
+def test_a_claim_that_was_lost_publishes_nothing(versions: Versions, queue: Queue) -> None:
+    queue.submit({"name": "minist", "recipe": "mlp", "epochs": 1}, "always", 9, None)
+    job = queue.claim(10)
+    assert job is not None
+    folder = staged(versions, job, 0.999)
+    queue.cancel(job.id)
+    with pytest.raises(Lost):
+        versions.publish(queue, job, folder)
+    assert production(versions) == 1
+    assert ("minist", 2) not in versions.snapshot().versions
+    assert not (versions.directory / "minist" / "2").exists()
+
+
+def test_a_folder_left_by_a_publication_that_died_is_replaced(versions: Versions, queue: Queue) -> None:
+    half = versions.directory / "minist" / "2"
+    half.mkdir()
+    (half / "minist.pth").write_bytes(b"half")
+    assert publish(versions, queue) == 2
+    assert (half / "minist.json").exists()
+
+
+def test_rollback_goes_back_step_by_step(versions: Versions, queue: Queue) -> None:
+    publish(versions, queue, promote="always")
+    publish(versions, queue, promote="always")
+    assert production(versions) == 3
+    assert versions.rollback("minist", "me", "it was worse") == 2
+    assert versions.rollback("minist", "me", "still") == 1
+    with pytest.raises(NothingBefore):
+        versions.rollback("minist", "me", "more")
+    newest = versions.audit("minist")[0]
+    assert (newest["who"], newest["action"], newest["from_version"], newest["to_version"], newest["why"]) == (
+        "me",
+        "rollback",
+        2,
+        1,
+        "still",
+    )
+
+
+def test_an_alias_points_only_at_what_exists(versions: Versions) -> None:
+    versions.move("minist", "canary", 1, "me", "")
+    with pytest.raises(NoSuchVersion):
+        versions.move("minist", "canary", 9, "me", "")
+    with pytest.raises(NoSuchVersion):
+        versions.move("nope", "canary", 1, "me", "")
+
+
+def test_a_version_in_use_is_not_deleted_and_numbers_are_not_used_again(
+    versions: Versions, queue: Queue
+) -> None:
+    publish(versions, queue, promote="never")
+    with pytest.raises(VersionInUse, match="production"):
+        versions.delete("minist", 1, "me", "")
+    versions.delete("minist", 2, "me", "")
+    assert not (versions.directory / "minist" / "2").exists()
+    with pytest.raises(NoSuchVersion):
+        versions.delete("minist", 2, "me", "")
+    assert publish(versions, queue) == 3
+
+
+def test_pruning_keeps_the_newest_and_whatever_an_alias_points_at(versions: Versions, queue: Queue) -> None:
+    for _ in range(5):
+        publish(versions, queue, promote="never")
+    versions.move("minist", "canary", 3, "me", "")
+    versions.prune("minist", keep=2)
+    kept = [number for name, number in versions.snapshot().versions if name == "minist"]
+    assert sorted(kept) == [1, 3, 5, 6]
+
+
+@pytest.fixture
+def registry(versions: Versions, cpu: torch.device) -> Registry:
+    registry = Registry(versions, "minist", cpu)
+    registry.start()
+    return registry
+
+
+def test_the_registry_follows_the_aliases(registry: Registry, versions: Versions, queue: Queue) -> None:
+    in_flight = registry.find("minist")
+    publish(versions, queue, promote="always")
+    assert registry.refresh()
+    assert not registry.refresh()
+    assert (in_flight.version, registry.find("minist").version) == (1, 2)
+    assert registry.find(None) is registry.find("minist@production")
+
+
+def test_versions_and_aliases_are_asked_for_by_name(
+    registry: Registry, versions: Versions, queue: Queue
+) -> None:
+    publish(versions, queue, promote="never")
+    versions.move("minist", "canary", 2, "me", "")
+    assert registry.find("minist@canary").version == 2
+    assert registry.find("minist@1").version == 1
+    for unknown in ("minist@9", "minist@beta", "minist@", "@1", "nope@1", "minist@99999999999999"):
+        with pytest.raises(UnknownModel, match="there is no model"):
+            registry.find(unknown)
+
+
+def test_a_broken_version_does_not_take_down_the_one_that_answers(
+    registry: Registry, versions: Versions, queue: Queue
+) -> None:
+    number = publish(versions, queue, promote="never")
+    (versions.directory / "minist" / str(number) / "minist.pth").write_bytes(b"damaged")
+    versions.move("minist", "production", number, "me", "")
+    registry.refresh()
+    assert registry.find("minist").version == 1
