@@ -150,9 +150,12 @@ def test_minibatches_hold_every_row_once(rows: int, size: int) -> None:
     "other",
     [{"momentum": 0.5}, {"weight_decay": 0.1}, {"loss": "double-softmax"}, {"architecture": "mlp"}],
 )
-def test_what_is_not_written_by_hand_is_refused(other: dict[str, object]) -> None:
-    with pytest.raises(ValidationError, match="choose optimizer sgd"):
+def test_what_is_not_written_by_hand_is_refused_by_field(other: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="choose optimizer sgd") as refused:
         RECIPES["mlp-scratch"].config(**other)
+    (field,) = refused.value.errors()[0]["loc"]
+    assert field in (*other, "optimizer")
+    RECIPES["mlp-scratch"].config(**other, optimizer="sgd")
 
 
 @pytest.mark.parametrize("name", BY_HAND)

@@ -52,8 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _train(words)
     except ValidationError as error:
         for problem in error.errors():
-            field = ".".join(map(str, problem["loc"])) or "config"
-            print(f"error: {field}: {problem['msg']}", file=sys.stderr)
+            print(f"error: {'.'.join(map(str, problem['loc']))}: {problem['msg']}", file=sys.stderr)
         return 2
     except OSError as error:
         print(

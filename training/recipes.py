@@ -6,9 +6,9 @@ a request against it. The references are in the README.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 DatasetName = Literal["mnist", "fashion-mnist"]
 Loss = Literal["cross-entropy", "double-softmax"]
@@ -50,15 +50,22 @@ class Config(BaseModel):
         default=1, ge=1, le=256, description="CPU threads; part of the config, since sums depend on it"
     )
 
-    @model_validator(mode="after")
-    def _by_hand_is_plain(self) -> Self:
-        plain = self.loss == "cross-entropy" and self.momentum == self.weight_decay == 0
-        if self.optimizer == "by-hand" and not (plain and self.architecture in BY_HAND):
+    @field_validator("optimizer")
+    @classmethod
+    def _by_hand_where_written(cls, optimizer: Optimizer, info: ValidationInfo) -> Optimizer:
+        chosen = info.data.get("architecture"), info.data.get("loss")
+        if optimizer == "by-hand" and (chosen[0] not in BY_HAND or chosen[1] != "cross-entropy"):
             raise ValueError(
-                f"optimizer by-hand has cross-entropy and SGD without momentum or weight decay, and only for "
-                f"{' and '.join(BY_HAND)}: choose optimizer sgd"
+                f"only cross-entropy and only {' and '.join(BY_HAND)} are written by hand: choose optimizer sgd"
             )
-        return self
+        return optimizer
+
+    @field_validator("momentum", "weight_decay")
+    @classmethod
+    def _by_hand_is_plain(cls, value: float, info: ValidationInfo) -> float:
+        if value and info.data.get("optimizer") == "by-hand":
+            raise ValueError("the SGD written by hand has none: choose optimizer sgd")
+        return value
 
 
 @dataclass(frozen=True)
