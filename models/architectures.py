@@ -38,6 +38,40 @@ class Softmax(nn.Module):
         return logits
 
 
+class SoftmaxScratch(nn.Module):
+    """Softmax regression on bare tensors (keys `W` [features, classes], `b`), started at N(0, 0.01) and zero.
+
+    Source: "Softmax regression from scratch" of Dive into Deep Learning (d2l.ai), chapter 4. How it
+    is trained by hand is in `training.scratch`.
+    """
+
+    def __init__(self, classes: int = 10, input_shape: Shape = MNIST_SHAPE) -> None:
+        super().__init__()
+        self.W = nn.Parameter(0.01 * torch.randn(prod(input_shape), classes))
+        self.b = nn.Parameter(torch.zeros(classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.W + self.b
+
+
+class MLPScratch(nn.Module):
+    """784-256-10 with ReLU on bare tensors (keys `W1`, `b1`, `W2`, `b2`), started at N(0, 0.01) and zero.
+
+    Source: "Multilayer perceptrons from scratch" of Dive into Deep Learning (d2l.ai), chapter 5.
+    """
+
+    def __init__(self, classes: int = 10, input_shape: Shape = MNIST_SHAPE) -> None:
+        super().__init__()
+        self.W1 = nn.Parameter(0.01 * torch.randn(prod(input_shape), 256))
+        self.b1 = nn.Parameter(torch.zeros(256))
+        self.W2 = nn.Parameter(0.01 * torch.randn(256, classes))
+        self.b2 = nn.Parameter(torch.zeros(classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = F.relu(x.flatten(1) @ self.W1 + self.b1)
+        return hidden @ self.W2 + self.b2
+
+
 class SoftmaxMNIST(nn.Module):
     """Softmax regression of the MNIST tutorial (keys `fc1.*`), without its softmax in `forward`."""
 
@@ -128,8 +162,21 @@ class Architecture:
         return arguments
 
 
+@dataclass(frozen=True)
+class ByHand(Architecture):
+    """One of bare tensors: `first` and `last` name matrices [inputs, outputs], as textbooks write them."""
+
+    def arguments(self, weights: StateDict) -> dict[str, Any]:
+        return {
+            "classes": weights[self.last].shape[1],
+            "input_shape": _square(weights[self.first or self.last].shape[0]),
+        }
+
+
 ARCHITECTURES: Mapping[str, Architecture] = {
+    "softmax-scratch": ByHand(SoftmaxScratch, first="W", last="W"),
     "softmax": Architecture(Softmax, first="linear", last="linear"),
+    "mlp-scratch": ByHand(MLPScratch, first="W1", last="W2"),
     "softmax-mnist": Architecture(SoftmaxMNIST, first="fc1", last="fc1"),
     "mlp": Architecture(MLP, first="linear1", last="linear5"),
     "mlp-adam": Architecture(SequentialMLP, first="fc_layers.0", last="fc_layers.8"),

@@ -21,13 +21,25 @@ class DatasetFacts(_Facts):
     digest: str = Field(description="sha256 over the images and labels of both splits")
 
 
+class Scores(_Facts):
+    """How far probabilities mean what they say; of all three, less is better."""
+
+    nll: float = Field(description="negative log-likelihood, nats per image")
+    brier: float = Field(description="Brier score, summed over classes: 0..2")
+    ece: float = Field(description="expected calibration error, 15 bins: 0..1")
+
+
 class Metrics(_Facts):
     """How a model did on one split."""
 
     images: int
-    loss: float = Field(description="mean cross-entropy, nats per image")
+    loss: float = Field(description="mean cross-entropy of the bare logits, nats per image")
     accuracy: float = Field(description="0..1")
     per_class: dict[str, float] = Field(description="accuracy of each class, 0..1")
+    uncalibrated: Scores | None = Field(default=None, description="at temperature 1")
+    calibrated: Scores | None = Field(
+        default=None, description="at the card's temperature; null where none was fitted"
+    )
 
 
 class Card(_Facts):
@@ -41,9 +53,13 @@ class Card(_Facts):
     std: float = Field(description="divides what is left", gt=0)
     polarity: Polarity = Field(description="whether the ink is lighter or darker than the ground")
     classes: tuple[str, ...] = Field(description="labels in the order of the logits")
+    temperature: float = Field(
+        default=1.0, gt=0, description="divides the logits before softmax; 1 where none was fitted"
+    )
     training: dict[str, Any] | None = Field(default=None, description="config of the run, seed included")
     dataset: DatasetFacts | None = None
     metrics: dict[Literal["validation", "test"], Metrics] = {}
+    cpu_seconds: float | None = Field(default=None, description="CPU time of all training epochs together")
     parameters: int = Field(default=0, description="number of trained parameters")
     torch: str = Field(default="", description="version of PyTorch that trained it")
     created: datetime | None = None

@@ -57,11 +57,15 @@ class Classifier:
         return torch.cat(batches) if len(batches) != 1 else batches[0]
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Grey images, uint8 [N, 1, H, W], to probabilities, float64 [N, classes] (rows sum to 1).
+        """Grey images, uint8 [N, 1, H, W], to probabilities, float64 [N, classes] (rows sum to 1)."""
+        return self.softmax(self.logits(images))
 
-        The one place where logits become probabilities.
+    def softmax(self, logits: Tensor) -> Tensor:
+        """The one place where logits become probabilities, at the card's temperature; [N, classes].
+
+        On the CPU: not every device has float64.
         """
-        return self.logits(images).double().softmax(dim=1)
+        return (logits.cpu().double() / self.card.temperature).softmax(dim=1)
 
     def predict(self, images: Tensor) -> list[Prediction]:
         """Grey images, uint8 [N, 1, H, W], to one Prediction each, in order."""

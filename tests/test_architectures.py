@@ -18,12 +18,21 @@ KEYS = {
     "mlp-adam": [f"fc_layers.{i}" for i in (0, 2, 4, 6, 8)],
     "cnn": ["conv1", "conv2", "fc"],
 }
-PARAMETERS = {"softmax": 7850, "softmax-mnist": 7850, "mlp": 575_050, "mlp-adam": 575_050, "cnn": 8490}
+BARE = {"softmax-scratch": ["W", "b"], "mlp-scratch": ["W1", "b1", "W2", "b2"]}
+PARAMETERS = {
+    "softmax-scratch": 7850,
+    "softmax": 7850,
+    "mlp-scratch": 203_530,
+    "softmax-mnist": 7850,
+    "mlp": 575_050,
+    "mlp-adam": 575_050,
+    "cnn": 8490,
+}
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_state_dict_keys_are_the_tutorials(name: str) -> None:
-    keys = [f"{layer}.{kind}" for layer in KEYS[name] for kind in ("weight", "bias")]
+    keys = BARE.get(name) or [f"{layer}.{kind}" for layer in KEYS[name] for kind in ("weight", "bias")]
     assert list(build(name).state_dict()) == keys
 
 

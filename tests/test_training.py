@@ -51,7 +51,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_leaves_everything_that_is_promised(finished: Path) -> None:
     names = {"config.json", "metrics.jsonl", "resume.pt", "minist.pth", "minist.json", "lock"}
-    assert {path.name for path in finished.iterdir()} == names | {"curves.png", "confusion.png", "samples.png"}
+    pictures = {"curves.png", "confusion.png", "samples.png", "reliability.png"}
+    assert {path.name for path in finished.iterdir()} == names | pictures | {"report.html"}
     for picture in finished.glob("*.png"):
         with Image.open(picture) as image:
             assert min(image.size) > 300
@@ -81,7 +82,7 @@ def test_every_recipe_learns(recipe: str, sample: Dataset, cpu: torch.device) ->
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("recipe", ["mlp", "mlp-adam", "cnn"])
+@pytest.mark.parametrize("recipe", ["mlp", "mlp-adam", "cnn", "mlp-scratch"])
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "one-cycle"])
 def test_a_resumed_trainer_ends_with_the_same_weights(
     recipe: str, schedule: str, sample: Dataset, cpu: torch.device, tmp_path: Path
@@ -269,7 +270,10 @@ def test_evaluate_takes_a_tutorials_own_file(tmp_path: Path, capsys: pytest.Capt
 
 def test_list_shows_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(RECIPES)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        "linear-regression",
+        *RECIPES,
+    ]
 
 
 @pytest.mark.parametrize(

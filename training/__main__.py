@@ -1,4 +1,4 @@
-"""The command line: `python -m training --recipe mlp`, `python -m training evaluate WEIGHTS`."""
+"""The command line: `python -m training --recipe mlp`, and `evaluate`, `calibrate` and `report`."""
 
 import argparse
 import os
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -16,12 +16,14 @@ from models.checkpoint import read_weights
 from models.classifier import Classifier
 from models.devices import choose_device
 from models.errors import ModelError
+from training import regression
+from training.calibration import recalibrate
 from training.datasets import load_dataset
 from training.display import Display
 from training.errors import TrainingError
 from training.evaluation import evaluate
-from training.recipes import RECIPES, Config, DatasetName, Loss, Optimizer, Recipe, Schedule
-from training.run import Run, card_of, train
+from training.recipes import RECIPES, DatasetName, Loss, Optimizer, Recipe, Schedule
+from training.run import Run, card_of, rewrite_report, train
 from training.work import work
 
 _OVERRIDES = {
@@ -32,7 +34,7 @@ _OVERRIDES = {
     "batch_size": (int, "images per step"),
     "momentum": (float, "of SGD"),
     "weight_decay": (float, "L2 penalty"),
-    "optimizer": (get_args(Optimizer), "sgd or adam"),
+    "optimizer": (get_args(Optimizer), "sgd, adam, or by-hand (the from-scratch recipes)"),
     "schedule": (get_args(Schedule), "of the learning rate, per step"),
     "loss": (get_args(Loss), "double-softmax repeats a source's mistake, for comparison"),
     "seed": (int, "of initial weights, order and validation split (default 0)"),
@@ -45,10 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if words[:1] == ["evaluate"]:
-            return _evaluate(words[1:])
-        if words[:1] == ["work"]:
-            return _work(words[1:])
+        if words and words[0] in _COMMANDS:
+            return _COMMANDS[words[0]](words[1:])
         return _train(words)
     except ValidationError as error:
         for problem in error.errors():
@@ -66,7 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(words: Sequence[str]) -> int:
     parser = _parser("python -m training", "Train a classifier by a recipe.")
-    parser.add_argument("--recipe", choices=tuple(RECIPES), help="what to train (--list describes them)")
+    parser.add_argument(
+        "--recipe", choices=(regression.RECIPE, *RECIPES), help="what to train (--list describes them)"
+    )
     parser.add_argument("--list", action="store_true", help="show the recipes and end")
     parser.add_argument("--out", type=Path, help="run directory (default runs/NAME-DATE-TIME)")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in DIR")
@@ -81,10 +83,12 @@ def _train(words: Sequence[str]) -> int:
         parser.error("say either --recipe NAME (see --list) or --resume DIR")
     if chosen.resume and (overrides or chosen.out):
         parser.error("--resume goes on with the run's own config: leave the other options out")
+    if chosen.recipe == regression.RECIPE or (chosen.resume and regression.is_regression(chosen.resume)):
+        return _fit_line(chosen, overrides)
     if chosen.resume:
         return _run(Run.open(chosen.resume), chosen)
     config = RECIPES[chosen.recipe].config(**overrides)
-    return _run(Run.create(chosen.out or _default_directory(config), config), chosen)
+    return _run(Run.create(chosen.out or _default_directory(config.name), config), chosen)
 
 
 def _run(run: Run, chosen: argparse.Namespace) -> int:
@@ -100,7 +104,27 @@ def _run(run: Run, chosen: argparse.Namespace) -> int:
             return 130
     for split, metrics in card.metrics.items():
         print(f"{split}: loss {metrics.loss:.4f}, accuracy {metrics.accuracy:.4f}")
-    print(f"wrote {run.weights_path}, its card and pictures")
+    print(f"wrote {run.weights_path}, its card, pictures and {run.directory / 'report.html'}")
+    return 0
+
+
+def _fit_line(chosen: argparse.Namespace, overrides: dict[str, Any]) -> int:
+    directory = chosen.resume or chosen.out or _default_directory(regression.RECIPE)
+    if not chosen.resume:
+        regression.create(directory, regression.Config(**overrides))
+    print(f"{regression.RECIPE} -> {directory}")
+    try:
+        card = regression.train(
+            directory,
+            lambda epoch: print(
+                f"epoch {epoch.epoch}/{epoch.epochs}  train loss {epoch.train_loss:.6f}  {epoch.seconds:.1f} s"
+            ),
+        )
+    except KeyboardInterrupt:
+        print(f"interrupted; go on with:\n  python -m training --resume {directory}")
+        return 130
+    print(f"w {', '.join(f'{w:.4f}' for w in card.w)}, b {card.b:.4f}: off by at most {card.error:.4f}")
+    print(f"wrote {directory / regression.RECIPE}.pth, its card and its loss curve")
     return 0
 
 
@@ -125,6 +149,31 @@ def _evaluate(words: Sequence[str]) -> int:
     return 0
 
 
+def _calibrate(words: Sequence[str]) -> int:
+    parser = _parser(
+        "python -m training calibrate",
+        "Fit the temperature of finished checkpoints on their validation split, and rewrite their cards.",
+    )
+    parser.add_argument("weights", type=Path, nargs="+", help=".pth files with their cards")
+    chosen = parser.parse_args(words)
+    for weights in chosen.weights:
+        card = recalibrate(weights, chosen.data_dir, choose_device(chosen.device))
+        print(f"{card.name}: temperature {card.temperature:.4f}")
+        _print_scores(card.metrics["test"])
+    return 0
+
+
+def _report(words: Sequence[str]) -> int:
+    parser = _parser("python -m training report", "Write the page and the pictures of a finished run.")
+    parser.add_argument("run", type=Path, help="run directory")
+    chosen = parser.parse_args(words)
+    if regression.is_regression(chosen.run):
+        raise TrainingError(f"{regression.RECIPE} is no classifier: look at curves.png in {chosen.run}")
+    path = rewrite_report(Run.open(chosen.run), chosen.data_dir, choose_device(chosen.device))
+    print(f"wrote {path}")
+    return 0
+
+
 def _work(words: Sequence[str]) -> int:
     parser = _parser("python -m training work", "Run a job for a supervisor that listens and sends heartbeats.")
     parser.add_argument("directory", type=Path, help="run directory with its config.json")
@@ -144,13 +193,24 @@ def _recipe_of(weights: Path) -> Recipe:
 def _print(card: Card, dataset: str, metrics: Metrics) -> None:
     print(f"{card.name} ({card.architecture}) on {metrics.images:,} test images of {dataset}")
     print(f"loss {metrics.loss:.4f}, accuracy {metrics.accuracy:.4f}")
+    _print_scores(metrics)
     for label, accuracy in metrics.per_class.items():
         print(f"  {label:>12}  {accuracy:.4f}")
 
 
+def _print_scores(metrics: Metrics) -> None:
+    for name, scores in (("before", metrics.uncalibrated), ("after", metrics.calibrated)):
+        if scores:
+            print(
+                f"  {name:6} calibration: negative log-likelihood {scores.nll:.4f}, "
+                f"Brier score {scores.brier:.4f}, expected calibration error {scores.ece:.2%}"
+            )
+
+
 def _list() -> int:
+    print(f"{regression.RECIPE:17} {regression.SUMMARY}")
     for recipe in RECIPES.values():
-        print(f"{recipe.name:14} {recipe.summary}; reference: {recipe.reference}")
+        print(f"{recipe.name:17} {recipe.summary}; reference: {recipe.reference}")
     return 0
 
 
@@ -162,8 +222,11 @@ def _parser(program: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _default_directory(config: Config) -> Path:
-    return Path("runs") / f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}"
+def _default_directory(name: str) -> Path:
+    return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+_COMMANDS = {"evaluate": _evaluate, "calibrate": _calibrate, "report": _report, "work": _work}
 
 
 if __name__ == "__main__":

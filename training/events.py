@@ -31,6 +31,7 @@ class Epoch:
     accuracy: float
     lr: float
     seconds: float
+    cpu_seconds: float = 0.0
 
 
 Event = Step | Epoch

@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from models import architectures
 from models.files import write_atomically
 from models.images import normalise
+from training import scratch
 from training.datasets import Split
 from training.events import Listener, Step
 from training.recipes import Config, Loss, Schedule
@@ -64,13 +65,21 @@ class Trainer:
 
     def _step(self, index: Tensor) -> tuple[Tensor, Tensor]:
         labels = self.train.labels[index]
-        logits = self.model(normalise(self.train.images[index], self.config.mean, self.config.std))
-        loss = self.loss(logits, labels)
-        self.optimizer.zero_grad()
-        torch.autograd.backward(loss)
+        images = normalise(self.train.images[index], self.config.mean, self.config.std)
+        loss, logits = self._backward(images, labels)
         self.optimizer.step()
         self.scheduler.step()
         return loss.detach(), (logits.argmax(1) == labels).sum()
+
+    def _backward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and logits; leaves the gradients in the parameters."""
+        if self.config.optimizer == "by-hand":
+            return scratch.backward(self.config.architecture, self.model, images, labels)
+        logits = self.model(images)
+        loss = self.loss(logits, labels)
+        self.optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        return loss, logits
 
     def _told(self, step: int, loss: float, accuracy: float, rate: float) -> Step:
         images = len(self.train) * (self.config.epochs - self.epoch) - step * self.config.batch_size
@@ -112,6 +121,8 @@ _LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def _optimizer(config: Config, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
+    if config.optimizer == "by-hand":
+        return scratch.SGD(model.parameters(), config.lr)
     settings: dict[str, Any] = {
         "lr": config.lr,
         "weight_decay": config.weight_decay,

@@ -1,8 +1,10 @@
-"""The three pictures that people expect of a run."""
+"""The pictures that people expect of a run."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,20 +13,73 @@ from torch import Tensor
 
 from training.datasets import Split
 from training.events import Epoch
+from training.reliability import Reliability
+
+File = Path | BinaryIO
+SMALL = (4.6, 3.4)  # inches; type of 10 points stays readable where a phone shows it 330 pixels wide
 
 
 def draw_curves(history: Sequence[Epoch], path: Path) -> None:
     """Loss and accuracy over the epochs, training against what was watched."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    epochs = [epoch.epoch for epoch in history]
-    watched = history[-1].split
-    _plot(
-        left, "loss", epochs, {"training": [e.train_loss for e in history], watched: [e.loss for e in history]}
-    )
-    accuracies = {"training": [e.train_accuracy for e in history], watched: [e.accuracy for e in history]}
-    _plot(right, "accuracy", epochs, accuracies)
+    _plot_loss(left, history)
+    _plot_accuracy(right, history)
     figure.savefig(path, dpi=120)
+
+
+def draw_loss(history: Sequence[Epoch], file: File) -> None:
+    """Loss over the epochs, alone, without a ground of its own."""
+    figure = Figure(figsize=SMALL, layout="constrained")
+    _plot_loss(figure.subplots(), history)
+    figure.savefig(file, dpi=160, transparent=True)
+
+
+def draw_line_loss(losses: Sequence[float], file: File) -> None:
+    """Training loss over the epochs on a logarithmic axis: the recipe that has no other curve."""
+    figure = Figure(figsize=SMALL, layout="constrained")
+    axes = figure.subplots()
+    axes.semilogy(range(1, len(losses) + 1), losses, marker="o")
+    axes.set(xlabel="epoch", title="training loss")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    figure.savefig(file, dpi=160)
+
+
+def draw_accuracy(history: Sequence[Epoch], file: File) -> None:
+    """Accuracy over the epochs, alone, without a ground of its own."""
+    figure = Figure(figsize=SMALL, layout="constrained")
+    _plot_accuracy(figure.subplots(), history)
+    figure.savefig(file, dpi=160, transparent=True)
+
+
+def draw_reliability(
+    before: Reliability, after: Reliability | None, file: File, transparent: bool = False
+) -> None:
+    """Accuracy over confidence, a point per bin, and how many images are in each bin.
+
+    On the diagonal probabilities mean what they say; below it the classifier is too sure of itself.
+    """
+    figure = Figure(figsize=(SMALL[0], 4.4), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot((0, 1), (0, 1), color="gray", linestyle="--", linewidth=1)
+    shown = [(before, "before", "tab:orange", -0.25)]
+    if after is not None:
+        shown.append((after, "after", "tab:blue", 0.25))
+    width = 1 / len(before.count)
+    for bins, label, color, shift in shown:
+        count, filled = bins.count.numpy(), bins.count.numpy() > 0
+        x, y = bins.confidence.numpy()[filled], bins.accuracy.numpy()[filled]
+        area = 8 + 14 * np.log10(count[filled])  # a point of few images says little
+        upper.plot(x, y, color=color, linewidth=1, alpha=0.6)
+        upper.scatter(x, y, s=area, color=color, label=f"{label} (error {bins.error:.2%})", zorder=3)
+        middles = (np.arange(len(count)) + 0.5 + shift * (len(shown) - 1)) * width
+        lower.bar(middles, count, width=0.9 * width / len(shown), color=color)
+    upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), title="Reliability, test images")
+    upper.legend(loc="upper left")
+    lower.set(xlabel="confidence", ylabel="images", yscale="log")
+    upper.grid(alpha=0.3)
+    figure.savefig(file, dpi=160, transparent=transparent)
 
 
 def draw_confusion(confusion: Tensor, classes: Sequence[str], path: Path) -> None:
@@ -60,6 +115,18 @@ def draw_samples(split: Split, predicted: Tensor, classes: Sequence[str], path: 
         axes.set_axis_off()
     figure.suptitle("true / predicted", size=9)
     figure.savefig(path, dpi=120)
+
+
+def _plot_loss(axes: Axes, history: Sequence[Epoch]) -> None:
+    watched = history[-1].split
+    lines = {"training": [e.train_loss for e in history], watched: [e.loss for e in history]}
+    _plot(axes, "loss", [epoch.epoch for epoch in history], lines)
+
+
+def _plot_accuracy(axes: Axes, history: Sequence[Epoch]) -> None:
+    watched = history[-1].split
+    lines = {"training": [e.train_accuracy for e in history], watched: [e.accuracy for e in history]}
+    _plot(axes, "accuracy", [epoch.epoch for epoch in history], lines)
 
 
 def _plot(axes: Axes, title: str, epochs: list[int], lines: dict[str, list[float]]) -> None:

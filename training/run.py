@@ -1,8 +1,9 @@
 """One execution of training and the directory it leaves behind.
 
 config.json     what was asked for            <name>.pth, <name>.json   the checkpoint that came out
-metrics.jsonl   a line per epoch              *.png                     curves, confusion matrix, samples
-resume.pt       the state after the last complete epoch
+metrics.jsonl   a line per epoch              *.png                     curves, confusion, samples, reliability
+resume.pt       the state after the last      report.html               all of it on one page, to look at
+                complete epoch
 """
 
 import fcntl
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from time import monotonic, perf_counter, sleep
+from time import monotonic, perf_counter, process_time, sleep
 
 import torch
 from pydantic import ValidationError
@@ -21,7 +22,8 @@ from models import checkpoint
 from models.card import Card, DatasetFacts, Metrics
 from models.classifier import Classifier
 from models.files import write_atomically
-from training import pictures
+from training import report
+from training.calibration import calibrate
 from training.datasets import Dataset, Split, load_dataset
 from training.errors import RunBusy, TrainingError
 from training.evaluation import Evaluation, evaluate
@@ -126,10 +128,11 @@ def _run_epochs(
     history = run.history()[: trainer.epoch]
     watched, split = (validation, "validation") if validation else (test, "test")
     while trainer.epoch < run.config.epochs:
-        begun = perf_counter()
+        begun, cpu_begun = perf_counter(), process_time()
         lr = float(trainer.scheduler.get_last_lr()[0])
         loss, accuracy = trainer.run_epoch(tell)
         seconds = perf_counter() - begun
+        cpu_seconds = process_time() - cpu_begun
         metrics = _evaluate(classifier, watched).metrics
         epoch = Epoch(
             epoch=trainer.epoch,
@@ -141,6 +144,7 @@ def _run_epochs(
             accuracy=metrics.accuracy,
             lr=lr,
             seconds=seconds,
+            cpu_seconds=cpu_seconds,
         )
         history.append(epoch)
         run.write_history(history)
@@ -149,16 +153,39 @@ def _run_epochs(
 
 
 def _finish(run: Run, classifier: Classifier, dataset: Dataset, validation: Split | None) -> Card:
-    """Evaluate on the test split, once; write pictures, weights and card (the card last: it says done)."""
-    test = _evaluate(classifier, dataset.test)
+    """Fit the temperature, evaluate on the test split, once; write all that is promised (the card last)."""
+    classifier.model.eval()
+    if validation:
+        classifier = calibrate(classifier, validation)
+    test = evaluate(classifier, dataset.test)
     metrics: dict[str, Metrics] = {"test": test.metrics}
     if validation:
-        metrics["validation"] = _evaluate(classifier, validation).metrics
-    pictures.draw_curves(run.history(), run.directory / "curves.png")
-    pictures.draw_confusion(test.confusion, dataset.classes, run.directory / "confusion.png")
-    pictures.draw_samples(dataset.test, test.predicted, dataset.classes, run.directory / "samples.png")
-    card = classifier.card.model_copy(update={"metrics": metrics, "created": datetime.now(UTC)})
+        metrics["validation"] = evaluate(classifier, validation).metrics
+    history = run.history()
+    card = classifier.card.model_copy(
+        update={
+            "metrics": metrics,
+            "parameters": sum(tensor.numel() for tensor in classifier.model.parameters()),
+            "created": datetime.now(UTC),
+            "cpu_seconds": sum(epoch.cpu_seconds for epoch in history),
+        }
+    )
+    report.write(run.directory, card, history, dataset, test)
     return checkpoint.save(classifier.model, card, run.directory)
+
+
+def rewrite_report(run: Run, data_dir: Path, device: torch.device) -> Path:
+    """The report and pictures of a finished run once more; returns the page's path.
+
+    Raises TrainingError where the run has not come to its end.
+    """
+    if not run.card_path.exists():
+        raise TrainingError(f"{run.directory} has not finished: go on with it by --resume {run.directory}")
+    classifier = Classifier.load(run.weights_path, device)
+    dataset = load_dataset(run.config.dataset, data_dir)
+    return report.write(
+        run.directory, classifier.card, run.history(), dataset, evaluate(classifier, dataset.test)
+    )
 
 
 def _evaluate(classifier: Classifier, split: Split) -> Evaluation:
