@@ -107,6 +107,37 @@ class CNN(nn.Module):
         return logits
 
 
+class Digits(nn.Module):
+    """Four convolutions with batch normalisation and two linear layers (147,546 parameters).
+
+    For 28x28 images of one channel. The first convolution needs no padding, for digits keep a margin
+    of four pixels; normalising after pooling costs a quarter of doing it before.
+    """
+
+    def __init__(self, classes: int = 10) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 16, kernel_size=5)
+        self.norm1 = nn.BatchNorm2d(16)
+        self.conv2 = nn.Conv2d(16, 48, kernel_size=3, padding=1)
+        self.norm2 = nn.BatchNorm2d(48)
+        self.conv3 = nn.Conv2d(48, 64, kernel_size=3, padding=1)
+        self.norm3 = nn.BatchNorm2d(64)
+        self.conv4 = nn.Conv2d(64, 64, kernel_size=3, padding=1)
+        self.norm4 = nn.BatchNorm2d(64)
+        self.fc1 = nn.Linear(576, 128)
+        self.fc2 = nn.Linear(128, classes)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm1(F.max_pool2d(self.conv1(x), 2)))  # [N, 16, 12, 12]
+        x = F.relu(self.norm2(F.max_pool2d(self.conv2(x), 2)))  # [N, 48, 6, 6]
+        x = F.relu(self.norm3(self.conv3(x)))  # [N, 64, 6, 6]
+        x = F.relu(self.norm4(F.max_pool2d(self.conv4(x), 2)))  # [N, 64, 3, 3]
+        x = F.relu(self.fc1(F.dropout(x.flatten(1), 0.3, self.training)))
+        logits: Tensor = self.fc2(x)
+        return logits
+
+
 @dataclass(frozen=True)
 class Architecture:
     """One entry of the registry.
@@ -134,6 +165,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "mlp": Architecture(MLP, first="linear1", last="linear5"),
     "mlp-adam": Architecture(SequentialMLP, first="fc_layers.0", last="fc_layers.8"),
     "cnn": Architecture(CNN, first=None, last="fc"),
+    "digits": Architecture(Digits, first=None, last="fc2"),
 }
 
 

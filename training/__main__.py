@@ -20,7 +20,17 @@ from training.datasets import load_dataset
 from training.display import Display
 from training.errors import TrainingError
 from training.evaluation import evaluate
-from training.recipes import RECIPES, Config, DatasetName, Loss, Optimizer, Recipe, Schedule
+from training.recipes import (
+    RECIPES,
+    Augment,
+    Config,
+    DatasetName,
+    Loss,
+    Optimizer,
+    Precision,
+    Recipe,
+    Schedule,
+)
 from training.run import Run, card_of, train
 
 _OVERRIDES = {
@@ -31,9 +41,13 @@ _OVERRIDES = {
     "batch_size": (int, "images per step"),
     "momentum": (float, "of SGD"),
     "weight_decay": (float, "L2 penalty"),
-    "optimizer": (get_args(Optimizer), "sgd or adam"),
+    "optimizer": (get_args(Optimizer), "sgd, adam or adamw"),
     "schedule": (get_args(Schedule), "of the learning rate, per step"),
     "loss": (get_args(Loss), "double-softmax repeats a source's mistake, for comparison"),
+    "smoothing": (float, "of the labels"),
+    "augment": (get_args(Augment), "change each training image anew each epoch"),
+    "average": (float, "decay of an average of the weights, which is kept instead (default 0: none)"),
+    "precision": (get_args(Precision), "of products; bfloat16 is faster on processors that have it"),
     "seed": (int, "of initial weights, order and validation split (default 0)"),
     "validation": (int, "training images held out (default 5000); 0 trains on all, as the references did"),
     "threads": (int, "CPU threads (default 1)"),

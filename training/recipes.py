@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 DatasetName = Literal["mnist", "fashion-mnist"]
 Loss = Literal["cross-entropy", "double-softmax"]
-Optimizer = Literal["sgd", "adam"]
+Optimizer = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["constant", "cosine", "one-cycle"]
+Augment = Literal["none", "light", "strong", "garments"]
+Precision = Literal["float32", "bfloat16"]
 
 
 class Config(BaseModel):
@@ -38,6 +40,12 @@ class Config(BaseModel):
     lr: float = Field(gt=0, le=100, description="learning rate (its peak, with a schedule)")
     momentum: float = Field(default=0.0, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0, le=1)
+    smoothing: float = Field(default=0.0, ge=0, lt=1, description="of the labels, in the cross-entropy")
+    augment: Augment = Field(default="none", description="what each training image goes through, anew each epoch")
+    average: float = Field(
+        default=0.0, ge=0, lt=1, description="decay per step of an average of the weights, kept instead; 0: none"
+    )
+    precision: Precision = Field(default="float32", description="of the products in the forward and backward pass")
     seed: int = Field(default=0, ge=0, lt=2**32)
     validation: int = Field(
         default=5000, ge=0, lt=60_000, description="training images held out; 0 trains on all of them"
@@ -111,6 +119,25 @@ RECIPES: Mapping[str, Recipe] = {
                 "lr": 0.001,
                 "epochs": 10,
                 "batch_size": 64,
+            },
+        ),
+        Recipe(
+            "digits",
+            "four convolutions, for digits from other hands and pens than MNIST's",
+            "test accuracy 0.997",
+            {
+                "architecture": "digits",
+                **_MNIST,
+                "optimizer": "adamw",
+                "schedule": "one-cycle",
+                "lr": 0.004,
+                "weight_decay": 0.02,
+                "epochs": 50,
+                "batch_size": 256,
+                "smoothing": 0.05,
+                "augment": "strong",
+                "average": 0.998,
+                "precision": "bfloat16",
             },
         ),
     )

@@ -104,7 +104,7 @@ def train(run: Run, data_dir: Path, device: torch.device, tell: Listener) -> Car
         trainer = Trainer(run.config, train_split, len(dataset.classes), device)
         if run.resume_path.exists():
             trainer.restore(run.resume_path)
-        classifier = Classifier(trainer.model, card_of(run.config, dataset), device)
+        classifier = Classifier(trainer.result, card_of(run.config, dataset), device)
         _run_epochs(run, trainer, classifier, validation, dataset.test, tell)
         return _finish(run, classifier, dataset, validation)
 
