@@ -10,22 +10,25 @@ All of it is arithmetic on small arrays: 1000x1000 pixels cost about 2 ms on one
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
+from models.card import Card
 from models.errors import NothingFound
-from models.images import Grey
+from models.images import Grey, exact, page
 
 Fit = Literal["auto", "none"]
 Box = tuple[int, int, int, int]  # left, top, right, bottom; right and bottom just outside
 Plane = NDArray[np.float32]  # [height, width]
+Numbers = NDArray[Any]  # whole numbers or fractions, one for each pixel or each piece
 Mask = NDArray[np.bool_]  # [height, width]
 
-WORK = 160  # pixels along the longer side, to find the digit in
-CLOSE = 112  # pixels along the longer side, to look at a small digit again
+WORK = 128  # pixels along the longer side, to find the digit in
+ENOUGH = 800  # pixels along the longer side, of a JPEG that its decoder may shrink
+CLOSE = 96  # pixels along the longer side, to look at a small digit again
 FAINT = 0.05  # a stroke that takes less of the light than this is no ink
 STROKE = (2.0, 2.4)  # width of strokes in the 20x20 box: thinner ones become at least the first number
 
@@ -47,10 +50,43 @@ class _Ink:
     box: Box
 
 
-def upright(pixels: Grey) -> bool:
-    """Whether a small grey picture is light ink on a dark ground, told by its border."""
-    border = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
-    return bool(np.median(border) < 128)
+def read(image: Image.Image, card: Card, fit: Fit = "auto") -> tuple[Grey, Input]:
+    """An opened image as the pixels that a model with this card takes, and what was done for that.
+
+    A picture of the card's size and polarity is left as it is. `fit` none takes no other size.
+
+    Raises WrongImageSize (with none), NothingFound (with auto) or BrokenImage.
+    """
+    height, width = card.input_shape[1:]
+    if fit == "none" or sorted(image.size) == [min(height, width), max(height, width)]:
+        pixels = exact(image, (height, width), card.ground)
+        if fit == "none" or _as_trained(pixels, card, image):
+            return pixels, Input((width, height), False, (0, 0, width, height))
+    before = image.size
+    sheet = page(image, ENOUGH)
+    if (sheet.width < sheet.height) != (before[0] < before[1]):
+        before = before[::-1]  # an EXIF rotation was undone
+    if card.fit == "digit":
+        pixels, inverted, box = fit_digit(sheet, height)
+    else:
+        pixels, inverted, box = fit_size(sheet, (height, width))
+    scale = before[0] / sheet.width
+    left, top, right, bottom = (round(scale * side) for side in box)
+    if card.polarity == "dark-on-light":
+        pixels, inverted = 255 - pixels, not inverted
+    return pixels, Input(before, inverted, (left, top, min(right, before[0]), min(bottom, before[1])))
+
+
+def _as_trained(pixels: Grey, card: Card, image: Image.Image) -> bool:
+    """Whether the ground, told by the border, is the card's, and there is something on it.
+
+    Transparency can hide ink of the ground's own colour: then the ink must stand out.
+    """
+    ink = pixels if card.ground == 0 else 255 - pixels
+    light = np.count_nonzero(ink[:: len(ink) - 1] > 127) + np.count_nonzero(ink[:, :: ink.shape[1] - 1] > 127)
+    if 2 * light > 2 * sum(ink.shape):
+        return False
+    return bool(ink.max() > 127) if image.has_transparency_data else bool(ink.any())
 
 
 def fit_digit(image: Image.Image, side: int = 28) -> tuple[Grey, bool, Box]:
@@ -59,13 +95,16 @@ def fit_digit(image: Image.Image, side: int = 28) -> tuple[Grey, bool, Box]:
     Returns pixels [side, side], light on dark, whether the picture had to be inverted for that, and
     where the digit was found. Raises NothingFound.
     """
-    page, dark, inverted = _page(image)
-    found = _find(page, dark)
+    sheet, inverted = _opaque(image)
+    step = -(-max(sheet.size) // WORK)
+    small = sheet.reduce(step) if step > 1 else sheet
+    dark = inverted is not None or _ink_is_dark(small)
+    found = _find(sheet, small, step, dark)
     if found is None and inverted is None:
         dark = not dark
-        found = _find(page, dark)
+        found = _find(sheet, small, step, dark)
     if found is None:
-        raise NothingFound("nothing found in the picture", "send a picture of one digit, dark on light or light on dark")
+        raise NothingFound("nothing found in the picture", "send one digit, dark on light or light on dark")
     return _set(found.ink, side), dark if inverted is None else inverted, found.box
 
 
@@ -74,37 +113,39 @@ def fit_size(image: Image.Image, size: tuple[int, int]) -> tuple[Grey, bool, Box
 
     Raises NothingFound for a picture of one colour.
     """
-    box = (0, 0, *image.size)
-    page, _, inverted = _page(image)
-    pixels = np.asarray(page)
+    sheet, inverted = _opaque(image)
+    pixels = np.asarray(sheet)
     if int(pixels.max()) - int(pixels.min()) < 8:
         raise NothingFound("nothing found in the picture: it has one colour", "send a picture of one thing")
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     ground = int(np.median(border))
-    long = max(page.size)
+    long = max(sheet.size)
     square = Image.new("L", (long, long), ground)
-    square.paste(page, ((long - page.width) // 2, (long - page.height) // 2))
+    square.paste(sheet, ((long - sheet.width) // 2, (long - sheet.height) // 2))
     small = np.asarray(square.resize(size[::-1], Image.Resampling.HAMMING))
     dark = ground >= 128
-    return (255 - small if dark else small), dark if inverted is None else inverted, box
+    return (255 - small if dark else small), dark if inverted is None else inverted, (0, 0, *image.size)
 
 
-def _page(image: Image.Image) -> tuple[Image.Image, bool, bool | None]:
-    """A picture as opaque grey, whether its ink is darker than the ground, and, where alpha tells the
-    ink, whether that ink is dark (else None)."""
+def _opaque(image: Image.Image) -> tuple[Image.Image, bool | None]:
+    """A picture as opaque grey; and, where only alpha tells the ink, whether that ink is dark.
+
+    Then the picture is the alpha, as dark ink on white.
+    """
     if image.mode == "L":
-        return image, _ink_is_dark(image), None
+        return image, None
     grey, alpha = image.split()
-    seen = np.asarray(alpha.reduce(max(1, max(image.size) // 256)))
-    shade = np.asarray(grey.reduce(max(1, max(image.size) // 256)))[seen > 127]
+    step = max(1, max(image.size) // 128)
+    seen, shades = np.asarray(alpha.reduce(step)), np.asarray(grey.reduce(step))
     if int(seen.min()) > 127:
-        return grey, _ink_is_dark(grey), None
+        return grey, None
+    shade = shades[seen > 127]
     if shade.size == 0 or np.percentile(shade, 95) - np.percentile(shade, 5) < 60:
         ink_is_dark = shade.size == 0 or float(np.median(shade)) < 128
-        return Image.eval(alpha, lambda a: 255 - a), True, ink_is_dark
-    page = Image.new("L", image.size, int(np.median(shade)))
-    page.paste(grey, mask=alpha)
-    return page, _ink_is_dark(page), None
+        return ImageOps.invert(alpha), ink_is_dark
+    sheet = Image.new("L", image.size, int(np.median(shade)))
+    sheet.paste(grey, mask=alpha)
+    return sheet, None
 
 
 def _ink_is_dark(image: Image.Image) -> bool:
@@ -112,39 +153,35 @@ def _ink_is_dark(image: Image.Image) -> bool:
 
     The third moment of the detail says so in any light; the border helps where a digit fills the picture.
     """
-    step = max(1, max(image.size) // 64)
+    step = -(-max(image.size) // 64)
     page = np.asarray(image.reduce(step) if step > 1 else image, np.float32)
     detail = page - _box_blur(page, max(page.shape) // 3)
     spread = float(detail.std()) + 1e-3
-    skew = float((detail**3).mean()) / spread**3
+    skew = float((detail * detail * detail).mean()) / spread**3
     border = np.concatenate([page[0], page[-1], page[:, 0], page[:, -1]])
     lighter = (float(np.median(border)) - float(page.mean())) / (float(page.std()) + 1e-3)
     return min(max(lighter, -0.7), 0.7) - skew > 0
 
 
-def _find(image: Image.Image, dark: bool) -> _Ink | None:
+def _find(sheet: Image.Image, small: Image.Image, step: int, dark: bool) -> _Ink | None:
     """The digit's ink: looked for in a small copy, and once more from close by where it is small there."""
-    step = -(-max(image.size) // WORK)
-    found = _find_in(_reduced(image, step), dark, step, image.size)
+    found = _find_in(np.asarray(small, np.float32), dark, step, sheet.size)
     if found is None or step == 1:
         return found
     left, top, right, bottom = found.box
     long = max(right - left, bottom - top)
-    if long > 0.5 * max(image.size):
+    if long > 0.5 * max(sheet.size):
         return found
     margin = long // 4 + 2 * step
     left, top = max(left - margin, 0), max(top - margin, 0)
-    near = image.crop((left, top, min(right + margin, image.width), min(bottom + margin, image.height)))
+    near = sheet.crop((left, top, min(right + margin, sheet.width), min(bottom + margin, sheet.height)))
     step = -(-max(near.size) // CLOSE)
-    again = _find_in(_reduced(near, step), dark, step, near.size)
+    page = np.asarray(near.reduce(step) if step > 1 else near, np.float32)
+    again = _find_in(page, dark, step, near.size)
     if again is None:
         return found
     x0, y0, x1, y1 = again.box
     return _Ink(again.ink, (x0 + left, y0 + top, x1 + left, y1 + top))
-
-
-def _reduced(image: Image.Image, step: int) -> Plane:
-    return np.asarray(image.reduce(step) if step > 1 else image, np.float32)
 
 
 def _find_in(page: Plane, dark: bool, step: int, size: tuple[int, int]) -> _Ink | None:
@@ -170,8 +207,11 @@ def _find_on(page: Plane, view: float, step: int, size: tuple[int, int]) -> _Ink
     if max(page.shape) > 80:
         _unrule(ink)
         _unrule(ink.T)
-    peak = _peak(ink)
-    low = max(0.3 * peak, 3 * float(np.partition(ink.ravel(), ink.size // 3)[ink.size // 3]))
+    strongest = max(6, ink.size // 200)
+    third = ink.size // 3
+    ranked = np.partition(ink, (third, max(ink.size - strongest, third)), axis=None)
+    peak = float(ranked[-strongest:].mean())
+    low = max(0.3 * peak, 3 * float(ranked[third]))
     if peak < FAINT or low > 0.8 * peak:
         return None
     kept = _pieces(ink, low, 0.5 * peak)
@@ -191,7 +231,8 @@ def _find_on(page: Plane, view: float, step: int, size: tuple[int, int]) -> _Ink
 def _ink(page: Plane, view: float) -> Plane:
     """The share of its ground's light that each pixel lacks, 0..1: uneven light falls out of it.
 
-    The ground is a grey closing: whatever is darker and narrower than twice `view`, a share of the picture, is filled.
+    The ground is a grey closing: whatever is darker and narrower than twice `view` (a share of the
+    picture) is filled.
     """
     height, width = page.shape
     step = 1 if max(page.shape) < 64 else 2
@@ -201,14 +242,6 @@ def _ink(page: Plane, view: float) -> Plane:
     if step > 1:
         ground = np.asarray(Image.fromarray(ground).resize((width, height), Image.Resampling.BILINEAR))
     return (1 - page / np.maximum(ground, 1)).clip(0, 1).astype(np.float32)
-
-
-def _peak(ink: Plane) -> float:
-    """How strong the ink is: the mean of its strongest half percent."""
-    count = max(6, ink.size // 200)
-    if ink.size <= count:
-        return float(ink.max())
-    return float(np.partition(ink.ravel(), -count)[-count:].mean())
 
 
 def _unrule(ink: Plane) -> None:
@@ -224,7 +257,7 @@ def _unrule(ink: Plane) -> None:
     coarse = ink[:, : strips * 8].reshape(height, strips, 8).mean(2)
     rows = np.arange(height)[:, None]
     centre = np.arange(strips) - (strips - 1) / 2
-    slopes = np.linspace(-0.06, 0.06, 13)
+    slopes = np.linspace(-0.06, 0.06, 9)
     shifts = np.rint(slopes[:, None] * 8 * centre).astype(int)
     capped = np.minimum(coarse, 0.2)
     levels = capped[(rows + shifts[:, None]).clip(0, height - 1), np.arange(strips)].mean(2)
@@ -280,7 +313,7 @@ def _pieces(ink: Plane, low: float, high: float) -> Mask | None:
     return kept
 
 
-def _boxes(of: NDArray[np.int64], ys: NDArray[np.int64], xs: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+def _boxes(of: Numbers, ys: Numbers, xs: Numbers, count: int) -> Numbers:
     """Left, top, right, bottom [4, count] of the pixels of each label."""
     boxes = np.empty((4, count), np.int64)
     boxes[:2], boxes[2:] = 1 << 30, 0
@@ -290,20 +323,20 @@ def _boxes(of: NDArray[np.int64], ys: NDArray[np.int64], xs: NDArray[np.int64], 
     return boxes
 
 
-def _middle(boxes: NDArray[np.int64], width: int, height: int) -> NDArray[np.float64]:
+def _middle(boxes: Numbers, width: int, height: int) -> Numbers:
     """1 for a piece in the middle of the picture, 0 for one at its edge."""
     x, y = (boxes[0] + boxes[2]) / width - 1, (boxes[1] + boxes[3]) / height - 1
-    middle: NDArray[np.float64] = 1 - np.maximum(np.abs(x), np.abs(y)).clip(0, 1)
+    middle: Numbers = 1 - np.maximum(np.abs(x), np.abs(y)).clip(0, 1)
     return middle
 
 
 def _frames(
-    boxes: NDArray[np.int64],
-    of: NDArray[np.int64],
-    ys: NDArray[np.int64],
-    xs: NDArray[np.int64],
-    strength: NDArray[np.float32],
-    weight: NDArray[np.float64],
+    boxes: Numbers,
+    of: Numbers,
+    ys: Numbers,
+    xs: Numbers,
+    strength: Numbers,
+    weight: Numbers,
     shape: tuple[int, ...],
 ) -> Mask:
     """Which pieces are printed frames: large, and all of their ink near the sides of their box."""
@@ -318,7 +351,7 @@ def _frames(
     return frames
 
 
-def _neighbours(main: int, boxes: NDArray[np.int64], weight: NDArray[np.float64], allowed: Mask) -> Mask:
+def _neighbours(main: int, boxes: Numbers, weight: Numbers, allowed: Mask) -> Mask:
     """Which pieces belong to the digit: near it, and neither specks nor heavier things."""
     chosen = np.zeros(len(weight), np.bool_)
     chosen[main] = True
@@ -387,7 +420,7 @@ def _running(plane: Plane, radius: int, best: np.ufunc, axes: tuple[int, ...] = 
         reach = 0
         while reach < min(radius, plane.shape[axis] - 1):
             step = min(2 * reach + 1, radius - reach, plane.shape[axis] - 1)
-            low, high = ((np.s_[:-step], np.s_[step:]) if axis == 0 else (np.s_[:, :-step], np.s_[:, step:]))
+            low, high = (np.s_[:-step], np.s_[step:]) if axis == 0 else (np.s_[:, :-step], np.s_[:, step:])
             wider = plane.copy()
             best(wider[high], plane[low], out=wider[high])
             best(wider[low], plane[high], out=wider[low])
@@ -411,13 +444,13 @@ def _box_blur(plane: Plane, radius: int) -> Plane:
     return plane
 
 
-def _labelled(mask: Mask) -> tuple[NDArray[np.int64], int]:
+def _labelled(mask: Mask) -> tuple[Numbers, int]:
     """Pixels that touch (corners too) under one number from 1, 0 elsewhere; and the highest number.
 
     Works on the runs of each row: runs that overlap in neighbouring rows take the smaller number until
     nothing changes.
     """
-    height, width = mask.shape
+    width = mask.shape[1]
     edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
     row = width + 1

@@ -7,18 +7,24 @@ strokes of our own, with `labels.json`. It knows nothing of the pictures that th
 """
 
 import argparse
+import contextlib
 import io
 import json
 import os
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from training.datasets import load_dataset
+from models.errors import NothingFound
+from models.fit import fit_digit
+from models.images import Grey
+from training.datasets import Split, load_dataset
 from training.strokes import WRITTEN, Strokes
 
 Ink = NDArray[np.float32]  # [height, width], 0 ground, 1 ink
@@ -52,7 +58,7 @@ def written(strokes: Strokes, side: int, width: float, random: Generator) -> Ink
     for stroke in strokes:
         moved = np.array(stroke) + random.normal(0, 0.025, (len(stroke), 2))
         curve = _rounded(moved) if len(stroke) > 2 else moved
-        for a, b in zip(curve[:-1], curve[1:], strict=True):
+        for a, b in pairwise(curve):
             count = 2 + int(80 * np.hypot(*(b - a)))
             points += [(float(x), float(y)) for x, y in np.linspace(a, b, count)]
     x, y = np.array(points).T
@@ -76,7 +82,7 @@ def _dots(points: list[tuple[float, float]], side: int, width: float) -> Ink:
     r = max(width * side, 1.0)
     for x, y in points:
         draw.ellipse((x * side * 2 - r, y * side * 2 - r, x * side * 2 + r, y * side * 2 + r), fill=255)
-    return np.asarray(image.reduce(2), np.float32) / 255
+    return (np.asarray(image.reduce(2)) / 255).astype(np.float32)
 
 
 def thinned(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -91,7 +97,9 @@ def thinned(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
             turns = sum((~a & b).astype(int) for a, b in zip(n, n[1:] + n[:1], strict=True))
             up, right, down, left = n[0], n[2], n[4], n[6]
             edges = (
-                ~(up & right & left) & ~(up & down & left) if odd else ~(up & right & down) & ~(right & down & left)
+                ~(up & right & left) & ~(up & down & left)
+                if odd
+                else ~(up & right & down) & ~(right & down & left)
             )
             gone = mask & (count >= 2) & (count <= 6) & (turns == 1) & edges
             changed |= bool(gone.any())
@@ -112,7 +120,7 @@ class Writer:
         """A digit in a box of `side` pixels; with strokes of `width` (a share of `side`) or MNIST's own."""
         if self.random.random() < 0.3:
             ways = WRITTEN[label]
-            way = ways[self.random.integers(len(ways))]
+            way = ways[int(self.random.integers(len(ways)))]
             return written(way, side, width or self.random.uniform(0.03, 0.1), self.random)
         digit = self.images[self.random.choice(np.nonzero(self.labels == label)[0])]
         if width is None:
@@ -137,7 +145,9 @@ def photograph(paper: str) -> Callable[[Writer, int], Seen]:
         pen = _pen(random)
         line = np.array([random.uniform(0.55, 0.85), random.uniform(0.65, 0.9), random.uniform(0.8, 0.97)])
         colour = tint * (1 - rules[..., None] * (1 - line)) * (1 - sheet[..., None] * (1 - pen))
-        photo = Image.fromarray((colour * _light(height, width, random)[..., None] * 255).clip(0, 255).astype(np.uint8))
+        photo = Image.fromarray(
+            (colour * _light(height, width, random)[..., None] * 255).clip(0, 255).astype(np.uint8)
+        )
         photo = _camera(photo, random)
         return _jpeg(photo, int(random.integers(40, 92)))
 
@@ -178,7 +188,9 @@ def _light(height: int, width: int, random: Generator) -> Ink:
     light = 1 - random.uniform(0, 0.3) * (along + 1) / 2 - random.uniform(0, 0.2) * (x**2 + y**2) / 2
     if random.random() < 0.3:
         soft = random.uniform(0.1, 0.5)
-        light = light * (1 - random.uniform(0.1, 0.4) / (1 + np.exp(-(along - random.uniform(-0.6, 0.6)) / soft * 6)))
+        light = light * (
+            1 - random.uniform(0.1, 0.4) / (1 + np.exp(-(along - random.uniform(-0.6, 0.6)) / soft * 6))
+        )
     return light.astype(np.float32)
 
 
@@ -204,7 +216,9 @@ def pencil(writer: Writer, label: int) -> Seen:
     random = writer.random
     side = int(random.integers(180, 420))
     ink = writer.ink(label, side, random.uniform(0.01, 0.025))
-    grain = Image.fromarray(random.integers(0, 256, (side, side), np.uint8)).filter(ImageFilter.GaussianBlur(0.7))
+    grain = Image.fromarray(random.integers(0, 256, (side, side), np.uint8)).filter(
+        ImageFilter.GaussianBlur(0.7)
+    )
     ink = ink * (np.asarray(grain) > random.uniform(60, 120)) * random.uniform(0.25, 0.6)
     page = (1 - ink) * _light(side, side, random) * random.uniform(180, 255)
     page = page + random.normal(0, random.uniform(0, 4), page.shape)
@@ -241,7 +255,7 @@ def crop(writer: Writer, label: int) -> Seen:
     side = int(random.integers(40, 400))
     ink = _trimmed(writer.ink(label, side, random.uniform(0.03, 0.1) if random.random() < 0.5 else None))
     dark, light = random.uniform(0, 90), random.uniform(150, 255)
-    page = (light - ink * (light - dark)) * _light(*ink.shape, random)
+    page = (light - ink * (light - dark)) * _light(ink.shape[0], ink.shape[1], random)
     page = page + random.normal(0, random.uniform(0, 6), ink.shape)
     image = Image.fromarray(page.clip(0, 255).astype(np.uint8))
     return _jpeg(image.filter(ImageFilter.GaussianBlur(float(random.uniform(0, 0.01)) * side)), 75)
@@ -331,6 +345,27 @@ def _jpeg(image: Image.Image, quality: int) -> Seen:
 def simulate(writer: Writer, count: int) -> list[tuple[str, int, Seen]]:
     """`count` pictures of each kind, labels in turn: kind, label, picture."""
     return [(kind, i % 10, take(writer, i % 10)) for kind, take in KINDS.items() for i in range(count)]
+
+
+def fitted(train: Split, count: int, seed: int) -> Split:
+    """`count` simulated pictures of training digits, as the service would show them to a model.
+
+    Photographs are left out: they cost most, and what `models.fit` makes of them looks like the rest.
+    """
+    random = np.random.default_rng(seed)
+    writer = Writer(train.images[:, 0].numpy(), train.labels.numpy(), random)
+    images: list[Grey] = []
+    labels: list[int] = []
+    while len(images) < count:
+        label = int(random.integers(10))
+        data, _ = KINDS[_CHEAP[len(images) % len(_CHEAP)]](writer, label)
+        with contextlib.suppress(NothingFound), Image.open(io.BytesIO(data)) as image:
+            images.append(fit_digit(image.convert("LA" if image.mode == "RGBA" else "L"))[0])
+            labels.append(label)
+    return Split(torch.from_numpy(np.stack(images)[:, None]), torch.tensor(labels))
+
+
+_CHEAP = ("mouse", "small-grey", "small-binary", "tablet", "small-grey", "small-binary", "crop", "scan")
 
 
 def main() -> None:

@@ -41,11 +41,19 @@ class Config(BaseModel):
     momentum: float = Field(default=0.0, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0, le=1)
     smoothing: float = Field(default=0.0, ge=0, lt=1, description="of the labels, in the cross-entropy")
-    augment: Augment = Field(default="none", description="what each training image goes through, anew each epoch")
-    average: float = Field(
-        default=0.0, ge=0, lt=1, description="decay per step of an average of the weights, kept instead; 0: none"
+    augment: Augment = Field(
+        default="none", description="what each training image goes through, anew each epoch"
     )
-    precision: Precision = Field(default="float32", description="of the products in the forward and backward pass")
+    pictures: int = Field(
+        default=0, ge=0, le=60_000, description="simulated pictures of training digits to train on besides"
+    )
+    average: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="decay per step of an average of the weights that is kept; 0: none",
+    )
+    precision: Precision = Field(default="float32", description="of products in both passes")
     seed: int = Field(default=0, ge=0, lt=2**32)
     validation: int = Field(
         default=5000, ge=0, lt=60_000, description="training images held out; 0 trains on all of them"
@@ -132,10 +140,11 @@ RECIPES: Mapping[str, Recipe] = {
                 "schedule": "one-cycle",
                 "lr": 0.004,
                 "weight_decay": 0.02,
-                "epochs": 50,
+                "epochs": 60,
                 "batch_size": 256,
                 "smoothing": 0.05,
                 "augment": "strong",
+                "pictures": 12_000,
                 "average": 0.998,
                 "precision": "bfloat16",
             },

@@ -21,7 +21,7 @@ from models import checkpoint
 from models.card import Card, DatasetFacts, Metrics
 from models.classifier import Classifier
 from models.files import write_atomically
-from training import pictures
+from training import pens, pictures
 from training.datasets import Dataset, Split, load_dataset
 from training.errors import TrainingError
 from training.evaluation import Evaluation, evaluate
@@ -101,6 +101,8 @@ def train(run: Run, data_dir: Path, device: torch.device, tell: Listener) -> Car
             return checkpoint.read_card(run.card_path)
         dataset = load_dataset(run.config.dataset, data_dir)
         train_split, validation = dataset.hold_out(run.config.validation, run.config.seed)
+        if run.config.pictures:
+            train_split += pens.fitted(train_split, run.config.pictures, run.config.seed)
         trainer = Trainer(run.config, train_split, len(dataset.classes), device)
         if run.resume_path.exists():
             trainer.restore(run.resume_path)
@@ -171,6 +173,7 @@ def card_of(config: Config, dataset: Dataset) -> Card:
         mean=config.mean,
         std=config.std,
         polarity=dataset.polarity,
+        fit=dataset.fit,
         classes=dataset.classes,
         training=config.model_dump(),
         dataset=DatasetFacts(name=dataset.name, digest=dataset.digest),
