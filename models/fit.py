@@ -29,6 +29,7 @@ Mask = NDArray[np.bool_]  # [height, width]
 WORK = 128  # pixels along the longer side, to find the digit in
 ENOUGH = 800  # pixels along the longer side, of a JPEG that its decoder may shrink
 CLOSE = 96  # pixels along the longer side, to look at a small digit again
+EDGE = 0.3  # ink that still counts for the size of a digit
 FAINT = 0.05  # a stroke that takes less of the light than this is no ink
 STROKE = (2.0, 2.4)  # width of strokes in the 20x20 box: thinner ones become at least the first number
 
@@ -371,8 +372,14 @@ def _neighbours(main: int, boxes: Numbers, weight: Numbers, allowed: Mask) -> Ma
 
 
 def _set(ink: Plane, side: int) -> Grey:
-    """Ink 0..1 on its box into the middle of [side, side], by mass, 0..255."""
+    """Ink 0..1 on its box into the middle of [side, side], by mass, 0..255.
+
+    The middle is that of the pixel right and below of the centre, as on MNIST (measured: 14.5 of 28).
+    """
     inner = side * 20 // 28
+    clear = ink > EDGE
+    rows, columns = np.flatnonzero(clear.any(1)), np.flatnonzero(clear.any(0))
+    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     ink = _thickened(ink, inner)
     height, width = ink.shape
     scale = inner / max(height, width)
@@ -383,13 +390,13 @@ def _set(ink: Plane, side: int) -> Grey:
     digit = np.asarray(small).clip(0, 1)
     digit = digit / max(float(digit.max()), 0.2)
     mass = float(digit.sum())
-    rows, columns = digit.shape
-    y = float((digit.sum(1) * (np.arange(rows) + 0.5)).sum()) / mass
-    x = float((digit.sum(0) * (np.arange(columns) + 0.5)).sum()) / mass
-    top = min(max(round(side / 2 - y), 0), side - rows)
-    left = min(max(round(side / 2 - x), 0), side - columns)
+    height, width = digit.shape
+    y = float((digit.sum(1) * (np.arange(height) + 0.5)).sum()) / mass
+    x = float((digit.sum(0) * (np.arange(width) + 0.5)).sum()) / mass
+    top = min(max(round((side + 1) / 2 - y), 0), side - height)
+    left = min(max(round((side + 1) / 2 - x), 0), side - width)
     pixels = np.zeros((side, side), np.uint8)
-    pixels[top : top + rows, left : left + columns] = np.rint(digit * 255)
+    pixels[top : top + height, left : left + width] = np.rint(digit * 255)
     return pixels
 
 

@@ -46,6 +46,7 @@ _OVERRIDES = {
     "loss": (get_args(Loss), "double-softmax repeats a source's mistake, for comparison"),
     "smoothing": (float, "of the labels"),
     "augment": (get_args(Augment), "change each training image anew each epoch"),
+    "start": (str, "weights file to begin with (default: random weights)"),
     "pictures": (int, "simulated pictures of training digits to train on besides (default 0)"),
     "average": (float, "decay of an average of the weights, which is kept instead (default 0: none)"),
     "precision": (get_args(Precision), "of products; bfloat16 is faster on processors that have it"),

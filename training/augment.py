@@ -80,7 +80,8 @@ def wear(images: Tensor, generator: Generator) -> Tensor:
 PRESETS: Mapping[str, Draw | None] = {
     "none": None,
     "light": lambda images, generator: redraw(images, LIGHT, generator),
-    "strong": redraw_all,
+    "strong": lambda images, generator: redraw(images, STRONG, generator),
+    "mixed": redraw_all,
     "garments": wear,
 }
 

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
 from models import architectures
+from models.checkpoint import read_weights
 from models.files import write_atomically
 from models.images import normalise
 from training.augment import PRESETS
@@ -38,6 +39,8 @@ class Trainer:
         self.train = train.to(device)
         self.device = device
         self.model = architectures.build(config.architecture, classes=classes).to(device)
+        if config.start is not None:
+            self.model.load_state_dict(read_weights(Path(config.start)))
         self.average = copy.deepcopy(self.model).requires_grad_(False) if config.average else None
         self.shuffle = torch.Generator().manual_seed(config.seed)
         self.augment = PRESETS[config.augment]

@@ -14,7 +14,7 @@ DatasetName = Literal["mnist", "fashion-mnist"]
 Loss = Literal["cross-entropy", "double-softmax"]
 Optimizer = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["constant", "cosine", "one-cycle"]
-Augment = Literal["none", "light", "strong", "garments"]
+Augment = Literal["none", "light", "strong", "mixed", "garments"]
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -44,6 +44,7 @@ class Config(BaseModel):
     augment: Augment = Field(
         default="none", description="what each training image goes through, anew each epoch"
     )
+    start: str | None = Field(default=None, description="weights file to begin with, of the same layers")
     pictures: int = Field(
         default=0, ge=0, le=60_000, description="simulated pictures of training digits to train on besides"
     )
@@ -140,10 +141,10 @@ RECIPES: Mapping[str, Recipe] = {
                 "schedule": "one-cycle",
                 "lr": 0.004,
                 "weight_decay": 0.02,
-                "epochs": 60,
+                "epochs": 40,
                 "batch_size": 256,
                 "smoothing": 0.05,
-                "augment": "strong",
+                "augment": "mixed",
                 "pictures": 12_000,
                 "average": 0.998,
                 "precision": "bfloat16",
