@@ -112,7 +112,7 @@ class Classifier:
             winning = self.model(images).max()
         (gradient,) = torch.autograd.grad(winning, images)
         size = gradient[0, 0].abs()
-        saliency = (size * (255 / size.max().clamp(min=1e-12))).byte().cpu().numpy()
+        saliency = (size * (255 / size.max().clamp(min=1e-12))).round().byte().cpu().numpy()
         return Explanation(png(pixels), png(saliency))
 
     def _batches(self, images: Tensor) -> Iterator[Tensor]:

@@ -30,6 +30,7 @@ WORK = 128  # pixels along the longer side, to find the digit in
 ENOUGH = 800  # pixels along the longer side, of a JPEG that its decoder may shrink
 CLOSE = 96  # pixels along the longer side, to look at a small digit again
 EDGE = 0.3  # ink that still counts for the size of a digit
+DIM = 80  # a ground darker than this counts as this one: the grain of the dark is no ink
 FAINT = 0.05  # a stroke that takes less of the light than this is no ink
 STROKE = (2.0, 2.4)  # width of strokes in the 20x20 box: thinner ones become at least the first number
 
@@ -83,11 +84,12 @@ def _as_trained(pixels: Grey, card: Card, image: Image.Image) -> bool:
 
     Transparency can hide ink of the ground's own colour: then the ink must stand out.
     """
-    ink = pixels if card.ground == 0 else 255 - pixels
-    light = np.count_nonzero(ink[:: len(ink) - 1] > 127) + np.count_nonzero(ink[:, :: ink.shape[1] - 1] > 127)
-    if 2 * light > 2 * sum(ink.shape):
+    ink = (pixels if card.ground == 0 else 255 - pixels).tobytes()  # bytes are quicker than arrays so small
+    width = pixels.shape[1]
+    border = ink[:width] + ink[-width:] + ink[::width] + ink[width - 1 :: width]
+    if sum(border) > 127 * len(border):
         return False
-    return bool(ink.max() > 127) if image.has_transparency_data else bool(ink.any())
+    return max(ink) > 127 if image.has_transparency_data else ink.count(0) < len(ink)
 
 
 def fit_digit(image: Image.Image, side: int = 28) -> tuple[Grey, bool, Box]:
@@ -242,7 +244,7 @@ def _ink(page: Plane, view: float) -> Plane:
     ground = _running(_running(small, radius, np.maximum), radius, np.minimum)
     if step > 1:
         ground = np.asarray(Image.fromarray(ground).resize((width, height), Image.Resampling.BILINEAR))
-    return (1 - page / np.maximum(ground, 1)).clip(0, 1).astype(np.float32)
+    return ((ground - page) / np.maximum(ground, DIM)).clip(0, 1).astype(np.float32)
 
 
 def _unrule(ink: Plane) -> None:

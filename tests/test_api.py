@@ -79,6 +79,10 @@ def test_predict_is_documented_as_it_is(client: TestClient) -> None:
     assert content["multipart/form-data"]["schema"]["properties"]["file"]["format"] == "binary"
     assert {"image/png", "image/jpeg", "image/webp"} <= set(content)
     assert {"404", "413", "415", "422"} <= set(operation["responses"])
+    parameters = {parameter["name"]: parameter["schema"] for parameter in operation["parameters"]}
+    assert set(parameters) == {"model", "fit", "explain"}
+    assert parameters["fit"]["enum"] == ["auto", "none"]
+    assert "Nothing found" in operation["responses"]["422"]["description"]
 
 
 def test_the_documentation_page_names_no_other_host(client: TestClient) -> None:

@@ -37,8 +37,9 @@ def fitted(image: Image.Image, card: Card = DIGITS) -> tuple[Grey, Input]:
 
 
 def alike(a: Grey, b: Grey) -> float:
-    """Correlation of two pictures."""
-    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+    """Correlation of two pictures, at the best of nine places (rounding may move one by a pixel)."""
+    places = [np.roll(a, (dy, dx), (0, 1)).ravel() for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+    return max(float(np.corrcoef(place, b.ravel())[0, 1]) for place in places)
 
 
 def paper(digit: Grey, side: int, ground: int = 255, ink: int = 0, at: tuple[int, int] = (0, 0)) -> Image.Image:
@@ -65,7 +66,7 @@ def test_an_image_of_the_models_kind_is_left_as_it_is(sample: Dataset, index: in
     assert done == UNTOUCHED
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(index=st.integers(0, 199), side=st.integers(160, 700), x=st.floats(0.05, 0.95), y=st.floats(0.05, 0.95))
 def test_where_and_on_what_a_digit_is_written_changes_little(
     sample: Dataset, index: int, side: int, x: float, y: float
@@ -77,8 +78,8 @@ def test_where_and_on_what_a_digit_is_written_changes_little(
     light, undone = fitted(paper(digit, side, 5, 235, at))
     assert (done.inverted, undone.inverted) == (True, False)
     assert done.size == (side, side)
-    assert alike(dark, digit) > 0.7
-    assert alike(dark, light) > 0.95
+    assert alike(dark, digit) > 0.85
+    assert alike(dark, light) > 0.85
 
 
 @settings(deadline=None)
@@ -90,6 +91,7 @@ def test_fitting_what_was_fitted_changes_little(sample: Dataset, index: int) -> 
     assert alike(once, again) > 0.9
 
 
+@settings(deadline=None)
 @given(index=st.integers(0, 199))
 def test_mnists_own_digits_survive_inversion(sample: Dataset, index: int) -> None:
     digit = sample.test.images[index, 0].numpy()
