@@ -29,6 +29,7 @@ Mask = NDArray[np.bool_]  # [height, width]
 WORK = 128  # pixels along the longer side, to find the digit in
 ENOUGH = 800  # pixels along the longer side, of a JPEG that its decoder may shrink
 CLOSE = 96  # pixels along the longer side, to look at a small digit again
+NARROW, WIDE = 0.1, 0.3  # half of the widest stroke, as a share of the picture
 EDGE = 0.3  # ink that still counts for the size of a digit
 DIM = 80  # a ground darker than this counts as this one: the grain of the dark is no ink
 FAINT = 0.05  # a stroke that takes less of the light than this is no ink
@@ -46,10 +47,11 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class _Ink:
-    """Ink 0..1 on a crop of a picture, and where in the picture that crop lies."""
+    """Ink 0..1 on a crop of a picture, where in the picture that lies, and the share of light that 1 takes."""
 
     ink: Plane
     box: Box
+    core: float
 
 
 def read(image: Image.Image, card: Card, fit: Fit = "auto") -> tuple[Grey, Input]:
@@ -158,12 +160,13 @@ def _ink_is_dark(image: Image.Image) -> bool:
     """
     step = -(-max(image.size) // 64)
     page = np.asarray(image.reduce(step) if step > 1 else image, np.float32)
-    detail = page - _box_blur(page, max(page.shape) // 3)
+    shadows = max(image.size) >= 64
+    detail = page - _box_blur(page, max(page.shape) // (5 if shadows else 3))
     spread = float(detail.std()) + 1e-3
     skew = float((detail * detail * detail).mean()) / spread**3
-    border = np.concatenate([page[0], page[-1], page[:, 0], page[:, -1]])
-    lighter = (float(np.median(border)) - float(page.mean())) / (float(page.std()) + 1e-3)
-    return min(max(lighter, -0.7), 0.7) - skew > 0
+    border = float(np.median(np.concatenate([page[0], page[-1], page[:, 0], page[:, -1]])))
+    lighter = (border - float(page.mean())) / (float(page.std()) + 1e-3)
+    return min(max(lighter, -0.6), 0.6) - skew > 0  # a printed frame is a border that lies
 
 
 def _find(sheet: Image.Image, small: Image.Image, step: int, dark: bool) -> _Ink | None:
@@ -184,30 +187,38 @@ def _find(sheet: Image.Image, small: Image.Image, step: int, dark: bool) -> _Ink
     if again is None:
         return found
     x0, y0, x1, y1 = again.box
-    return _Ink(again.ink, (x0 + left, y0 + top, x1 + left, y1 + top))
+    return _Ink(again.ink, (x0 + left, y0 + top, x1 + left, y1 + top), again.core)
 
 
 def _find_in(page: Plane, dark: bool, step: int, size: tuple[int, int]) -> _Ink | None:
     """The digit's ink in a page whose pixels stand for `step` x `step` of the picture's.
 
-    Where it fills the page its strokes may be wider than what the ground is told from; then, looked at
-    with a wider view, there is more of it.
+    The ground is told from close by, for then shadows are no ink. Where a digit fills the page its strokes
+    may be wider than that: then a wider view has more ink, and as strong.
     """
     page = page if dark else 255 - page
-    found = _find_on(page, 0.1, step, size)
+    if max(page.shape) < 64:
+        return _find_on(_lacking(page, WIDE), step, size)
+    near = _lacking(page, NARROW)
+    found = _find_on(near.copy(), step, size)
     if found is not None:
         left, top, right, bottom = found.box
         if max((right - left) / size[0], (bottom - top) / size[1]) < 0.8:
             return found
-    wider = _find_on(page, 0.3, step, size)
-    if found is None or wider is None:
-        return found or wider
-    return wider if wider.ink.sum() > 1.25 * found.ink.sum() else found
+    wide = _lacking(page, WIDE)
+    if found is not None and not _more(wide, near, found):
+        return found
+    return _find_on(wide, step, size) or found
 
 
-def _find_on(page: Plane, view: float, step: int, size: tuple[int, int]) -> _Ink | None:
-    ink = _ink(page, view)
-    if max(page.shape) > 80:
+def _more(ink: Plane, before: Plane, found: _Ink) -> bool:
+    """Whether there is clearly more of what is as strong as the ink that was found before."""
+    strong = 0.7 * found.core
+    return bool(np.count_nonzero(ink > strong) > 1.3 * np.count_nonzero(before > strong))
+
+
+def _find_on(ink: Plane, step: int, size: tuple[int, int]) -> _Ink | None:
+    if max(ink.shape) > 80:
         _unrule(ink)
         _unrule(ink.T)
     strongest = max(6, ink.size // 200)
@@ -228,10 +239,10 @@ def _find_on(page: Plane, view: float, step: int, size: tuple[int, int]) -> _Ink
     floor = 0.4 * low / core
     soft = ((soft - floor) / (0.95 - floor)).clip(0, 1)
     box = (x0 * step, y0 * step, min(x1 * step, size[0]), min(y1 * step, size[1]))
-    return _Ink(soft.astype(np.float32), box)
+    return _Ink(soft.astype(np.float32), box, core)
 
 
-def _ink(page: Plane, view: float) -> Plane:
+def _lacking(page: Plane, view: float) -> Plane:
     """The share of its ground's light that each pixel lacks, 0..1: uneven light falls out of it.
 
     The ground is a grey closing: whatever is darker and narrower than twice `view` (a share of the
