@@ -70,6 +70,22 @@ class MLP(nn.Module):
         return logits
 
 
+class SmallMLP(nn.Module):
+    """Two linear layers, 784-256-10 with ReLU (keys `linear1`, `linear2`).
+
+    Source: "Multilayer perceptrons, concise" of Dive into Deep Learning (d2l.ai), chapter 5.
+    """
+
+    def __init__(self, classes: int = 10, input_shape: Shape = MNIST_SHAPE) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(prod(input_shape), 256)
+        self.linear2 = nn.Linear(256, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.linear2(F.relu(self.linear1(x.flatten(1))))
+        return logits
+
+
 class SequentialMLP(nn.Module):
     """The layers of `MLP` in one `nn.Sequential` (keys `fc_layers.0,2,4,6,8`)."""
 
@@ -163,6 +179,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "softmax": Architecture(Softmax, first="linear", last="linear"),
     "softmax-mnist": Architecture(SoftmaxMNIST, first="fc1", last="fc1"),
     "mlp": Architecture(MLP, first="linear1", last="linear5"),
+    "mlp-256": Architecture(SmallMLP, first="linear1", last="linear2"),
     "mlp-adam": Architecture(SequentialMLP, first="fc_layers.0", last="fc_layers.8"),
     "cnn": Architecture(CNN, first=None, last="fc"),
     "digits": Architecture(Digits, first=None, last="fc2"),

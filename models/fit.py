@@ -30,6 +30,7 @@ WORK = 128  # pixels along the longer side, to find the digit in
 ENOUGH = 800  # pixels along the longer side, of a JPEG that its decoder may shrink
 CLOSE = 96  # pixels along the longer side, to look at a small digit again
 NARROW, WIDE = 0.1, 0.3  # half of the widest stroke, as a share of the picture
+FRAME = 0.15  # ink of a frame at the border
 EDGE = 0.3  # ink that still counts for the size of a digit
 DIM = 80  # a ground darker than this counts as this one: the grain of the dark is no ink
 FAINT = 0.05  # a stroke that takes less of the light than this is no ink
@@ -160,13 +161,14 @@ def _ink_is_dark(image: Image.Image) -> bool:
     """
     step = -(-max(image.size) // 64)
     page = np.asarray(image.reduce(step) if step > 1 else image, np.float32)
-    shadows = max(image.size) >= 64
-    detail = page - _box_blur(page, max(page.shape) // (5 if shadows else 3))
+    small = max(image.size) < 64  # no photograph: no shadows, and neither a frame whose border lies
+    detail = page - (page.mean() if small else _box_blur(page, max(page.shape) // 5))
     spread = float(detail.std()) + 1e-3
     skew = float((detail * detail * detail).mean()) / spread**3
     border = float(np.median(np.concatenate([page[0], page[-1], page[:, 0], page[:, -1]])))
     lighter = (border - float(page.mean())) / (float(page.std()) + 1e-3)
-    return min(max(lighter, -0.6), 0.6) - skew > 0  # a printed frame is a border that lies
+    trust = 2 if small else 0.6
+    return min(max(lighter, -trust), trust) - skew > 0
 
 
 def _find(sheet: Image.Image, small: Image.Image, step: int, dark: bool) -> _Ink | None:
@@ -218,6 +220,7 @@ def _more(ink: Plane, before: Plane, found: _Ink) -> bool:
 
 
 def _find_on(ink: Plane, step: int, size: tuple[int, int]) -> _Ink | None:
+    _unframe(ink)
     if max(ink.shape) > 80:
         _unrule(ink)
         _unrule(ink.T)
@@ -256,6 +259,17 @@ def _lacking(page: Plane, view: float) -> Plane:
     if step > 1:
         ground = np.asarray(Image.fromarray(ground).resize((width, height), Image.Resampling.BILINEAR))
     return ((ground - page) / np.maximum(ground, DIM)).clip(0, 1).astype(np.float32)
+
+
+def _unframe(ink: Plane) -> None:
+    """Take a printed frame that is the picture's very border out of `ink` (in place)."""
+    for inset in range(max(1, max(ink.shape) // 24)):
+        inner = ink[inset : ink.shape[0] - inset, inset : ink.shape[1] - inset]
+        sides = (inner[0], inner[-1], inner[:, 0], inner[:, -1])
+        if min(inner.shape) < 3 or min(np.count_nonzero(side > FRAME) / side.size for side in sides) < 0.9:
+            return
+        for side in sides:
+            side[:] = 0
 
 
 def _unrule(ink: Plane) -> None:

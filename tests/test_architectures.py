@@ -15,11 +15,20 @@ KEYS = {
     "softmax": ["linear"],
     "softmax-mnist": ["fc1"],
     "mlp": LINEARS,
+    "mlp-256": ["linear1", "linear2"],
     "mlp-adam": [f"fc_layers.{i}" for i in (0, 2, 4, 6, 8)],
     "cnn": ["conv1", "conv2", "fc"],
 }
 OURS = {"digits": 147_546}  # parameters of the layers that are no tutorial's
-PARAMETERS = {"softmax": 7850, "softmax-mnist": 7850, "mlp": 575_050, "mlp-adam": 575_050, "cnn": 8490, **OURS}
+PARAMETERS = {
+    "softmax": 7850,
+    "softmax-mnist": 7850,
+    "mlp": 575_050,
+    "mlp-adam": 575_050,
+    "mlp-256": 203_530,
+    "cnn": 8490,
+    **OURS,
+}
 
 
 @pytest.mark.parametrize("name", KEYS)
