@@ -205,7 +205,9 @@ def identify(weights: StateDict) -> tuple[str, dict[str, Any]]:
     Raises UnknownArchitecture where no architecture, or none of these sizes, has them.
     """
     for name, architecture in ARCHITECTURES.items():
-        if set(architecture.build().state_dict()) == set(weights):
+        with torch.device("meta"):  # names without numbers
+            keys = set(architecture.build().state_dict())
+        if keys == set(weights):
             return name, architecture.arguments(weights)
     raise UnknownArchitecture(
         f"no architecture has the state_dict keys {sorted(weights)}: known are {_names()}"

@@ -34,7 +34,7 @@ FRAME = 0.15  # ink of a frame at the border
 EDGE = 0.3  # ink that still counts for the size of a digit
 DIM = 80  # a ground darker than this counts as this one: the grain of the dark is no ink
 FAINT = 0.05  # a stroke that takes less of the light than this is no ink
-STROKE = (2.0, 2.4)  # width of strokes in the 20x20 box: thinner ones become at least the first number
+STROKE = (1.8, 2.2)  # width of strokes in the 20x20 box: thinner ones become at least the first number
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +334,8 @@ def _pieces(ink: Plane, low: float, high: float) -> Mask | None:
     score = weight * strong * (0.4 + middle) * np.where(alien, 0.05, 1)
     score[0] = 0
     main = int(score.argmax())
-    if score[main] <= 0:
+    fills = wide[main] > 0.8 * width and tall[main] > 0.8 * height
+    if score[main] <= 0 or (alien[main] and not fills):
         return None
     chosen = _neighbours(main, boxes, weight, ~alien & strong)
     kept: Mask = chosen[labels] & mask
@@ -439,10 +440,10 @@ def _thickened(ink: Plane, inner: int) -> Plane:
     unit = max(ink.shape) / inner  # pixels of `ink` in one of the box
     if wide >= STROKE[0] * unit:
         return ink
-    radius = round((STROKE[1] * unit - wide) / 2)
-    if radius < 1:
-        return ink
-    return _running(np.pad(ink, radius), radius, np.maximum)
+    radius = (STROKE[1] * unit - wide) / 2
+    whole = int(radius)
+    grown = _running(np.pad(ink, whole + 1), whole, np.maximum)
+    return grown + np.float32(radius - whole) * (_running(grown, 1, np.maximum) - grown)
 
 
 def _running(plane: Plane, radius: int, best: np.ufunc, axes: tuple[int, ...] = (0, 1)) -> Plane:

@@ -180,14 +180,14 @@ def test_pixels_that_were_given_as_an_array_have_no_input(client: TestClient, ar
 
 
 def test_a_body_over_the_limit_announced_and_chunked(client: TestClient) -> None:
-    big = bytes(1024 * 1024 + 1)
+    big = bytes(16 * 1024 * 1024 + 1)
 
     def chunks() -> Iterator[bytes]:
         for start in range(0, len(big), 65536):
             yield big[start : start + 65536]
 
     body = is_problem(client.post("/predict", content=big, headers=PNG), 413, "Body too large")
-    assert "1,048,576" in str(body["detail"])
+    assert "16,777,216" in str(body["detail"])
     is_problem(client.post("/predict", content=chunks(), headers=PNG), 413, "Body too large")
 
 

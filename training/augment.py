@@ -38,6 +38,7 @@ class Pen:
     gap: float  # share of images that lose a small piece
 
 
+SLIGHT = Pen(0.07, 0.07, 0.04, 0.04, 0.35, 0.6, 0.15, 0.15, 0.0, 0.0, 0.0, 0.0)
 LIGHT = Pen(0.13, 0.13, 0.08, 0.08, 0.7, 0.9, 0.3, 0.3, 0.0, 0.0, 0.0, 0.0)
 STRONG = Pen(0.16, 0.17, 0.1, 0.2, 0.8, 1.15, 0.7, 1.3, 1.0, 1.4, 0.1, 0.08)
 
@@ -79,6 +80,7 @@ def wear(images: Tensor, generator: Generator) -> Tensor:
 
 PRESETS: Mapping[str, Draw | None] = {
     "none": None,
+    "slight": lambda images, generator: redraw(images, SLIGHT, generator),
     "light": lambda images, generator: redraw(images, LIGHT, generator),
     "strong": lambda images, generator: redraw(images, STRONG, generator),
     "mixed": redraw_all,

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 DatasetName = Literal["mnist", "fashion-mnist"]
 Loss = Literal["cross-entropy", "double-softmax"]
 Optimizer = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["constant", "cosine", "one-cycle"]
-Augment = Literal["none", "light", "strong", "mixed", "garments"]
+Augment = Literal["none", "slight", "light", "strong", "mixed", "garments"]
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -62,6 +62,12 @@ class Config(BaseModel):
     threads: int = Field(
         default=1, ge=1, le=256, description="CPU threads; part of the config, since sums depend on it"
     )
+
+    @model_validator(mode="after")
+    def _pictures_are_of_digits(self) -> "Config":
+        if self.pictures and self.dataset != "mnist":
+            raise ValueError("pictures can be simulated of digits only: leave them out")
+        return self
 
 
 @dataclass(frozen=True)
