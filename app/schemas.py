@@ -10,7 +10,7 @@ from app.registry import Served
 from models.classifier import Explanation, Prediction
 
 EXAMPLE: dict[str, Any] = {
-    "model": "minist",
+    "model": "digits",
     "version": 1,
     "label": "7",
     "index": 7,

@@ -38,7 +38,7 @@ def test_a_real_digit_gets_its_label(client: TestClient, digits: dict[str, bytes
     body = client.post("/predict", files={"file": digits[label]}).json()
     assert list(body) == ["model", "version", "label", "index", "probability", "probabilities", "input"]
     assert body["input"] == {"size": [28, 28], "inverted": False, "box": [0, 0, 28, 28]}
-    assert (body["model"], body["version"], body["label"], body["index"]) == ("minist", 1, label, int(label))
+    assert (body["model"], body["version"], body["label"], body["index"]) == ("digits", 1, label, int(label))
     assert list(body["probabilities"]) == [str(i) for i in range(10)]
     assert sum(body["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert body["probability"] == max(body["probabilities"].values()) > 0.5
