@@ -118,6 +118,7 @@ _IMAGE_ERRORS: Mapping[type[errors.ImageError], tuple[int, str]] = {
     errors.BrokenImage: (422, "Broken image"),
     errors.ImageTooLarge: (422, "Image too large"),
     errors.WrongImageSize: (422, "Wrong image size"),
+    errors.NothingFound: (422, "Nothing found"),
 }
 
 

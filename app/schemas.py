@@ -1,21 +1,34 @@
 """Wire shapes, and how answers become bytes."""
 
+import base64
 import json
 from typing import Any
 
 from pydantic import BaseModel, Field
 
 from app.registry import Served
-from models.classifier import Prediction
+from models.classifier import Explanation, Prediction
 
 EXAMPLE: dict[str, Any] = {
-    "model": "minist",
+    "model": "digits",
     "version": 1,
     "label": "7",
     "index": 7,
     "probability": 0.9991,
     "probabilities": {str(i): 0.9991 if i == 7 else 0.0001 for i in range(10)},
+    "input": {"size": [1200, 1600], "inverted": True, "box": [412, 508, 790, 1104]},
 }
+
+
+class InputBody(BaseModel):
+    """What was done to a picture before the model saw it."""
+
+    size: tuple[int, int] = Field(description="width and height of the picture as it is shown")
+    inverted: bool = Field(description="whether dark and light were exchanged")
+    box: tuple[int, int, int, int] = Field(
+        description="left, top, right and bottom, in its pixels, of what was found and scaled; "
+        "the whole picture where it was left as it is"
+    )
 
 
 class PredictionBody(BaseModel):
@@ -27,6 +40,11 @@ class PredictionBody(BaseModel):
     index: int = Field(description="position of that class, from 0")
     probability: float = Field(description="its probability, 0..1")
     probabilities: dict[str, float] = Field(description="every class's, in class order; they sum to 1")
+    input: InputBody | None = Field(default=None, description="what was done to the picture; not for arrays")
+    seen: str | None = Field(default=None, description="with explain: what the model saw, a PNG as data URL")
+    saliency: str | None = Field(
+        default=None, description="with explain: how much each pixel counts for the answer, a PNG as data URL"
+    )
 
     model_config = {"json_schema_extra": {"examples": [EXAMPLE]}}
 
@@ -63,7 +81,7 @@ class Status(BaseModel):
 
 def prediction_fields(served: Served, prediction: Prediction) -> dict[str, Any]:
     """The fields of PredictionBody."""
-    return {
+    fields = {
         "model": served.name,
         "version": served.version,
         "label": prediction.label,
@@ -71,6 +89,18 @@ def prediction_fields(served: Served, prediction: Prediction) -> dict[str, Any]:
         "probability": prediction.probability,
         "probabilities": dict(zip(served.classifier.card.classes, prediction.probabilities, strict=True)),
     }
+    if (done := prediction.input) is not None:
+        fields["input"] = {"size": done.size, "inverted": done.inverted, "box": done.box}
+    return fields
+
+
+def explanation_fields(explanation: Explanation) -> dict[str, str]:
+    """The fields that `explain` adds."""
+    return {"seen": _data_url(explanation.seen), "saliency": _data_url(explanation.saliency)}
+
+
+def _data_url(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def to_json(body: Any) -> bytes:

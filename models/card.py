@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.architectures import Shape
 
 Polarity = Literal["light-on-dark", "dark-on-light"]
+Subject = Literal["digit", "size"]
 
 
 class _Facts(BaseModel):
@@ -52,6 +53,11 @@ class Card(_Facts):
     mean: float = Field(description="subtracted from pixels that were scaled to 0..1")
     std: float = Field(description="divides what is left", gt=0)
     polarity: Polarity = Field(description="whether the ink is lighter or darker than the ground")
+    fit: Subject = Field(
+        default="size",
+        description="what is done to a picture of another size: the digit in it is found, scaled and centred "
+        "as MNIST does, or only size and polarity are changed",
+    )
     classes: tuple[str, ...] = Field(description="labels in the order of the logits")
     temperature: float = Field(
         default=1.0, gt=0, description="divides the logits before softmax; 1 where none was fitted"

@@ -1,17 +1,19 @@
 """A model that is ready to be asked. Evaluation and serving use this same object."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from models import checkpoint
 from models.architectures import build, identify
 from models.card import Card
 from models.errors import ImageError
-from models.images import decode, normalise, stack
+from models.fit import Fit, Input, read
+from models.images import Grey, normalise, open_image, png, stack
 
 BATCH = 256  # images in one forward pass; larger ones fall out of the CPU's cache (measured)
 
@@ -24,6 +26,15 @@ class Prediction:
     index: int
     probability: float
     probabilities: tuple[float, ...]
+    input: Input | None = None  # what was done to the picture; None where pixels were given
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Two PNG files: what the model saw, and how much each pixel counts for its answer."""
+
+    seen: bytes
+    saliency: bytes
 
 
 @dataclass(frozen=True)
@@ -71,21 +82,42 @@ class Classifier:
         """Grey images, uint8 [N, 1, H, W], to one Prediction each, in order."""
         return [self._prediction(row) for row in self.probabilities(images).tolist()]
 
-    def classify(self, encoded: Sequence[bytes]) -> list[Prediction | ImageError]:
+    def read(self, image: Image.Image, fit: Fit = "auto") -> tuple[Grey, Input]:
+        """An opened image as pixels for this model, and what was done for that. Raises an ImageError."""
+        return read(image, self.card, fit)
+
+    def classify(self, encoded: Sequence[bytes], fit: Fit = "auto") -> list[Prediction | ImageError]:
         """Encoded images (PNG, JPEG, ..) to one Prediction each, in order.
 
         An image that cannot be read is answered by its ImageError, in its place.
         """
-        answers: list[Prediction | ImageError | None] = []
+        answers: list[Input | ImageError] = []
         pixels = []
         for data in encoded:
             try:
-                pixels.append(decode(data, self.card.input_shape[1:], self.card.ground))
-                answers.append(None)
+                grey, done = self.read(open_image(data), fit)
+                pixels.append(grey)
+                answers.append(done)
             except ImageError as error:
                 answers.append(error)
         predictions = iter(self.predict(stack(pixels)) if pixels else [])
-        return [next(predictions) if answer is None else answer for answer in answers]
+        return [
+            answer if isinstance(answer, ImageError) else replace(next(predictions), input=answer)
+            for answer in answers
+        ]
+
+    def explain(self, pixels: Grey) -> Explanation:
+        """What the model saw, and the input gradient of the winning logit (its size, brightest at 255).
+
+        Source: Simonyan, Vedaldi and Zisserman, "Deep inside convolutional networks" (arXiv:1312.6034).
+        """
+        images = normalise(stack([pixels]).to(self.device), self.card.mean, self.card.std).requires_grad_()
+        with torch.enable_grad():
+            winning = self.model(images).max()
+        (gradient,) = torch.autograd.grad(winning, images)
+        size = gradient[0, 0].abs()
+        saliency = (size * (255 / size.max().clamp(min=1e-12))).round().byte().cpu().numpy()
+        return Explanation(png(pixels), png(saliency))
 
     def _batches(self, images: Tensor) -> Iterator[Tensor]:
         for start in range(0, max(len(images), 1), BATCH):

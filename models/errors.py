@@ -8,7 +8,8 @@ ModelError
     ├── NotAnImage            bytes that no decoder knows
     ├── BrokenImage           an image that ends early or is damaged
     ├── ImageTooLarge         more pixels than anyone needs here (refused from the header)
-    └── WrongImageSize        an image of another size than the model was trained on
+    ├── WrongImageSize        an image of another size than the model was trained on
+    └── NothingFound          a blank page, or nothing on it that could be what the model knows
 """
 
 
@@ -51,3 +52,7 @@ class ImageTooLarge(ImageError):
 
 class WrongImageSize(ImageError):
     """An image of another size than the model was trained on."""
+
+
+class NothingFound(ImageError):
+    """A blank page, or nothing on it that could be what the model knows."""

@@ -31,6 +31,14 @@ def decode(data: bytes, size: tuple[int, int], ground: int) -> Grey:
     Raises an ImageError: EmptyImage, NotAnImage, BrokenImage, ImageTooLarge or WrongImageSize.
     The last two are told from the header; nothing is decoded for them.
     """
+    return exact(open_image(data), size, ground)
+
+
+def open_image(data: bytes) -> Image.Image:
+    """An encoded image of which only the header was read.
+
+    Raises EmptyImage, NotAnImage or ImageTooLarge.
+    """
     if not data:
         raise EmptyImage("the image has no bytes", _SEND)
     image = _open(data)
@@ -39,22 +47,52 @@ def decode(data: bytes, size: tuple[int, int], ground: int) -> Grey:
         raise ImageTooLarge(
             f"the image has {width}x{height} pixels, more than {MAX_PIXELS:,}", "scale it down first"
         )
+    return image
+
+
+def exact(image: Image.Image, size: tuple[int, int], ground: int) -> Grey:
+    """An opened image as grey pixels, as `decode` says. Raises WrongImageSize or BrokenImage."""
     if sorted(image.size) != sorted(size):  # an EXIF rotation may swap the sides
         raise _wrong_size(image.size, size)
     try:
         image.load()
         pixels = _grey(ImageOps.exif_transpose(image), ground)
     except Exception as error:  # as in _open
-        raise BrokenImage(f"the image is truncated or damaged ({error})", "send the whole file") from error
+        raise _broken(error) from error
     if pixels.shape != size:
         raise _wrong_size(pixels.shape[::-1], size)
     return pixels
 
 
+def page(image: Image.Image, long: int) -> Image.Image:
+    """An opened image of any size as grey ("L"), or grey with alpha ("LA") where it is transparent.
+
+    A JPEG comes smaller where its decoder can do that (by 2, 4 or 8) and keep the longer side above
+    `long`: most of the work of decoding is saved. Raises BrokenImage.
+    """
+    try:
+        if image.format == "JPEG":
+            share = min(1, long / max(image.size))
+            image.draft("L", (round(image.width * share), round(image.height * share)))
+        image.load()
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I;16"):
+            return Image.fromarray(_grey(image, 0))
+        if image.has_transparency_data:
+            return image.convert("RGBA").convert("LA")
+        return Image.fromarray(_grey(image, 0)) if image.mode == "CMYK" else image.convert("L")
+    except Exception as error:  # as in _open
+        raise _broken(error) from error
+
+
+def _broken(error: Exception) -> BrokenImage:
+    return BrokenImage(f"the image is truncated or damaged ({error})", "send the whole file")
+
+
 def _wrong_size(got: tuple[int, ...], wanted: tuple[int, int]) -> WrongImageSize:
     return WrongImageSize(
         f"the image has {got[0]}x{got[1]} pixels, the model takes {wanted[1]}x{wanted[0]}",
-        "crop and scale it to that size first",
+        "scale it to that size, or leave that to fit=auto",
     )
 
 
@@ -82,3 +120,10 @@ def _grey(image: Image.Image, ground: int) -> Grey:
 def stack(images: list[Grey]) -> Tensor:
     """Grey images of one size as one uint8 tensor [N, 1, height, width]."""
     return torch.from_numpy(np.stack(images)[:, None])
+
+
+def png(pixels: Grey) -> bytes:
+    """Grey pixels as a PNG file."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()

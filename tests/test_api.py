@@ -15,7 +15,7 @@ from tests.conftest import SHIPPED
 def test_models_are_listed(client: TestClient) -> None:
     models = {model["name"]: model for model in client.get("/models").json()}
     assert set(models) == set(SHIPPED)
-    assert [name for name, model in models.items() if model["default"]] == ["minist"]
+    assert [name for name, model in models.items() if model["default"]] == ["digits"]
     assert models["minist"]["accuracy"] >= 0.98
     assert models["cnn"]["parameters"] == 8490
     assert models["fashion-cnn"]["classes"][9] == "ankle boot"
@@ -81,6 +81,10 @@ def test_predict_is_documented_as_it_is(client: TestClient) -> None:
     assert content["multipart/form-data"]["schema"]["properties"]["file"]["format"] == "binary"
     assert {"image/png", "image/jpeg", "image/webp"} <= set(content)
     assert {"404", "413", "415", "422"} <= set(operation["responses"])
+    parameters = {parameter["name"]: parameter["schema"] for parameter in operation["parameters"]}
+    assert set(parameters) == {"model", "fit", "explain"}
+    assert parameters["fit"]["enum"] == ["auto", "none"]
+    assert "Nothing found" in operation["responses"]["422"]["description"]
 
 
 def test_the_documentation_page_names_no_other_host(client: TestClient) -> None:

@@ -15,10 +15,12 @@ KEYS = {
     "softmax": ["linear"],
     "softmax-mnist": ["fc1"],
     "mlp": LINEARS,
+    "mlp-256": ["linear1", "linear2"],
     "mlp-adam": [f"fc_layers.{i}" for i in (0, 2, 4, 6, 8)],
     "cnn": ["conv1", "conv2", "fc"],
 }
 BARE = {"softmax-scratch": ["W", "b"], "mlp-scratch": ["W1", "b1", "W2", "b2"]}
+OURS = {"digits": 147_546}  # parameters of the layers that are no tutorial's
 PARAMETERS = {
     "softmax-scratch": 7850,
     "softmax": 7850,
@@ -27,10 +29,12 @@ PARAMETERS = {
     "mlp": 575_050,
     "mlp-adam": 575_050,
     "cnn": 8490,
+    "mlp-256": 203_530,
+    **OURS,
 }
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", KEYS)
 def test_state_dict_keys_are_the_tutorials(name: str) -> None:
     keys = BARE.get(name) or [f"{layer}.{kind}" for layer in KEYS[name] for kind in ("weight", "bias")]
     assert list(build(name).state_dict()) == keys

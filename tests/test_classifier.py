@@ -43,7 +43,7 @@ def test_an_image_gets_the_same_answer_alone_and_in_any_company(
 
 
 def test_shipped_digit_models_read_digits(cpu: torch.device, sample: Dataset) -> None:
-    for name in ("minist", "cnn"):
+    for name in ("digits", "minist", "cnn"):
         metrics = evaluate(Classifier.load(WEIGHTS / f"{name}.pth", cpu), sample.test).metrics
         assert metrics.accuracy >= 0.96
         assert metrics.images == 200

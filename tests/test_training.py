@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from models import checkpoint
 from models.classifier import Classifier
+from models.errors import CheckpointError
 from tests.conftest import ROOT, SAMPLE, WEIGHTS
 from training.__main__ import main
 from training.datasets import Dataset, load_dataset
@@ -100,6 +101,45 @@ def test_a_resumed_trainer_ends_with_the_same_weights(
     for _ in range(2):
         second.run_epoch(lambda event: None)
     assert same(dict(undisturbed.model.state_dict()), dict(second.model.state_dict()))
+
+
+@pytest.mark.parametrize("augment", ["slight", "mixed", "garments"])
+def test_a_resumed_trainer_repeats_the_draws_and_keeps_its_average(
+    augment: str, sample: Dataset, cpu: torch.device, tmp_path: Path
+) -> None:
+    """Augmentation, dropout, batch statistics and averaged weights, bit for bit."""
+
+    def trainer() -> Trainer:
+        return Trainer(config("digits", augment=augment, batch_size=64), sample.train, 10, cpu)
+
+    undisturbed = trainer()
+    for _ in range(2):
+        undisturbed.run_epoch(lambda event: None)
+    first = trainer()
+    first.run_epoch(lambda event: None)
+    first.save(tmp_path / "resume.pt")
+    second = trainer()
+    second.restore(tmp_path / "resume.pt")
+    second.run_epoch(lambda event: None)
+    assert same(dict(undisturbed.model.state_dict()), dict(second.model.state_dict()))
+    assert same(dict(undisturbed.result.state_dict()), dict(second.result.state_dict()))
+    assert not same(dict(second.model.state_dict()), dict(second.result.state_dict()))
+
+
+def test_a_run_can_begin_with_weights(sample: Dataset, cpu: torch.device) -> None:
+    trainer = Trainer(config("digits", start=str(WEIGHTS / "digits.pth")), sample.train, 10, cpu)
+    assert same(dict(trainer.model.state_dict()), weights(WEIGHTS, "digits"))
+    with pytest.raises(CheckpointError, match=r"nowhere\.pth"):
+        Trainer(config("digits", start="nowhere.pth"), sample.train, 10, cpu)
+
+
+def test_simulated_pictures_join_the_training_split(sample: Dataset, cpu: torch.device, tmp_path: Path) -> None:
+    told: list[Event] = []
+    run = Run.create(tmp_path / "run", config(epochs=1, pictures=64))
+    train(run, SAMPLE, cpu, told.append)
+    assert [event.steps for event in told if isinstance(event, Step)][-1] == 8  # 400 + 64, in batches of 64
+    with pytest.raises(ValidationError, match="digits only"):
+        config("softmax", pictures=64)
 
 
 def test_the_seed_decides_the_weights(sample: Dataset, cpu: torch.device) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision import datasets
 
 from models.architectures import Shape
-from models.card import Polarity
+from models.card import Polarity, Subject
 from training.errors import DatasetError
 
 _SOURCES: dict[str, tuple[type[datasets.MNIST], tuple[str, ...]]] = {
@@ -49,6 +49,9 @@ class Split:
     def __getitem__(self, index: slice | Tensor) -> "Split":
         return Split(self.images[index], self.labels[index])
 
+    def __add__(self, other: "Split") -> "Split":
+        return Split(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]))
+
     def to(self, device: torch.device) -> "Split":
         return Split(self.images.to(device), self.labels.to(device))
 
@@ -63,6 +66,7 @@ class Dataset:
     classes: tuple[str, ...]
     polarity: Polarity
     digest: str
+    fit: Subject = "size"
 
     @property
     def shape(self) -> Shape:
@@ -101,7 +105,8 @@ def load_dataset(name: str, root: Path) -> Dataset:
             "with --data-dir or MINIST_DATA_DIR"
         ) from error
     train, test = (Split(split.data[:, None], split.targets.long()) for split in splits)
+    fit: Subject = "digit" if name == "mnist" else "size"
     digest = hashlib.sha256()
     for tensor in (train.images, train.labels, test.images, test.labels):
         digest.update(tensor.numpy().tobytes())
-    return Dataset(name, train, test, classes, "light-on-dark", digest.hexdigest())
+    return Dataset(name, train, test, classes, "light-on-dark", digest.hexdigest(), fit)

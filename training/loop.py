@@ -3,9 +3,11 @@
 The whole data set lies on the device as one uint8 tensor; a batch is an index into it.
 """
 
+import copy
 import io
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,12 +18,14 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
 from models import architectures
+from models.checkpoint import read_weights
 from models.files import write_atomically
 from models.images import normalise
 from training import scratch
+from training.augment import PRESETS
 from training.datasets import Split
 from training.events import Listener, Step
-from training.recipes import Config, Loss, Schedule
+from training.recipes import Config, Schedule
 
 TELL_EVERY = 0.25  # seconds between two Step events
 
@@ -36,12 +40,22 @@ class Trainer:
         self.train = train.to(device)
         self.device = device
         self.model = architectures.build(config.architecture, classes=classes).to(device)
+        if config.start is not None:
+            self.model.load_state_dict(read_weights(Path(config.start)))
+        self.average = copy.deepcopy(self.model).requires_grad_(False) if config.average else None
         self.shuffle = torch.Generator().manual_seed(config.seed)
+        self.augment = PRESETS[config.augment]
+        self.draws = torch.Generator().manual_seed(config.seed)
         self.steps = math.ceil(len(train) / config.batch_size)
         self.optimizer = _optimizer(config, self.model, device)
         self.scheduler = LambdaLR(self.optimizer, _factor(config.schedule, config.epochs * self.steps))
-        self.loss = _LOSSES[config.loss]
+        self.loss = _loss(config)
         self.epoch = 0  # complete ones
+
+    @property
+    def result(self) -> nn.Module:
+        """The model that the run is for: the average of the weights where one is kept."""
+        return self.average or self.model
 
     def run_epoch(self, tell: Listener) -> tuple[float, float]:
         """One pass over the shuffled training split; mean loss and accuracy while it was learning."""
@@ -65,21 +79,31 @@ class Trainer:
 
     def _step(self, index: Tensor) -> tuple[Tensor, Tensor]:
         labels = self.train.labels[index]
-        images = normalise(self.train.images[index], self.config.mean, self.config.std)
-        loss, logits = self._backward(images, labels)
+        images = self.train.images[index]
+        if self.augment is not None:
+            images = self.augment(images.float(), self.draws)
+        loss, logits = self._backward(normalise(images, self.config.mean, self.config.std), labels)
         self.optimizer.step()
         self.scheduler.step()
+        if self.average is not None:
+            _follow(self.average, self.model, self._decay())
         return loss.detach(), (logits.argmax(1) == labels).sum()
 
     def _backward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and logits; leaves the gradients in the parameters."""
         if self.config.optimizer == "by-hand":
             return scratch.backward(self.config.architecture, self.model, images, labels)
-        logits = self.model(images)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            logits = self.model(images).float()
         loss = self.loss(logits, labels)
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
         return loss, logits
+
+    def _decay(self) -> float:
+        """Of the average: shorter in the first steps, so that it forgets the random start."""
+        step = float(self.scheduler.last_epoch)
+        return min(self.config.average, (1 + step) / (10 + step))
 
     def _told(self, step: int, loss: float, accuracy: float, rate: float) -> Step:
         images = len(self.train) * (self.config.epochs - self.epoch) - step * self.config.batch_size
@@ -94,8 +118,11 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "shuffle": self.shuffle.get_state(),
+            "draws": self.draws.get_state(),
             "rng": torch.get_rng_state(),
         }
+        if self.average is not None:
+            state["average"] = self.average.state_dict()
         write_atomically(path, _to_bytes(state))
 
     def restore(self, path: Path) -> None:
@@ -106,7 +133,10 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.shuffle.set_state(state["shuffle"])
+        self.draws.set_state(state["draws"])
         torch.set_rng_state(state["rng"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
 
 
 def double_softmax(logits: Tensor, labels: Tensor) -> Tensor:
@@ -114,10 +144,20 @@ def double_softmax(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits.softmax(1), labels)
 
 
-_LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
-    "cross-entropy": F.cross_entropy,
-    "double-softmax": double_softmax,
-}
+def _loss(config: Config) -> Callable[[Tensor, Tensor], Tensor]:
+    if config.loss == "double-softmax":
+        return double_softmax
+    return partial(F.cross_entropy, label_smoothing=config.smoothing)
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move every weight and running statistic of `average` a little towards `model`'s."""
+    for kept, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        if kept.is_floating_point():
+            kept.lerp_(new, 1 - decay)
+        else:
+            kept.copy_(new)
 
 
 def _optimizer(config: Config, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
@@ -130,6 +170,8 @@ def _optimizer(config: Config, model: nn.Module, device: torch.device) -> torch.
     }
     if config.optimizer == "adam":
         return torch.optim.Adam(model.parameters(), **settings)
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(model.parameters(), **settings)
     return torch.optim.SGD(model.parameters(), momentum=config.momentum, **settings)
 
 

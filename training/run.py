@@ -22,7 +22,7 @@ from models import checkpoint
 from models.card import Card, DatasetFacts, Metrics
 from models.classifier import Classifier
 from models.files import write_atomically
-from training import report
+from training import pens, report
 from training.calibration import calibrate
 from training.datasets import Dataset, Split, load_dataset
 from training.errors import RunBusy, TrainingError
@@ -108,10 +108,12 @@ def train(run: Run, data_dir: Path, device: torch.device, tell: Listener, wait: 
             return checkpoint.read_card(run.card_path)
         dataset = load_dataset(run.config.dataset, data_dir)
         train_split, validation = dataset.hold_out(run.config.validation, run.config.seed)
+        if run.config.pictures:
+            train_split += pens.fitted(train_split, run.config.pictures, run.config.seed)
         trainer = Trainer(run.config, train_split, len(dataset.classes), device)
         if run.resume_path.exists():
             trainer.restore(run.resume_path)
-        classifier = Classifier(trainer.model, card_of(run.config, dataset), device)
+        classifier = Classifier(trainer.result, card_of(run.config, dataset), device)
         _run_epochs(run, trainer, classifier, validation, dataset.test, tell)
         return _finish(run, classifier, dataset, validation)
 
@@ -203,6 +205,7 @@ def card_of(config: Config, dataset: Dataset) -> Card:
         mean=config.mean,
         std=config.std,
         polarity=dataset.polarity,
+        fit=dataset.fit,
         classes=dataset.classes,
         training=config.model_dump(),
         dataset=DatasetFacts(name=dataset.name, digest=dataset.digest),

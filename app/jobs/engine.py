@@ -18,7 +18,15 @@ from typing import IO, Any, Protocol
 from training.recipes import RECIPES, Config
 
 NICENESS = 15
-DECIDED_HERE = ("recipe", "name", "architecture", "mean", "std", "threads")  # by recipe, request, deployment
+DECIDED_HERE = (
+    "recipe",
+    "name",
+    "architecture",
+    "mean",
+    "std",
+    "threads",
+    "start",
+)  # by recipe, request, deployment
 
 
 class Execution(Protocol):

@@ -1,5 +1,6 @@
 """Images in, probabilities out."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -10,10 +11,12 @@ from app import problems
 from app.bodies import ARRAYS, FORM, IMAGES, form_files, images_array, media_type, one_image, read_body
 from app.gate import presented_key
 from app.registry import Served
-from app.schemas import EXAMPLE, PredictionBody, prediction_fields, to_json
+from app.schemas import EXAMPLE, PredictionBody, explanation_fields, prediction_fields, to_json
 from app.state import State, StateOf
 from models.classifier import Prediction
 from models.errors import ImageError
+from models.fit import Fit
+from models.images import open_image, stack
 
 router = APIRouter(tags=["predict"])
 
@@ -21,8 +24,17 @@ ModelName = Annotated[
     str | None,
     Query(description="Name of a model (see `GET /models`); default: the service's.", examples=["cnn"]),
 ]
+FitName = Annotated[
+    Fit,
+    Query(
+        description="auto: a picture of any size; the digit in it is found, scaled and centred (other models: "
+        "only size and polarity are changed), and one that is as the model was trained is left as it is. "
+        "none: only the model's own size is taken, as it is."
+    ),
+]
+LARGE = 256 * 256  # pixels; decoding more would keep other requests waiting
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_FILE = {"type": "string", "format": "binary", "description": "a 28x28 PNG, JPEG, BMP, GIF or WebP image"}
+_FILE = {"type": "string", "format": "binary", "description": "a PNG, JPEG, BMP, GIF or WebP image"}
 _KEY = (problems.Unauthorized, problems.Forbidden)
 _OPTIONAL_KEY: list[dict[str, list[str]]] = [{}, {"HTTPBearer": []}, {"APIKeyHeader": []}]
 _READING = (*_KEY, problems.EmptyBody, problems.MalformedForm, problems.WrongFields, problems.WrongContentType)
@@ -47,19 +59,33 @@ def _form(field: str, schema: dict[str, Any]) -> dict[str, Any]:
         },
     },
 )
-async def predict(request: Request, state: StateOf, model: ModelName = None) -> Response:
-    """Probabilities of every class for one image of 28x28 pixels.
+async def predict(
+    request: Request,
+    state: StateOf,
+    model: ModelName = None,
+    fit: FitName = "auto",
+    explain: Annotated[
+        bool, Query(description="Add `seen` and `saliency`: what the model saw, and what counted.")
+    ] = False,
+) -> Response:
+    """Probabilities of every class for one picture: a photograph, a scan, a drawing, or 28x28 pixels.
 
-    Send a form with one field `file`, or the image itself as the body with its content type.
-    Transparent pixels take the colour of the ground that the model was trained on.
+    Send a form with one field `file`, or the image itself as the body with its content type. `input`
+    tells what was done to it. A page with nothing on it is a problem (422).
     """
     served = await _served(request, state, model)
     body = await read_body(request.headers, request.receive, state["settings"].max_upload_bytes)
-    image = one_image(request.headers.get("content-type", ""), body)
-    (answer,) = served.classifier.classify([image])
-    if isinstance(answer, ImageError):
-        raise answer
-    return Response(to_json(prediction_fields(served, answer)), media_type="application/json")
+    classifier = served.classifier
+    image = open_image(one_image(request.headers.get("content-type", ""), body))
+    if image.width * image.height > LARGE:
+        pixels, done = await run_in_threadpool(classifier.read, image, fit)
+    else:
+        pixels, done = classifier.read(image, fit)
+    (prediction,) = classifier.predict(stack([pixels]))
+    fields = prediction_fields(served, replace(prediction, input=done))
+    if explain:
+        fields |= explanation_fields(classifier.explain(pixels))
+    return Response(to_json(fields), media_type="application/json")
 
 
 @router.post(
@@ -91,7 +117,12 @@ async def predict(request: Request, state: StateOf, model: ModelName = None) -> 
         },
     },
 )
-async def predict_batch(request: Request, state: StateOf, model: ModelName = None) -> Response:
+async def predict_batch(
+    request: Request,
+    state: StateOf,
+    model: ModelName = None,
+    fit: FitName = "auto",
+) -> Response:
     """A list with one answer per image, in the order sent; a bad image is a problem in its place.
 
     Send a form with many `files`, or one array of grey images, uint8 [N, 28, 28], as
@@ -100,7 +131,7 @@ async def predict_batch(request: Request, state: StateOf, model: ModelName = Non
     served = await _served(request, state, model)
     body = await read_body(request.headers, request.receive, state["settings"].max_batch_upload_bytes)
     content_type = request.headers.get("content-type", "")
-    answers = await run_in_threadpool(_answer_batch, served, content_type, body)
+    answers = await run_in_threadpool(_answer_batch, served, content_type, body, fit)
     return Response(answers, media_type="application/json")
 
 
@@ -113,12 +144,12 @@ async def _served(request: Request, state: State, model: str | None) -> Served:
     return served if served is not None else await run_in_threadpool(registry.find, model)
 
 
-def _answer_batch(served: Served, content_type: str, body: bytes) -> bytes:
+def _answer_batch(served: Served, content_type: str, body: bytes, fit: Fit) -> bytes:
     classifier = served.classifier
     kind = media_type(content_type)
     answers: list[Prediction] | list[Prediction | ImageError]
     if kind == FORM:
-        answers = classifier.classify(form_files(content_type, body, "files"))
+        answers = classifier.classify(form_files(content_type, body, "files"), fit)
     elif kind in ARRAYS:
         answers = classifier.predict(images_array(content_type, body, classifier.card.input_shape[1:]))
     else:

@@ -1,0 +1,282 @@
+"""Any picture of a digit to what the models were trained on."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+
+from models import checkpoint
+from models.card import Card
+from models.classifier import Classifier, Prediction
+from models.errors import ImageError, NothingFound, WrongImageSize
+from models.fit import Input, read
+from models.images import Grey, open_image
+from tests.conftest import SAMPLE, WEIGHTS
+from training.datasets import Dataset
+
+PICTURES = SAMPLE / "pictures"  # made by `python -m training.pens`
+DIGITS = checkpoint.read_card(WEIGHTS / "digits.json")
+FASHION = checkpoint.read_card(WEIGHTS / "fashion-softmax.json")
+UNTOUCHED = Input((28, 28), False, (0, 0, 28, 28))
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def fitted(image: Image.Image, card: Card = DIGITS) -> tuple[Grey, Input]:
+    return read(open_image(encoded(image)), card)
+
+
+def alike(a: Grey, b: Grey) -> float:
+    """Correlation of two pictures, at the best of nine places (rounding may move one by a pixel)."""
+    places = [np.roll(a, (dy, dx), (0, 1)).ravel() for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+    return max(float(np.corrcoef(place, b.ravel())[0, 1]) for place in places)
+
+
+def paper(digit: Grey, side: int, ground: int = 255, ink: int = 0, at: tuple[int, int] = (0, 0)) -> Image.Image:
+    """A digit of MNIST, enlarged five times, on a sheet."""
+    large = Image.fromarray(digit).resize((140, 140), Image.Resampling.BICUBIC)
+    sheet = Image.new("L", (side, side), ground)
+    sheet.paste(ink, (*at, at[0] + 140, at[1] + 140), large)
+    return sheet
+
+
+def seven() -> Image.Image:
+    """A 7 of two strokes, 300x300, black on white."""
+    image = Image.new("L", (300, 300), 255)
+    ImageDraw.Draw(image).line([(80, 60), (220, 60), (130, 250)], fill=0, width=16)
+    return image
+
+
+@given(index=st.integers(0, 199))
+def test_an_image_of_the_models_kind_is_left_as_it_is(sample: Dataset, index: int) -> None:
+    """Byte for byte, whatever the digit; so the service has the accuracy of the card."""
+    digit = sample.test.images[index, 0].numpy()
+    pixels, done = fitted(Image.fromarray(digit))
+    assert np.array_equal(pixels, digit)
+    assert done == UNTOUCHED
+
+
+@settings(max_examples=40, deadline=None)
+@given(index=st.integers(0, 199), side=st.integers(160, 700), x=st.floats(0.05, 0.95), y=st.floats(0.05, 0.95))
+def test_where_and_on_what_a_digit_is_written_changes_little(
+    sample: Dataset, index: int, side: int, x: float, y: float
+) -> None:
+    """Paper of any size, a digit anywhere on it, dark on light or light on dark: nearly the original."""
+    digit = sample.test.images[index, 0].numpy()
+    at = (int(x * (side - 140)), int(y * (side - 140)))
+    dark, done = fitted(paper(digit, side, 250, 20, at))
+    light, undone = fitted(paper(digit, side, 5, 235, at))
+    assert (done.inverted, undone.inverted) == (True, False)
+    assert done.size == (side, side)
+    assert alike(dark, digit) > 0.75
+    assert alike(dark, light) > 0.85
+
+
+@settings(deadline=None)
+@given(index=st.integers(0, 199))
+def test_fitting_what_was_fitted_changes_little(sample: Dataset, index: int) -> None:
+    once, _ = fitted(paper(sample.test.images[index, 0].numpy(), 300, at=(70, 90)))
+    again, done = fitted(Image.fromarray(255 - once))
+    assert done.inverted
+    assert alike(once, again) > 0.9
+
+
+@settings(deadline=None)
+@given(index=st.integers(0, 199))
+def test_mnists_own_digits_survive_inversion(sample: Dataset, index: int) -> None:
+    digit = sample.test.images[index, 0].numpy()
+    pixels, done = fitted(Image.fromarray(255 - digit))
+    assert done.inverted
+    assert alike(pixels, digit) > 0.8
+
+
+def test_the_box_is_in_the_pictures_own_pixels() -> None:
+    _, done = fitted(seven())
+    assert done.size == (300, 300)
+    assert np.abs(np.array(done.box) - [72, 52, 228, 258]).max() <= 8
+
+
+def test_the_digit_fills_the_box_of_20_and_is_centred_by_mass() -> None:
+    pixels, _ = fitted(seven())
+    ys, xs = np.nonzero(pixels > 60)
+    assert 18 <= max(np.ptp(ys), np.ptp(xs)) + 1 <= 21
+    mass = pixels.sum()
+    assert abs((pixels.sum(1) * (np.arange(28) + 0.5)).sum() / mass - 14) <= 1
+    assert abs((pixels.sum(0) * (np.arange(28) + 0.5)).sum() / mass - 14) <= 1
+
+
+def test_specks_lines_and_a_frame_are_left_out() -> None:
+    """What is printed or dropped on the paper changes nearly nothing."""
+    clean, _ = fitted(seven())
+    lined = seven()
+    for y in range(15, 300, 50):
+        ImageDraw.Draw(lined).line([(0, y), (300, y)], fill=150)
+    specks = seven()
+    for x, y in ((20, 30), (270, 200), (40, 280), (250, 20)):
+        ImageDraw.Draw(specks).ellipse((x, y, x + 4, y + 4), fill=0)
+    framed = seven()
+    ImageDraw.Draw(framed).rectangle((10, 10, 290, 290), outline=0, width=4)
+    for dirty in (lined, specks, framed):
+        pixels, done = fitted(dirty)
+        assert alike(pixels, clean) > 0.9
+        assert done.inverted
+
+
+def test_the_bar_of_a_5_is_kept() -> None:
+    """It hardly ever touches the rest."""
+    image = Image.new("L", (300, 300), 255)
+    draw = ImageDraw.Draw(image)
+    draw.line([(110, 75), (105, 140), (170, 135), (190, 190), (140, 240), (90, 230)], fill=0, width=10)
+    without, _ = fitted(image)
+    draw.line([(125, 55), (210, 50)], fill=0, width=10)
+    whole, done = fitted(image)
+    assert done.box[1] < 55
+    assert not np.array_equal(without, whole)
+
+
+def test_uneven_light_is_no_ink() -> None:
+    shade = np.linspace(0.4, 1, 300)[None, :] * np.ones((300, 1))
+    pixels, _ = fitted(Image.fromarray((np.asarray(seven()) * shade).astype(np.uint8)))
+    assert alike(pixels, fitted(seven())[0]) > 0.95
+
+
+def test_thin_strokes_become_as_wide_as_a_pens() -> None:
+    thin = Image.new("L", (600, 600), 255)
+    ImageDraw.Draw(thin).line([(160, 120), (440, 120), (260, 500)], fill=90, width=4)
+    pixels, _ = fitted(thin)
+    assert alike(pixels, fitted(seven())[0]) > 0.8
+
+
+@pytest.mark.parametrize(("ink", "inverted"), [(0, True), (255, False), (70, True)])
+def test_a_stroke_on_nothing_is_found_whatever_its_colour(ink: int, inverted: bool) -> None:
+    image = Image.new("RGBA", (300, 300), (ink, ink, ink, 0))
+    image.putalpha(Image.fromarray(255 - np.asarray(seven())))
+    pixels, done = fitted(image)
+    assert done.inverted == inverted
+    assert alike(pixels, fitted(seven())[0]) > 0.98
+
+
+def test_dark_ink_on_nothing_at_the_models_own_size(sample: Dataset) -> None:
+    """Composed onto the black ground it would vanish."""
+    digit = sample.test.images[0, 0].numpy()
+    image = Image.new("RGBA", (28, 28))
+    image.putalpha(Image.fromarray(digit))
+    pixels, done = fitted(image)
+    assert done.inverted
+    assert alike(pixels, digit) > 0.8
+
+
+@pytest.mark.parametrize("side", [28, 16, 300, 1500])
+@pytest.mark.parametrize("grey", [0, 128, 255])
+def test_a_blank_page_has_nothing_on_it(side: int, grey: int) -> None:
+    for card in (DIGITS, FASHION):
+        with pytest.raises(NothingFound, match="nothing found in the picture"):
+            fitted(Image.new("L", (side, side), grey), card)
+
+
+def test_paper_with_grain_and_light_only_has_nothing_on_it() -> None:
+    random = np.random.default_rng(0)
+    page = np.linspace(180, 240, 400)[:, None] + random.normal(0, 2, (400, 400))
+    with pytest.raises(NothingFound):
+        fitted(Image.fromarray(page.clip(0, 255).astype(np.uint8)))
+
+
+def test_fit_none_takes_no_other_size() -> None:
+    with pytest.raises(WrongImageSize, match="64x48"):
+        read(open_image(encoded(Image.new("L", (64, 48)))), DIGITS, "none")
+    inverted = Image.new("L", (28, 28), 200)
+    pixels, done = read(open_image(encoded(inverted)), DIGITS, "none")
+    assert done == UNTOUCHED
+    assert (pixels == 200).all()
+
+
+def test_a_jpeg_of_any_size_tells_its_own_size_and_box() -> None:
+    """Decoded at a fraction of its size, turned by its EXIF."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    large = seven().resize((3000, 4000)).rotate(90, expand=True)
+    data = encoded(large, "JPEG", exif=exif.tobytes())
+    pixels, done = read(open_image(data), DIGITS)
+    assert done.size == (3000, 4000)
+    assert np.abs(np.array(done.box) - np.array([72, 52, 228, 258]) * [10, 13.33, 10, 13.33]).max() <= 120
+    assert pixels.shape == (28, 28)
+
+
+def test_other_models_change_size_and_polarity_only(sample: Dataset) -> None:
+    dress = np.zeros((56, 112), np.uint8)
+    dress[8:48, 30:60] = 180
+    for picture, inverted in ((dress, False), (255 - dress, True)):
+        pixels, done = fitted(Image.fromarray(picture), FASHION)
+        assert done == Input((112, 56), inverted, (0, 0, 112, 56))
+        ys, xs = np.nonzero(pixels > 90)
+        assert (xs.min(), xs.max(), ys.min(), ys.max()) == pytest.approx((7, 14, 9, 18), abs=1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    mode=st.sampled_from(["L", "LA", "RGB", "RGBA", "1", "P"]),
+    width=st.integers(1, 50),
+    height=st.integers(1, 50),
+    seed=st.integers(0, 2**32 - 1),
+    levels=st.integers(1, 256),
+)
+def test_any_small_picture_is_pixels_or_an_image_error(
+    mode: str, width: int, height: int, seed: int, levels: int
+) -> None:
+    noise = np.random.default_rng(seed).integers(0, levels, (height, width, 4), np.uint8)
+    image = Image.fromarray(noise).convert(mode)
+    for card in (DIGITS, FASHION):
+        try:
+            pixels, done = fitted(image, card)
+        except ImageError:
+            continue
+        assert pixels.shape == (28, 28)
+        assert pixels.dtype == np.uint8
+        x0, y0, x1, y1 = done.box
+        assert 0 <= x0 < x1 <= width == done.size[0]
+        assert 0 <= y0 < y1 <= height == done.size[1]
+
+
+@settings(max_examples=40, deadline=None)
+@given(width=st.integers(1, 1200), height=st.integers(1, 1200), seed=st.integers(0, 2**32 - 1))
+def test_any_strokes_on_a_page_of_any_shape(width: int, height: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    image = Image.new("L", (width, height), int(random.integers(256)))
+    draw = ImageDraw.Draw(image)
+    for _ in range(int(random.integers(5))):
+        ends = [(int(random.integers(width)), int(random.integers(height))) for _ in range(3)]
+        draw.line(ends, fill=int(random.integers(256)), width=int(random.integers(1, 30)))
+    try:
+        pixels, _ = fitted(image)
+    except ImageError:
+        return
+    assert pixels.max() == 255
+
+
+def pictures() -> list[tuple[Path, int]]:
+    labels = json.loads((PICTURES / "labels.json").read_text())
+    return [(PICTURES / name, label) for name, label in labels.items()]
+
+
+def test_the_shipped_model_reads_simulated_pictures(cpu: torch.device) -> None:
+    """Of each kind, and all together. The floors are what was measured, less two pictures of each kind."""
+    classifier = Classifier.load(WEIGHTS / "digits.pth", cpu)
+    answers = classifier.classify([path.read_bytes() for path, _ in pictures()])
+    right: dict[str, list[bool]] = {}
+    for (path, label), answer in zip(pictures(), answers, strict=True):
+        kind = path.name.rsplit("-", 1)[0]
+        right.setdefault(kind, []).append(isinstance(answer, Prediction) and answer.index == label)
+    assert len(right) == 10
+    for kind, hits in right.items():
+        assert np.mean(hits) >= 0.8, kind
+    assert np.mean(np.concatenate(list(right.values()))) >= 0.93

@@ -1,0 +1,183 @@
+"""Each image its own draw: the hand, the pen and the camera that might have made it instead.
+
+Works on whole batches of float images [N, 1, H, W], light ink on a dark ground, 0..255. All randomness
+comes from the generator that is given, so that a resumed run repeats it.
+
+Sources: elastic distortions after Simard, Steinkraus and Platt, "Best practices for convolutional
+neural networks" (2003), here as a coarse field that is interpolated by one matrix product; cutout after
+DeVries and Taylor (arXiv:1708.04552).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+Draw = Callable[[Tensor, Generator], Tensor]  # images [N, 1, H, W], 0..255, to images of the same kind
+KNOTS = 6  # of the elastic field along each side
+
+
+@dataclass(frozen=True)
+class Pen:
+    """How far a digit may be bent and how its ink may change."""
+
+    rotate: float  # standard deviation, radians
+    shear: float  # standard deviation
+    scale: float  # standard deviation of the logarithm
+    stretch: float  # standard deviation of the logarithm of width to height
+    shift: float  # standard deviation, pixels
+    elastic: float  # standard deviation of the displacement of a knot, pixels
+    thinner: float  # largest share of an eroded image in the mix
+    thicker: float  # largest share of a dilated image in the mix; more than 1 is done twice
+    blur: float  # largest share of a blurred image in the mix
+    contrast: float  # largest logarithm of the steepness of edges
+    noise: float  # largest standard deviation of grey noise, 0..1
+    gap: float  # share of images that lose a small piece
+
+
+SLIGHT = Pen(0.07, 0.07, 0.04, 0.04, 0.35, 0.6, 0.15, 0.15, 0.0, 0.0, 0.0, 0.0)
+LIGHT = Pen(0.13, 0.13, 0.08, 0.08, 0.7, 0.9, 0.3, 0.3, 0.0, 0.0, 0.0, 0.0)
+STRONG = Pen(0.16, 0.17, 0.1, 0.2, 0.8, 1.15, 0.7, 1.3, 1.0, 1.4, 0.1, 0.08)
+
+
+def redraw(images: Tensor, pen: Pen, generator: Generator) -> Tensor:
+    """Digits as the same hand, or another, would have written them: shape first, then the ink."""
+    images = _bend(images / 255, pen, generator)
+    images = _reweigh(images, pen, generator)
+    if pen.gap:
+        images = _cut(images, pen.gap, 4, generator)
+    if pen.blur:
+        share = _uniform(len(images), generator, images).clamp_(min=0.3).sub_(0.3).mul_(pen.blur / 0.7)
+        images = torch.lerp(images, _blur(_blur(images)), share)
+    if pen.contrast:
+        images = _steepen(images, pen.contrast, generator)
+    if pen.noise:
+        images = _speckle(images, pen.noise, generator)
+    return images.clamp_(0, 1).mul_(255)
+
+
+def redraw_all(images: Tensor, generator: Generator) -> Tensor:
+    """Two thirds of a batch as strangers would have written it, one third as the same hand would."""
+    third = len(images) // 3
+    return torch.cat([redraw(images[:third], LIGHT, generator), redraw(images[third:], STRONG, generator)])
+
+
+def wear(images: Tensor, generator: Generator) -> Tensor:
+    """Garments: mirrored or not, moved by up to two pixels, a square of them hidden."""
+    flipped = _uniform(len(images), generator, images) < 0.5
+    images = torch.where(flipped, images.flip(3), images)
+    shift = _uniform((len(images), 2), generator, images).mul_(5).floor_().sub_(2)
+    side = images.shape[-1]
+    theta = torch.eye(2, 3).repeat(len(images), 1, 1)
+    theta[:, :, 2] = shift * (2 / side)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False).to(images.device)
+    moved = F.grid_sample(images, grid, mode="nearest", align_corners=False)
+    return _cut(moved, 0.5, 8, generator)
+
+
+PRESETS: Mapping[str, Draw | None] = {
+    "none": None,
+    "slight": lambda images, generator: redraw(images, SLIGHT, generator),
+    "light": lambda images, generator: redraw(images, LIGHT, generator),
+    "strong": lambda images, generator: redraw(images, STRONG, generator),
+    "mixed": redraw_all,
+    "garments": wear,
+}
+
+
+def _bend(images: Tensor, pen: Pen, generator: Generator) -> Tensor:
+    """Affine map and elastic field in one sampling grid: coefficients [N, 2, 3 + knots] x basis."""
+    count, _, height, width = images.shape
+    normal = torch.randn(count, 2, 3 + KNOTS * KNOTS, generator=generator)
+    angle, skew, size, aspect = normal[:, 0, :2].unbind(1) + normal[:, 1, :2].unbind(1)
+    angle, skew = angle * pen.rotate, skew * pen.shear
+    size, aspect = torch.exp(size * pen.scale), torch.exp(aspect * pen.stretch / 2)
+    cos, sin = torch.cos(angle) * size, torch.sin(angle) * size
+    shift = normal[:, :, 2] * (2 * pen.shift / width)
+    affine = torch.stack(
+        [
+            torch.stack([cos * aspect, (cos * skew - sin) * aspect, shift[:, 0]], 1),
+            torch.stack([sin / aspect, (sin * skew + cos) / aspect, shift[:, 1]], 1),
+        ],
+        1,
+    )
+    field = normal[:, :, 3:] * (2 * pen.elastic / width)
+    grid = torch.cat([affine, field], 2).to(images.device) @ _basis(height, width).to(images.device)
+    grid = grid.reshape(count, 2, height, width).permute(0, 2, 3, 1)
+    return F.grid_sample(images, grid, mode="bilinear", align_corners=False)
+
+
+@lru_cache
+def _basis(height: int, width: int) -> Tensor:
+    """[3 + knots, H * W]: x, y, 1 (as `grid_sample` counts them) and a smooth bump around each knot."""
+    ys = (torch.arange(height) * 2 + 1) / height - 1
+    xs = (torch.arange(width) * 2 + 1) / width - 1
+    y, x = torch.meshgrid(ys, xs, indexing="ij")
+    knots = torch.linspace(-1, 1, KNOTS)
+    spread = 1.0 * (2 / (KNOTS - 1))
+    by = torch.exp(-(((ys[None] - knots[:, None]) / spread) ** 2) / 2)
+    bx = torch.exp(-(((xs[None] - knots[:, None]) / spread) ** 2) / 2)
+    bumps = (by[:, None, :, None] * bx[None, :, None, :]).reshape(KNOTS * KNOTS, -1)
+    bumps = bumps / bumps.square().sum(0).mean().sqrt()
+    return torch.cat([torch.stack([x.flatten(), y.flatten(), torch.ones(height * width)]), bumps])
+
+
+def _reweigh(images: Tensor, pen: Pen, generator: Generator) -> Tensor:
+    """Thicker or thinner strokes: a mix with the grey dilation or erosion by a cross of 3x3."""
+    share = _uniform(len(images), generator, images) * (pen.thinner + pen.thicker) - pen.thinner
+    darker = images - _neighbours(images, torch.minimum)
+    images = images + share.clamp(max=0) * darker
+    for _ in range(1 if pen.thicker <= 1 else 2):
+        images = torch.lerp(images, _neighbours(images, torch.maximum), share.clamp(0, 1))
+        share = share - 1
+    return images
+
+
+def _neighbours(images: Tensor, best: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    result = images.clone()
+    result[:, :, 1:] = best(result[:, :, 1:], images[:, :, :-1])
+    result[:, :, :-1] = best(result[:, :, :-1], images[:, :, 1:])
+    result[..., 1:] = best(result[..., 1:], images[..., :-1])
+    result[..., :-1] = best(result[..., :-1], images[..., 1:])
+    return result
+
+
+def _blur(images: Tensor) -> Tensor:
+    """1-2-1 along both sides."""
+    images = F.pad(images, (1, 1, 1, 1))
+    images = images[..., :-2] + images[..., 1:-1] * 2 + images[..., 2:]
+    return (images[:, :, :-2] + images[:, :, 1:-1] * 2 + images[:, :, 2:]) / 16
+
+
+def _steepen(images: Tensor, most: float, generator: Generator) -> Tensor:
+    """Edges between soft (as they are) and almost binary; the threshold is its own draw."""
+    steepness = torch.exp(_uniform(len(images), generator, images).mul_(most + 0.4).sub_(0.4))
+    middle = _uniform(len(images), generator, images).mul_(0.3).add_(0.35)
+    steep = ((images - middle) * steepness + middle).clamp_(0, 1)
+    return torch.where(steepness > 1, steep, images * steepness)
+
+
+def _speckle(images: Tensor, most: float, generator: Generator) -> Tensor:
+    """Grey noise on a third of the images, different in strength."""
+    strength = _uniform(len(images), generator, images).sub_(2 / 3).clamp_(min=0).mul_(3 * most)
+    return images + strength * torch.randn(images.shape, generator=generator).to(images.device)
+
+
+def _cut(images: Tensor, share: float, side: int, generator: Generator) -> Tensor:
+    """A square of `side` pixels, anywhere, without ink, in `share` of the images."""
+    height, width = images.shape[2:]
+    draw = torch.rand(3, len(images), 1, 1, 1, generator=generator).to(images.device)
+    top, left = (draw[0] * (height + side)).floor() - side, (draw[1] * (width + side)).floor() - side
+    y = torch.arange(height, device=images.device).reshape(1, 1, -1, 1)
+    x = torch.arange(width, device=images.device).reshape(1, 1, 1, -1)
+    hidden = (y >= top) & (y < top + side) & (x >= left) & (x < left + side) & (draw[2] < share)
+    return images.masked_fill(hidden, 0)
+
+
+def _uniform(shape: int | tuple[int, ...], generator: Generator, images: Tensor) -> Tensor:
+    """0..1, of that shape, or one number for each of so many images [N, 1, 1, 1]; on the images' device."""
+    shape = (shape, 1, 1, 1) if isinstance(shape, int) else shape
+    return torch.rand(shape, generator=generator).to(images.device)
