@@ -269,7 +269,7 @@ def pictures() -> list[tuple[Path, int]]:
 
 
 def test_the_shipped_model_reads_simulated_pictures(cpu: torch.device) -> None:
-    """Of each kind, and all together. The floors lie two or three pictures of each kind below what was measured."""
+    """The floors, of each kind and all together, lie two or three pictures below what was measured."""
     classifier = Classifier.load(WEIGHTS / "digits.pth", cpu)
     answers = classifier.classify([path.read_bytes() for path, _ in pictures()])
     right: dict[str, list[bool]] = {}
