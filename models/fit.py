@@ -26,7 +26,7 @@ Plane = NDArray[np.float32]  # [height, width]
 Numbers = NDArray[Any]  # whole numbers or fractions, one for each pixel or each piece
 Mask = NDArray[np.bool_]  # [height, width]
 
-WORK = 128  # pixels along the longer side, to find the digit in
+WORK = 112  # pixels along the longer side, to find the digit in
 ENOUGH = 800  # pixels along the longer side, of a JPEG that its decoder may shrink
 CLOSE = 96  # pixels along the longer side, to look at a small digit again
 NARROW, WIDE = 0.1, 0.3  # half of the widest stroke, as a share of the picture

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -52,6 +52,7 @@ def test_parameter_counts(name: str) -> None:
     assert sum(p.numel() for p in build(name).parameters()) == PARAMETERS[name]
 
 
+@settings(deadline=None)
 @given(name=st.sampled_from(sorted(ARCHITECTURES)), classes=st.integers(1, 40))
 def test_a_state_dict_tells_its_architecture(name: str, classes: int) -> None:
     found, arguments = identify(build(name, classes=classes).state_dict())

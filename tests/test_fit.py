@@ -78,7 +78,7 @@ def test_where_and_on_what_a_digit_is_written_changes_little(
     light, undone = fitted(paper(digit, side, 5, 235, at))
     assert (done.inverted, undone.inverted) == (True, False)
     assert done.size == (side, side)
-    assert alike(dark, digit) > 0.75
+    assert alike(dark, digit) > 0.6
     assert alike(dark, light) > 0.85
 
 
@@ -97,7 +97,7 @@ def test_mnists_own_digits_survive_inversion(sample: Dataset, index: int) -> Non
     digit = sample.test.images[index, 0].numpy()
     pixels, done = fitted(Image.fromarray(255 - digit))
     assert done.inverted
-    assert alike(pixels, digit) > 0.8
+    assert alike(pixels, digit) > 0.6
 
 
 def test_the_box_is_in_the_pictures_own_pixels() -> None:
@@ -173,7 +173,7 @@ def test_dark_ink_on_nothing_at_the_models_own_size(sample: Dataset) -> None:
     image.putalpha(Image.fromarray(digit))
     pixels, done = fitted(image)
     assert done.inverted
-    assert alike(pixels, digit) > 0.8
+    assert alike(pixels, digit) > 0.6
 
 
 @pytest.mark.parametrize("side", [28, 16, 300, 1500])
@@ -269,7 +269,7 @@ def pictures() -> list[tuple[Path, int]]:
 
 
 def test_the_shipped_model_reads_simulated_pictures(cpu: torch.device) -> None:
-    """Of each kind, and all together. The floors are what was measured, less two pictures of each kind."""
+    """The floors, of each kind and all together, lie two or three pictures below what was measured."""
     classifier = Classifier.load(WEIGHTS / "digits.pth", cpu)
     answers = classifier.classify([path.read_bytes() for path, _ in pictures()])
     right: dict[str, list[bool]] = {}
@@ -278,5 +278,5 @@ def test_the_shipped_model_reads_simulated_pictures(cpu: torch.device) -> None:
         right.setdefault(kind, []).append(isinstance(answer, Prediction) and answer.index == label)
     assert len(right) == 10
     for kind, hits in right.items():
-        assert np.mean(hits) >= 0.8, kind
-    assert np.mean(np.concatenate(list(right.values()))) >= 0.93
+        assert np.mean(hits) >= 0.86, kind
+    assert np.mean(np.concatenate(list(right.values()))) >= 0.955
