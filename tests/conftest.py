@@ -15,7 +15,7 @@ from training.datasets import Dataset, load_dataset
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "tests" / "data"  # 500 + 200 digits of MNIST, in torchvision's layout
 WEIGHTS = ROOT / "models" / "weights"
-SHIPPED = ("digits", "minist", "cnn", "softmax-mnist", "fashion-softmax", "fashion-cnn")
+SHIPPED = ("digits", "minist", "cnn", "softmax-mnist", "fashion-softmax", "fashion-mlp", "fashion-cnn")
 
 
 @pytest.fixture(scope="session")
