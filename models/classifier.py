@@ -82,16 +82,17 @@ class Classifier:
         """Grey images, uint8 [N, 1, H, W], to one Prediction each, in order."""
         return [self._prediction(row) for row in self.probabilities(images).tolist()]
 
-    def read(self, image: Image.Image, fit: Fit = "auto") -> tuple[Grey, Input]:
-        """An opened image as pixels for this model, and what was done for that. Raises an ImageError."""
-        return read(image, self.card, fit)
+    def read(self, image: Image.Image, fit: Fit = "auto") -> tuple[Grey, Input | None]:
+        """An opened image as pixels for this model, and what `auto` did for that. Raises an ImageError."""
+        pixels, done = read(image, self.card, fit)
+        return pixels, done if fit == "auto" else None
 
     def classify(self, encoded: Sequence[bytes], fit: Fit = "auto") -> list[Prediction | ImageError]:
         """Encoded images (PNG, JPEG, ..) to one Prediction each, in order.
 
         An image that cannot be read is answered by its ImageError, in its place.
         """
-        answers: list[Input | ImageError] = []
+        answers: list[Input | ImageError | None] = []
         pixels = []
         for data in encoded:
             try:

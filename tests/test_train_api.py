@@ -67,7 +67,7 @@ def test_a_post_is_accepted_with_its_location(api: TestClient) -> None:
         ({"recipe": "resnet"}, "body.recipe", "mlp"),
         ({"epochs": 0}, "body.epochs", "greater than or equal to 1"),
         ({"lr": "fast"}, "body.lr", "valid number"),
-        ({"optimizer": "lbfgs"}, "body.optimizer", "'sgd', 'adam' or 'by-hand'"),
+        ({"optimizer": "lbfgs"}, "body.optimizer", "'sgd', 'adam', 'adamw' or 'by-hand'"),
         ({"promote": "maybe"}, "body.promote", "'if_better', 'always' or 'never'"),
         ({"model": "../../etc"}, "body.model", "pattern"),
         ({"dataset": "/etc/passwd"}, "body.dataset", "'mnist' or 'fashion-mnist'"),

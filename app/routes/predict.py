@@ -27,9 +27,9 @@ ModelName = Annotated[
 FitName = Annotated[
     Fit,
     Query(
-        description="auto: a picture of any size; the digit in it is found, scaled and centred (other models: "
-        "only size and polarity are changed), and one that is as the model was trained is left as it is. "
-        "none: only the model's own size is taken, as it is."
+        description="none: only the model's own size is taken, as it is. auto: a picture of any size; the "
+        "digit in it is found, scaled and centred (other models: only size and polarity are changed), and one "
+        "that is as the model was trained is left as it is."
     ),
 ]
 LARGE = 256 * 256  # pixels; decoding more would keep other requests waiting
@@ -63,15 +63,17 @@ async def predict(
     request: Request,
     state: StateOf,
     model: ModelName = None,
-    fit: FitName = "auto",
+    fit: FitName = "none",
     explain: Annotated[
         bool, Query(description="Add `seen` and `saliency`: what the model saw, and what counted.")
     ] = False,
 ) -> Response:
-    """Probabilities of every class for one picture: a photograph, a scan, a drawing, or 28x28 pixels.
+    """Probabilities of every class for one image of 28x28 pixels, or with `fit=auto` for any picture:
+    a photograph, a scan, a drawing.
 
-    Send a form with one field `file`, or the image itself as the body with its content type. `input`
-    tells what was done to it. A page with nothing on it is a problem (422).
+    Send a form with one field `file`, or the image itself as the body with its content type.
+    Transparent pixels take the colour of the ground that the model was trained on. With `fit=auto`,
+    `input` tells what was done to the picture, and a page with nothing on it is a problem (422).
     """
     served = await _served(request, state, model)
     body = await read_body(request.headers, request.receive, state["settings"].max_upload_bytes)
@@ -121,7 +123,7 @@ async def predict_batch(
     request: Request,
     state: StateOf,
     model: ModelName = None,
-    fit: FitName = "auto",
+    fit: FitName = "none",
 ) -> Response:
     """A list with one answer per image, in the order sent; a bad image is a problem in its place.
 
