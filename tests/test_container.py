@@ -14,7 +14,7 @@ from socket import MSG_PEEK
 import httpx2
 import pytest
 
-from tests.conftest import ROOT, SAMPLE
+from tests.conftest import ADMIN, ADMIN_KEY, ROOT, SAMPLE
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(1800)]  # the first build installs torch
 
@@ -97,7 +97,7 @@ def test_a_model_is_trained_in_the_image(image: str) -> None:
     data = f"--volume={SAMPLE}:/data/datasets:ro"
     words = ("--recipe", "softmax-mnist", "--epochs", "1", "--validation", "100", "--out", "/data/run")
     told = docker("run", "--rm", *HARDENED, data, image, "python", "-m", "training", *words)
-    assert "wrote /data/run/softmax-mnist.pth, its card and pictures" in told
+    assert "wrote /data/run/softmax-mnist.pth, its card, pictures and /data/run/report.html" in told
 
 
 def test_a_request_in_flight_is_answered_after_sigterm(
@@ -153,10 +153,21 @@ def test_a_change_of_code_installs_nothing_anew(image: str, tmp_path: Path) -> N
 
 def test_compose_brings_the_service_up(image: str, digits: dict[str, bytes]) -> None:
     """One command builds it, waits until it is healthy and publishes it; another leaves nothing behind."""
-    variables = {"MINIST_PUBLISH": "127.0.0.1:0", "TORCH_INDEX": ""}
+    variables = {"MINIST_PUBLISH": "127.0.0.1:0", "TORCH_INDEX": "", "MINIST_API_KEY": ADMIN_KEY}
     try:
         docker(*COMPOSE, "up", "--build", "--wait", **variables)
-        assert label(digits["7"], docker(*COMPOSE, "port", "api", "8000", **variables)) == "7"
+        address = docker(*COMPOSE, "port", "api", "8000", **variables)
+        assert label(digits["7"], address) == "7"
+        # the worker, a container of its own, takes what the API accepted; there are no data to train on
+        with httpx2.Client(base_url=f"http://{address}", headers=ADMIN, trust_env=False) as client:
+            job = (
+                client.post("/train", json={"model": "minist", "recipe": "mlp"}).raise_for_status().json()["id"]
+            )
+            until = time.monotonic() + 120
+            while (shown := client.get(f"/train/{job}").json())["status"] in ("queued", "running"):
+                assert time.monotonic() < until
+                time.sleep(0.2)
+        assert "data set 'mnist' is neither in" in shown["error"]
     finally:
         docker(*COMPOSE, "down", "--volumes", "--rmi=local", **variables)
 
