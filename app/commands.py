@@ -6,6 +6,7 @@ python -m app keys create|list|revoke            who may train and administer
 """
 
 import argparse
+import gc
 import logging
 import os
 import signal
@@ -82,10 +83,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _serve(home: Home, alone: bool) -> None:
+    gc.disable()  # as in __main__: these take most of the start
     import uvicorn  # a worker does without
 
+    import app.main  # noqa: F401
     from models.devices import choose_device
     from models.errors import ModelError
+
+    gc.freeze()
+    gc.enable()
 
     settings = home.settings
     try:  # what no process could start with is told here, in one line

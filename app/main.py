@@ -95,8 +95,8 @@ def _end_with_parent() -> None:
 async def _keep_fresh(registry: Registry) -> None:
     """Serve what the aliases point at, also when another process moved them."""
     while True:
-        await asyncio.sleep(REFRESH_SECONDS)
         try:
             await run_in_threadpool(registry.refresh)
         except OperationalError as error:
             log.error("the aliases cannot be read: %s", error.orig)
+        await asyncio.sleep(REFRESH_SECONDS)

@@ -50,13 +50,19 @@ class Registry:
         return [self._names[name] for name in sorted(self._names) if "@" not in name]
 
     def start(self) -> None:
-        """Load what the aliases point at. Raises CheckpointError where the default model cannot answer."""
-        self.refresh()
-        if self.default not in self._names:
-            known = ", ".join(served.name for served in self.models)
+        """Load the default model, to answer soon; `refresh` loads the others.
+
+        Raises CheckpointError where there is none.
+        """
+        snapshot = self._versions.snapshot()
+        number = snapshot.aliases.get((self.default, PRODUCTION))
+        if number is None:
+            known = ", ".join(sorted(model for model, alias in snapshot.aliases if alias == PRODUCTION))
             raise CheckpointError(
                 f"there is no default model {self.default!r}: set MINIST_DEFAULT_MODEL to one of {known}"
             )
+        served = self._load(snapshot.versions[self.default, number])
+        self._names = {self.default: served, f"{self.default}@{PRODUCTION}": served}
 
     def refresh(self) -> bool:
         """Load what has changed since the last time; whether anything had. Reads the database and files."""

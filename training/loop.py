@@ -78,8 +78,8 @@ class Trainer:
         return total.item() / seen, correct.item() / seen
 
     def _step(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        labels = self.train.labels[index]
-        images = self.train.images[index]
+        batch = self.train[index]
+        images, labels = batch.images, batch.labels
         if self.augment is not None:
             images = self.augment(images.float(), self.draws)
         loss, logits = self._backward(normalise(images, self.config.mean, self.config.std), labels)

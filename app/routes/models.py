@@ -66,8 +66,9 @@ class AuditBody(BaseModel):
 
 
 @router.get("", summary="List the models", dependencies=[MAY_READ])
-async def list_models(registry: RegistryOf) -> list[ModelSummary]:
+def list_models(registry: RegistryOf) -> list[ModelSummary]:
     """Every model that can be asked by its bare name, with its accuracy on its test set."""
+    registry.refresh()
     return [_summary(served, served.name == registry.default) for served in registry.models]
 
 

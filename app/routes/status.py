@@ -30,8 +30,9 @@ async def readyz(state: StateOf) -> Status:
 
 
 @router.get("/info", summary="What runs here?", dependencies=[MAY_READ])
-async def info(registry: RegistryOf) -> Info:
+def info(registry: RegistryOf) -> Info:
     """Versions, device, threads and the names of the models."""
+    registry.refresh()
     return Info(
         version=app.__version__,
         torch=torch.__version__,
