@@ -6,7 +6,7 @@ python -m app keys create|list|revoke            who may train and administer
 """
 
 import argparse
-import logging
+import logging.config
 import os
 import signal
 import subprocess
@@ -18,6 +18,7 @@ from types import FrameType
 
 from pydantic import ValidationError
 
+from app import logs
 from app.home import Home
 from app.jobs.supervisor import stdin_is_open
 from app.keys import SCOPES
@@ -106,6 +107,9 @@ def _serve(home: Home, alone: bool) -> None:
             port=settings.port,
             workers=settings.workers,
             timeout_graceful_shutdown=DRAIN_SECONDS,
+            access_log=False,  # app.observing writes a line per request
+            server_header=False,
+            log_config=logs.config(settings.log_level),
         )
     finally:
         if supervisor is not None:
@@ -153,7 +157,7 @@ class _AttachedSupervisor:
 
 
 def _work(home: Home, attached: bool) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(name)s: %(message)s")
+    logging.config.dictConfig(logs.config(home.settings.log_level))
     supervisor = home.supervisor()
 
     def stop(number: int, frame: FrameType | None) -> None:

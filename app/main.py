@@ -1,21 +1,30 @@
 """The application."""
 
 import asyncio
+import gc
 import logging
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import torch
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import OperationalError
+from starlette.types import Receive, Scope, Send
 
 import app
 from app import docs, problems
+from app.batching import Batcher
+from app.counts import Counts
+from app.deadlines import Deadlines
 from app.draining import Draining
+from app.fast_path import FastPath
 from app.gate import Gate
 from app.home import Home
+from app.logs import RequestLog
+from app.observing import Observer
 from app.registry import Registry
 from app.routes import models, predict, status, train
 from app.settings import Settings
@@ -34,20 +43,36 @@ version of a model in the background; it needs an API key. Errors are `applicati
 `detail` says what happened, `hint` what to do."""
 
 
+class Service(FastAPI):
+    """FastAPI, behind the fast path."""
+
+    def __init__(self, observer: Observer, **options: Any) -> None:
+        super().__init__(**options)
+        self._front = FastPath(super().__call__, observer)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._front(scope, receive, send)
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The service with `settings` (default: from the environment). Models are loaded when it starts."""
     settings = settings or Settings()
+    observer = Observer(Counts(), RequestLog() if settings.log_requests else None)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         torch.set_num_threads(1)  # one tiny forward pass gains nothing from more
         home = Home.open(settings)
-        registry = Registry(home.versions, settings.default_model, choose_device(settings.device))
+        device = choose_device(settings.device)
+        registry = Registry(home.versions, settings.default_model, device, observer.counts)
         registry.start()
         draining = Draining()
         if threading.current_thread() is threading.main_thread():
             draining.watch()
-        fresh = asyncio.create_task(_keep_fresh(registry))
+        deadlines = Deadlines(settings.request_timeout)
+        tasks = [asyncio.create_task(work) for work in (_keep_fresh(registry), deadlines.run(), observer.run())]
+        gc.collect()
+        gc.freeze()  # what is there now stays: the collector need not look at it under load
         yield State(
             settings=settings,
             registry=registry,
@@ -55,11 +80,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             queue=home.queue,
             gate=Gate(home.keys),
             draining=draining,
+            batcher=Batcher(observer.counts, settings.max_waiting_images, settings.max_waiting_bytes),
+            deadlines=deadlines,
+            counts=observer.counts,
         )
-        fresh.cancel()
+        for task in tasks:
+            task.cancel()
+        observer.flush()
         home.database.close()
 
-    application = FastAPI(
+    application = Service(
+        observer,
         title="minist",
         version=app.__version__,
         description=_DESCRIPTION,

@@ -5,9 +5,6 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from app.registry import Served
-from models.classifier import Prediction
-
 EXAMPLE: dict[str, Any] = {
     "model": "minist",
     "version": 1,
@@ -59,18 +56,6 @@ class Status(BaseModel):
     """A probe's answer."""
 
     status: str = Field(examples=["ok"])
-
-
-def prediction_fields(served: Served, prediction: Prediction) -> dict[str, Any]:
-    """The fields of PredictionBody."""
-    return {
-        "model": served.name,
-        "version": served.version,
-        "label": prediction.label,
-        "index": prediction.index,
-        "probability": prediction.probability,
-        "probabilities": dict(zip(served.classifier.card.classes, prediction.probabilities, strict=True)),
-    }
 
 
 def to_json(body: Any) -> bytes:

@@ -4,6 +4,9 @@ from typing import Annotated, TypedDict, cast
 
 from fastapi import Depends, Request
 
+from app.batching import Batcher
+from app.counts import Counts
+from app.deadlines import Deadlines
 from app.draining import Draining
 from app.gate import Gate
 from app.jobs.queue import Queue
@@ -21,6 +24,9 @@ class State(TypedDict):
     queue: Queue
     gate: Gate
     draining: Draining
+    batcher: Batcher
+    deadlines: Deadlines
+    counts: Counts
 
 
 def _state(request: Request) -> State:

@@ -11,7 +11,8 @@ from models import checkpoint
 from models.architectures import build, identify
 from models.card import Card
 from models.errors import ImageError
-from models.images import decode, normalise, stack
+from models.images import decode, normalise
+from models.png import grey_pixels
 
 BATCH = 256  # images in one forward pass; larger ones fall out of the CPU's cache (measured)
 
@@ -67,6 +68,12 @@ class Classifier:
         """Grey images, uint8 [N, 1, H, W], to one Prediction each, in order."""
         return [self._prediction(row) for row in self.probabilities(images).tolist()]
 
+    def pixels(self, encoded: bytes) -> bytes:
+        """The grey pixels, row by row, of an encoded image (PNG, JPEG, ..). Raises an ImageError."""
+        size = self.card.input_shape[1:]
+        quick = grey_pixels(encoded, size)
+        return decode(encoded, size, self.card.ground).tobytes() if quick is None else quick
+
     def classify(self, encoded: Sequence[bytes]) -> list[Prediction | ImageError]:
         """Encoded images (PNG, JPEG, ..) to one Prediction each, in order.
 
@@ -76,12 +83,16 @@ class Classifier:
         pixels = []
         for data in encoded:
             try:
-                pixels.append(decode(data, self.card.input_shape[1:], self.card.ground))
+                pixels.append(self.pixels(data))
                 answers.append(None)
             except ImageError as error:
                 answers.append(error)
-        predictions = iter(self.predict(stack(pixels)) if pixels else [])
+        predictions = iter(self.predict(self._images(pixels)) if pixels else [])
         return [next(predictions) if answer is None else answer for answer in answers]
+
+    def _images(self, pixels: Sequence[bytes]) -> Tensor:
+        joined = torch.frombuffer(bytearray().join(pixels), dtype=torch.uint8)
+        return joined.view(-1, *self.card.input_shape)
 
     def _batches(self, images: Tensor) -> Iterator[Tensor]:
         for start in range(0, max(len(images), 1), BATCH):

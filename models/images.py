@@ -3,7 +3,6 @@
 import io
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -77,8 +76,3 @@ def _grey(image: Image.Image, ground: int) -> Grey:
     elif image.mode == "CMYK":
         image = image.convert("RGB")
     return np.asarray(image if image.mode == "L" else image.convert("L"))
-
-
-def stack(images: list[Grey]) -> Tensor:
-    """Grey images of one size as one uint8 tensor [N, 1, height, width]."""
-    return torch.from_numpy(np.stack(images)[:, None])

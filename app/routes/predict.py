@@ -7,13 +7,12 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app import problems
-from app.bodies import ARRAYS, FORM, IMAGES, form_files, images_array, media_type, one_image, read_body
+from app.asking import answer_many, answer_one
+from app.bodies import ARRAYS, FORM, IMAGES
 from app.gate import presented_key
 from app.registry import Served
-from app.schemas import EXAMPLE, PredictionBody, prediction_fields, to_json
+from app.schemas import EXAMPLE, PredictionBody
 from app.state import State, StateOf
-from models.classifier import Prediction
-from models.errors import ImageError
 
 router = APIRouter(tags=["predict"])
 
@@ -26,6 +25,7 @@ _FILE = {"type": "string", "format": "binary", "description": "a 28x28 PNG, JPEG
 _KEY = (problems.Unauthorized, problems.Forbidden)
 _OPTIONAL_KEY: list[dict[str, list[str]]] = [{}, {"HTTPBearer": []}, {"APIKeyHeader": []}]
 _READING = (*_KEY, problems.EmptyBody, problems.MalformedForm, problems.WrongFields, problems.WrongContentType)
+_LOAD = (problems.Overloaded, problems.TooLate)
 
 
 def _form(field: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def _form(field: str, schema: dict[str, Any]) -> dict[str, Any]:
     summary="Classify one image",
     response_model=PredictionBody,
     responses=problems.responses(
-        problems.UnknownModel, problems.BodyTooLarge, *_READING, *problems.IMAGE_ERRORS
+        problems.UnknownModel, problems.BodyTooLarge, *_READING, *problems.IMAGE_ERRORS, *_LOAD
     ),
     openapi_extra={
         "security": _OPTIONAL_KEY,
@@ -54,12 +54,8 @@ async def predict(request: Request, state: StateOf, model: ModelName = None) -> 
     Transparent pixels take the colour of the ground that the model was trained on.
     """
     served = await _served(request, state, model)
-    body = await read_body(request.headers, request.receive, state["settings"].max_upload_bytes)
-    image = one_image(request.headers.get("content-type", ""), body)
-    (answer,) = served.classifier.classify([image])
-    if isinstance(answer, ImageError):
-        raise answer
-    return Response(to_json(prediction_fields(served, answer)), media_type="application/json")
+    answer = await answer_one(state, served, dict(request.headers.raw), request.receive)
+    return Response(answer, media_type="application/json")
 
 
 @router.post(
@@ -78,7 +74,9 @@ async def predict(request: Request, state: StateOf, model: ModelName = None) -> 
                 }
             }
         },
-        **problems.responses(problems.UnknownModel, problems.BodyTooLarge, *_READING, problems.WrongArray),
+        **problems.responses(
+            problems.UnknownModel, problems.BodyTooLarge, *_READING, problems.WrongArray, *_LOAD
+        ),
     },
     openapi_extra={
         "security": _OPTIONAL_KEY,
@@ -98,9 +96,7 @@ async def predict_batch(request: Request, state: StateOf, model: ModelName = Non
     `application/x-npy` (numpy.save) or `application/x-idx` (the format of MNIST's own files).
     """
     served = await _served(request, state, model)
-    body = await read_body(request.headers, request.receive, state["settings"].max_batch_upload_bytes)
-    content_type = request.headers.get("content-type", "")
-    answers = await run_in_threadpool(_answer_batch, served, content_type, body)
+    answers = await answer_many(state, served, dict(request.headers.raw), request.receive)
     return Response(answers, media_type="application/json")
 
 
@@ -111,24 +107,3 @@ async def _served(request: Request, state: State, model: str | None) -> Served:
     registry = state["registry"]
     served = registry.get(model)
     return served if served is not None else await run_in_threadpool(registry.find, model)
-
-
-def _answer_batch(served: Served, content_type: str, body: bytes) -> bytes:
-    classifier = served.classifier
-    kind = media_type(content_type)
-    answers: list[Prediction] | list[Prediction | ImageError]
-    if kind == FORM:
-        answers = classifier.classify(form_files(content_type, body, "files"))
-    elif kind in ARRAYS:
-        answers = classifier.predict(images_array(content_type, body, classifier.card.input_shape[1:]))
-    else:
-        raise problems.WrongContentType(
-            f"the content type is {kind or 'not given'}",
-            f"send {FORM} with many fields 'files', or an array as {' or '.join(ARRAYS)}",
-        )
-    return to_json(
-        [
-            problems.problem_of(answer) if isinstance(answer, ImageError) else prediction_fields(served, answer)
-            for answer in answers
-        ]
-    )
