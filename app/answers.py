@@ -1,6 +1,6 @@
 """Predictions as bytes: what is the same in every answer of a model is prepared once.
 
-Probabilities are written with nine significant digits: float32 has seven, and short numbers are written quicker.
+Probabilities are written with nine significant digits: float32 has seven, and short ones are written quicker.
 """
 
 import json

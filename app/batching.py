@@ -32,7 +32,7 @@ class Model(Protocol):
     """What a batch is made for: images that were submitted for the same object may share one."""
 
     @property
-    def forward(self) -> Forward: ...
+    def forward(self) -> Forward: ...  # the rows of a batch: see models.inference
 
     @property
     def input_shape(self) -> tuple[int, int, int]: ...

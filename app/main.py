@@ -112,5 +112,6 @@ async def _keep_fresh(registry: Registry) -> None:
         await asyncio.sleep(REFRESH_SECONDS)
         try:
             await run_in_threadpool(registry.refresh)
+            await run_in_threadpool(registry.quicken)
         except OperationalError as error:
             log.error("the aliases cannot be read: %s", error.orig)

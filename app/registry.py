@@ -20,7 +20,7 @@ from app.versions import PRODUCTION, Snapshot, Version, Versions
 from models.architectures import Shape
 from models.classifier import Classifier
 from models.errors import CheckpointError, ModelError
-from models.inference import Forward, serving_form
+from models.inference import ServingForm
 
 log = logging.getLogger("minist.registry")
 
@@ -34,7 +34,7 @@ class Served:
     name: str
     version: int
     classifier: Classifier
-    forward: Forward
+    forward: ServingForm
     answers: Answers
     predicted: list[int]
 
@@ -99,6 +99,11 @@ class Registry:
         self._forget()
         return True
 
+    def quicken(self) -> None:
+        """Give every classifier its quickest form; not done while loading, so that the service is up sooner."""
+        for served in self.models:
+            served.forward.quicken()
+
     def get(self, name: str | None) -> Served | None:
         """The classifier that a name means, if it is loaded."""
         return self._names.get(self.default if name is None else name)
@@ -142,7 +147,7 @@ class Registry:
             version.model,
             version.version,
             classifier,
-            serving_form(classifier),
+            ServingForm(classifier),
             Answers(version.model, version.version, classes),
             self._counts.labels_of(version.model, version.version, classes),
         )

@@ -67,6 +67,7 @@ class Load:
     p50: float  # ms
     p99: float
     errors: int
+    cpu: float  # microseconds of the server's processes per request: what a busy machine distorts least
 
 
 def targets() -> list[Target]:
@@ -160,13 +161,26 @@ def check_answers(port: int, path: str) -> None:
         assert label_of(port, path, digit.read_bytes()) == str(label), (path, label)
 
 
-def wrk(port: int, path: str, connections: int, seconds: float) -> Load:
+def tree(pid: int) -> list[int]:
+    children = (path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children"))
+    return [pid, *(found for words in children for child in words for found in tree(int(child)))]
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process and its children have used."""
+    stats = (Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split() for one in tree(pid))
+    return sum(int(words[11]) + int(words[12]) for words in stats) / os.sysconf("SC_CLK_TCK")
+
+
+def wrk(server: Server, path: str, connections: int, seconds: float) -> Load:
     words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "10s"]
-    words += ["-s", str(ROOT / "benchmarks" / "upload.lua"), f"http://127.0.0.1:{port}{path}"]
+    words += ["-s", str(ROOT / "benchmarks" / "upload.lua"), f"http://127.0.0.1:{server.port}{path}"]
     environment = {**os.environ, "DIGITS": ":".join(str(path) for path in DIGITS)}
+    before = cpu_seconds(server.process.pid)
     output = subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout
     found = json.loads(output[output.index("RESULT") + 7 :])
-    return Load(found["requests"] / found["seconds"], found["p50"], found["p99"], found["errors"])
+    cpu = (cpu_seconds(server.process.pid) - before) / max(1, found["requests"]) * 1e6
+    return Load(found["requests"] / found["seconds"], found["p50"], found["p99"], found["errors"], cpu)
 
 
 def measure(
@@ -175,24 +189,26 @@ def measure(
     """Medians over interleaved rounds; errors are summed."""
     found: dict[str, list[Load]] = {target.name: [] for target in chosen}
     for target in chosen:
-        wrk(servers[target.server].port, target.path, target.connections, 1)  # warm up
+        wrk(servers[target.server], target.path, target.connections, 1)  # warm up
     for number in range(rounds):
         for target in chosen:
-            port = servers[target.server].port
-            check_answers(port, target.path)
-            load = wrk(port, target.path, target.connections, seconds)
+            server = servers[target.server]
+            check_answers(server.port, target.path)
+            load = wrk(server, target.path, target.connections, seconds)
             found[target.name].append(load)
             _say(
                 f"round {number + 1}: {target.name}: {load.rate:.0f}/s, p99 {load.p99:.1f} ms, "
-                f"{load.errors} errors"
+                f"{load.cpu:.0f} us of CPU, {load.errors} errors"
             )
     return {name: _median(loads) for name, loads in found.items()}
 
 
 def _median(loads: list[Load]) -> Load:
-    rates, p50s, p99s = ([getattr(load, key) for load in loads] for key in ("rate", "p50", "p99"))
+    def median(key: str) -> float:
+        return statistics.median(getattr(load, key) for load in loads)
+
     errors = sum(load.errors for load in loads)
-    return Load(statistics.median(rates), statistics.median(p50s), statistics.median(p99s), errors)
+    return Load(median("rate"), median("p50"), median("p99"), errors, median("cpu"))
 
 
 def measure_bulk(servers: Mapping[str, Server], rounds: int) -> dict[str, float]:
@@ -274,12 +290,10 @@ def bars(
 
 def tables(load: Mapping[str, Load], bulk: Mapping[str, float], others: Mapping[str, float]) -> Iterator[str]:
     base = load["hand-written def"].rate
-    yield "| 64 connections, where not said | requests/s | x | p50 ms | p99 ms | errors |"
-    yield "|---|---|---|---|---|---|"
+    yield "| 64 connections, where not said | requests/s | x | p50 ms | p99 ms | CPU us/request | errors |"
+    yield "|---|---|---|---|---|---|---|"
     for name, found in load.items():
-        figures = (
-            f"{found.rate:,.0f} | {found.rate / base:.1f} | {found.p50:.2f} | {found.p99:.1f} | {found.errors}"
-        )
+        figures = f"{found.rate:,.0f} | {found.rate / base:.1f} | {found.p50:.2f} | {found.p99:.1f} | {found.cpu:.0f} | {found.errors}"
         yield f"| {name} | {figures} |"
     by_hand = bulk["hand-written, PNG parts"]
     yield "\n| 1,000 images in one request | ms | x |\n|---|---|---|"

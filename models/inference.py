@@ -21,31 +21,40 @@ TOLERANCE = 1e-5  # of a probability
 Forward = Callable[[Tensor], Tensor]  # uint8 [N, 1, H, W] to probabilities, float64 [N, classes], on the CPU
 
 
-def serving_form(classifier: Classifier) -> Forward:
-    """What answers for `classifier`: quicker where that is possible, else the classifier itself."""
-    try:
-        form = _quick_form(classifier)
-    except Exception as error:  # whatever the graph compiler of this torch raises
-        log.warning("%s is served as it is: %s", classifier.card.name, error)
-        form = None
-    if form is None or not _agrees(form, classifier):
-        return lambda images: classifier.probabilities(images).cpu()
-    return form
+class ServingForm:
+    """What answers for a classifier; it is the classifier itself where nothing quicker gives the same."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self._classifier = classifier
+        self._forward: Forward = lambda images: classifier.probabilities(images).cpu()
+        layers = [layer for layer in classifier.model.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+        self._folded = _Folded(classifier) if classifier.device.type == "cpu" and _foldable(layers) else None
+        self._convolves = any(isinstance(layer, nn.Conv2d) for layer in layers)
+        if self._folded is not None:
+            self._use(_without_gradients(self._folded))
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images, uint8 [N, 1, H, W], to probabilities, float64 [N, classes], both on the CPU."""
+        return self._forward(images)
+
+    def quicken(self) -> None:
+        """Freeze the graph where that pays. Takes some tens of milliseconds, once; callers go on meanwhile."""
+        if self._folded is None or not self._convolves:
+            return
+        self._convolves = False
+        try:
+            self._use(_without_gradients(_frozen(self._folded, self._classifier)))
+        except Exception as error:  # whatever the graph compiler of this torch raises
+            log.warning("%s is served without a frozen graph: %s", self._classifier.card.name, error)
+
+    def _use(self, form: Forward) -> None:
+        if _agrees(form, self._classifier):
+            self._forward = form
 
 
-def _quick_form(classifier: Classifier) -> Forward | None:
-    layers = [layer for layer in classifier.model.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
-    if classifier.device.type != "cpu" or not layers or not _foldable(layers[0]):
-        return None
-    model = _Folded(classifier)
-    if any(isinstance(layer, nn.Conv2d) for layer in layers):
-        return _without_gradients(_frozen(model, classifier))
-    return _without_gradients(model)
-
-
-def _foldable(first: nn.Module) -> bool:
-    """Zero padding stands for the mean before folding, but not after."""
-    return isinstance(first, nn.Linear) or (isinstance(first, nn.Conv2d) and not any(first.padding))
+def _foldable(layers: list[nn.Linear | nn.Conv2d]) -> bool:
+    """Zeros that pad stand for the mean before folding, but not after."""
+    return bool(layers) and (isinstance(layers[0], nn.Linear) or not any(layers[0].padding))
 
 
 class _Folded(nn.Module):
@@ -94,6 +103,6 @@ def _agrees(form: Forward, classifier: Classifier) -> bool:
         torch.randint(0, 256, (64, *shape), dtype=torch.uint8, generator=random),
     ):
         if not torch.allclose(form(images), classifier.probabilities(images).cpu(), rtol=0, atol=TOLERANCE):
-            log.warning("%s is served as it is: the quick form differs", classifier.card.name)
+            log.warning("%s is served as it was: the quick form differs", classifier.card.name)
             return False
     return True
