@@ -8,9 +8,11 @@ python -m app keys create|list|revoke            who may train and administer
 import argparse
 import logging.config
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -18,7 +20,7 @@ from types import FrameType
 
 from pydantic import ValidationError
 
-from app import logs
+from app import logs, metrics
 from app.home import Home
 from app.jobs.supervisor import stdin_is_open
 from app.keys import SCOPES
@@ -99,6 +101,8 @@ def _serve(home: Home, alone: bool) -> None:
         )
     _greet(home)
     supervisor = None if alone else _AttachedSupervisor()
+    numbers = tempfile.mkdtemp(prefix="minist-metrics-")  # of the workers; also on a read-only file system
+    os.environ[metrics.DIRECTORY] = numbers
     try:
         uvicorn.run(
             "app.main:create_app",
@@ -112,6 +116,7 @@ def _serve(home: Home, alone: bool) -> None:
             log_config=logs.config(settings.log_level),
         )
     finally:
+        shutil.rmtree(numbers, ignore_errors=True)
         if supervisor is not None:
             supervisor.end()
 

@@ -3,9 +3,11 @@
 import asyncio
 import gc
 import logging
+import os
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,9 +17,10 @@ from sqlalchemy.exc import OperationalError
 from starlette.types import Receive, Scope, Send
 
 import app
-from app import docs, problems
+from app import docs, metrics, problems
 from app.batching import Batcher
 from app.counts import Counts
+from app.cpus import cpu_quota, threads_per_worker
 from app.deadlines import Deadlines
 from app.draining import Draining
 from app.fast_path import FastPath
@@ -61,7 +64,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
-        torch.set_num_threads(1)  # one tiny forward pass gains nothing from more
+        quota = cpu_quota()
+        torch.set_num_threads(min(settings.threads, threads_per_worker(quota, settings.workers)))
         home = Home.open(settings)
         device = choose_device(settings.device)
         registry = Registry(home.versions, settings.default_model, device, observer.counts)
@@ -69,6 +73,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         draining = Draining()
         if threading.current_thread() is threading.main_thread():
             draining.watch()
+        batcher = Batcher(observer.counts, settings.max_waiting_images, settings.max_waiting_bytes)
+        directory = os.environ.get(metrics.DIRECTORY)
+        observer.processes = metrics.Processes(
+            Path(directory) if directory else None,
+            lambda: observer.counts.snapshot(batcher.images, batcher.bytes),
+        )
         deadlines = Deadlines(settings.request_timeout)
         tasks = [asyncio.create_task(work) for work in (_keep_fresh(registry), deadlines.run(), observer.run())]
         gc.collect()
@@ -80,10 +90,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             queue=home.queue,
             gate=Gate(home.keys),
             draining=draining,
-            batcher=Batcher(observer.counts, settings.max_waiting_images, settings.max_waiting_bytes),
+            batcher=batcher,
             deadlines=deadlines,
             counts=observer.counts,
+            processes=observer.processes,
+            cpu_quota=quota,
         )
+        gc.unfreeze()
         for task in tasks:
             task.cancel()
         observer.flush()

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.counts import Counts
 from app.logs import RequestLog
+from app.metrics import Processes
 
 CLIENT_GONE = 499  # as nginx says it
 FLUSH_SECONDS = 0.25
@@ -25,6 +26,7 @@ class Observer:
     def __init__(self, counts: Counts, log: RequestLog | None) -> None:
         self.counts = counts
         self.log = log
+        self.processes = Processes(None, lambda: counts.snapshot(0, 0))
         self._prefix = secrets.token_hex(6).encode() + b"-"
         self._numbers = count(1)
 
@@ -53,14 +55,16 @@ class Observer:
             self.log.add(scope, status, seconds, request_id.decode(), text)
 
     async def run(self) -> None:
-        """Write the log now and then, until cancelled."""
-        while True:
+        """Write the log and the numbers now and then, until cancelled."""
+        for turn in count(1):
             await asyncio.sleep(FLUSH_SECONDS)
-            self.flush()
+            self.flush(numbers=turn % 4 == 0)
 
-    def flush(self) -> None:
+    def flush(self, numbers: bool = True) -> None:
         if self.log is not None:
             self.log.flush()
+        if numbers:
+            self.processes.save()
 
 
 class Observed:

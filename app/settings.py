@@ -44,6 +44,12 @@ class Settings(BaseSettings):
     max_waiting_bytes: int = Field(
         default=256 * 1024 * 1024, ge=1, description="Bytes of request bodies in one process; with more, 503."
     )
+    threads: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="CPU threads of a forward pass, at most a worker's share of the container's CPUs.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level of what is logged, requests apart."
     )

@@ -10,6 +10,7 @@ from app.deadlines import Deadlines
 from app.draining import Draining
 from app.gate import Gate
 from app.jobs.queue import Queue
+from app.metrics import Processes
 from app.registry import Registry
 from app.settings import Settings
 from app.versions import Versions
@@ -27,6 +28,8 @@ class State(TypedDict):
     batcher: Batcher
     deadlines: Deadlines
     counts: Counts
+    processes: Processes
+    cpu_quota: float
 
 
 def _state(request: Request) -> State:
