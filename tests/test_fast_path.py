@@ -190,7 +190,8 @@ def test_more_than_may_wait_is_503_with_retry_after(settings: Settings, digits: 
 PIECES = st.sampled_from(
     [
         b"--abc", b"--abc--", b"\r\n", b"\n", b"abc", b"--", b"x", b"\x00", b": ", b'"', b"; ", b"file",
-        b"files", b'Content-Disposition: form-data; name="file"', b'content-disposition: form-data; name="files"',
+        b"files", b'Content-Disposition: form-data; name="file"',
+        b'content-disposition: form-data; name="files"',
         b'; filename="a.png"', b"Content-Type: image/png", b"\r\n\r\n", b"\r\n--abc\r\n", b"\r\n--abc--\r\n",
     ]
 )  # fmt: skip
