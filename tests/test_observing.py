@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -158,7 +159,7 @@ def test_the_service_logs_json_lines(tmp_path: Path, digits: dict[str, bytes]) -
     lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     assert ids <= {line.get("request_id") for line in lines}
     assert all(line["level"] and line["event"] and line["timestamp"] for line in lines)
-    assert [line for line in output.splitlines() if not line.startswith("{")][0].startswith("minist is at")
+    assert next(line for line in output.splitlines() if not line.startswith("{")).startswith("minist is at")
     assert client.headers["authorization"].removeprefix("Bearer ") not in output
 
 
@@ -196,3 +197,12 @@ def test_the_containers_quota_counts(files: dict[str, str], expected: float | No
 
 def test_threads_are_split_among_workers() -> None:
     assert [threads_per_worker(quota, 2) for quota in (0.5, 1, 2, 4, 5.5)] == [1, 1, 1, 2, 2]
+
+
+def test_the_dashboard_asks_for_metrics_that_exist(client: TestClient) -> None:
+    families = {family.name for family in text_string_to_metric_families(client.get("/metrics").text)}
+    dashboard = json.loads((ROOT / "deploy" / "grafana.json").read_text())
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            for name in re.findall(r"minist_\w+", target["expr"]):
+                assert re.sub("_(total|bucket|sum|count)$", "", name) in families, name

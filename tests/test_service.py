@@ -133,7 +133,7 @@ def test_sigterm_under_load_loses_no_request_that_was_begun(tmp_path: Path, digi
                 except httpx2.TransportError:  # not let in any more
                     time.sleep(0.01)
 
-        threads = [threading.Thread(target=flood) for _ in range(4)]
+        threads = [threading.Thread(target=flood, daemon=True) for _ in range(4)]
         for thread in threads:
             thread.start()
         begun = []
