@@ -85,12 +85,14 @@ def test_numbers_of_other_processes_are_added_and_outlive_them(tmp_path: Path) -
 
 def test_metrics_of_two_workers_are_one(tmp_path: Path, digits: dict[str, bytes]) -> None:
     key = ("minist_requests_total", (("route", "/predict"), ("status", "200")))
-    with service(tmp_path, "api", "--workers", "2") as (_, client):
+    with service(tmp_path, "api", "--workers", "2") as (process, client):
         for _ in range(40):
             answer = client.post("/predict", content=digits["7"], headers={**PNG, "connection": "close"})
             assert answer.status_code == 200
         time.sleep(2.5)  # each writes its numbers once a second
         totals = {samples(client.get("/metrics", headers={"connection": "close"}).text)[key] for _ in range(8)}
+        process.terminate()  # a killed parent would leave its workers behind
+        assert process.wait(20) == 0
         assert totals == {40}
 
 
