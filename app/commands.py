@@ -8,10 +8,13 @@ python -m app keys create|list|revoke            who may train and administer
 import argparse
 import gc
 import logging
+import logging.config
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -20,6 +23,7 @@ from types import FrameType
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
 
+from app import logs, metrics
 from app.home import Home
 from app.jobs.supervisor import stdin_is_open
 from app.keys import SCOPES
@@ -106,6 +110,8 @@ def _serve(home: Home, alone: bool) -> None:
         )
     _greet(home)
     supervisor = None if alone else _AttachedSupervisor()
+    numbers = tempfile.mkdtemp(prefix="minist-metrics-")  # of the workers; also on a read-only file system
+    os.environ[metrics.DIRECTORY] = numbers
     try:
         uvicorn.run(
             "app.main:create_app",
@@ -114,8 +120,12 @@ def _serve(home: Home, alone: bool) -> None:
             port=settings.port,
             workers=settings.workers,
             timeout_graceful_shutdown=DRAIN_SECONDS,
+            access_log=False,  # app.observing writes a line per request
+            server_header=False,
+            log_config=logs.config(settings.log_level),
         )
     finally:
+        shutil.rmtree(numbers, ignore_errors=True)
         if supervisor is not None:
             supervisor.end()
 
@@ -161,7 +171,7 @@ class _AttachedSupervisor:
 
 
 def _work(home: Home, attached: bool) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(name)s: %(message)s")
+    logging.config.dictConfig(logs.config(home.settings.log_level))
     supervisor = home.supervisor()
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -1,6 +1,7 @@
 """The application."""
 
 import asyncio
+import gc
 import logging
 import multiprocessing
 import os
@@ -8,17 +9,27 @@ import signal
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 import torch
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import OperationalError
+from starlette.types import Receive, Scope, Send
 
 import app
-from app import docs, problems
+from app import docs, metrics, problems
+from app.batching import Batcher
+from app.counts import Counts
+from app.cpus import cpu_quota, threads_per_worker
+from app.deadlines import Deadlines
 from app.draining import Draining
+from app.fast_path import FastPath
 from app.gate import Gate
 from app.home import Home
+from app.logs import RequestLog
+from app.observing import Observer
 from app.registry import Registry
 from app.routes import models, predict, status, train
 from app.settings import Settings
@@ -37,21 +48,44 @@ version of a model in the background; it needs an API key. Errors are `applicati
 `detail` says what happened, `hint` what to do."""
 
 
+class Service(FastAPI):
+    """FastAPI, behind the fast path."""
+
+    def __init__(self, observer: Observer, **options: Any) -> None:
+        super().__init__(**options)
+        self._front = FastPath(super().__call__, observer)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._front(scope, receive, send)
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The service with `settings` (default: from the environment). Models are loaded when it starts."""
     settings = settings or Settings()
+    observer = Observer(Counts(), RequestLog() if settings.log_requests else None)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
-        torch.set_num_threads(1)  # one tiny forward pass gains nothing from more
+        quota = cpu_quota()
+        torch.set_num_threads(min(settings.threads, threads_per_worker(quota, settings.workers)))
         home = Home.open(settings)
-        registry = Registry(home.versions, settings.default_model, choose_device(settings.device))
+        device = choose_device(settings.device)
+        registry = Registry(home.versions, settings.default_model, device, observer.counts)
         registry.start()
         draining = Draining()
         if threading.current_thread() is threading.main_thread():
             draining.watch()
         _end_with_parent()
-        fresh = asyncio.create_task(_keep_fresh(registry))
+        batcher = Batcher(observer.counts, settings.max_waiting_images, settings.max_waiting_bytes)
+        directory = os.environ.get(metrics.DIRECTORY)
+        observer.processes = metrics.Processes(
+            Path(directory) if directory else None,
+            lambda: observer.counts.snapshot(batcher.images, batcher.bytes),
+        )
+        deadlines = Deadlines(settings.request_timeout)
+        tasks = [asyncio.create_task(work) for work in (_keep_fresh(registry), deadlines.run(), observer.run())]
+        gc.collect()
+        gc.freeze()  # what is there now stays: the collector need not look at it under load
         yield State(
             settings=settings,
             registry=registry,
@@ -59,11 +93,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             queue=home.queue,
             gate=Gate(home.keys),
             draining=draining,
+            batcher=batcher,
+            deadlines=deadlines,
+            counts=observer.counts,
+            processes=observer.processes,
+            cpu_quota=quota,
         )
-        fresh.cancel()
+        gc.unfreeze()
+        for task in tasks:
+            task.cancel()
+        observer.flush()
         home.database.close()
 
-    application = FastAPI(
+    application = Service(
+        observer,
         title="minist",
         version=app.__version__,
         description=_DESCRIPTION,
@@ -97,6 +140,7 @@ async def _keep_fresh(registry: Registry) -> None:
     while True:
         try:
             await run_in_threadpool(registry.refresh)
+            await run_in_threadpool(registry.quicken)
         except OperationalError as error:
             log.error("the aliases cannot be read: %s", error.orig)
         await asyncio.sleep(REFRESH_SECONDS)

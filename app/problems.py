@@ -80,6 +80,18 @@ class NotReady(RequestError):
     status, title = 503, "Not ready"
 
 
+class Overloaded(RequestError):
+    status, title = 503, "Overloaded"
+
+
+class TooLate(RequestError):
+    status, title = 504, "Too late"
+
+
+class TooManyRequests(RequestError):
+    status, title = 429, "Too many requests"
+
+
 class Unauthorized(RequestError):
     status, title = 401, "Unauthorized"
 
@@ -141,30 +153,37 @@ def respond(body: dict[str, Any], headers: Mapping[str, str] | None = None) -> R
     return Response(json.dumps(body), body["status"], headers, MEDIA_TYPE)
 
 
+def response_of(error: Exception) -> Response:
+    """The response that tells of `error`; what nobody foresaw is a 500, its traceback in the log."""
+    if isinstance(error, RequestError):
+        return respond(problem_of(error), error.headers)
+    if isinstance(error, errors.ImageError):
+        return respond(problem_of(error))
+    if isinstance(error, OperationalError):
+        log.error("the database does not answer: %s", error.orig)
+        return response_of(
+            StorageTrouble(
+                f"what has to be kept cannot be written or read now ({error.orig})",
+                "try again; the operator should look at the disk of MINIST_HOME",
+                {"retry-after": "5"},
+            )
+        )
+    detail = "the server met an error that it did not foresee; its log has the traceback"
+    return respond(problem("Internal server error", 500, detail, "try again; report it if it stays"))
+
+
 def install(app: FastAPI) -> None:
     """Let `app` answer every error as a problem document, and say so in its OpenAPI document."""
 
-    @app.exception_handler(RequestError)
-    async def _request_error(request: Request, error: RequestError) -> Response:
-        return respond(problem_of(error), error.headers)
+    async def tell(request: Request, error: Exception) -> Response:
+        return response_of(error)
 
-    @app.exception_handler(errors.ImageError)
-    async def _image_error(request: Request, error: errors.ImageError) -> Response:
-        return respond(problem_of(error))
+    for kind in (RequestError, errors.ImageError, OperationalError, Exception):
+        app.add_exception_handler(kind, tell)
 
     @app.exception_handler(RequestValidationError)
     async def _validation_error(request: Request, error: RequestValidationError) -> Response:
         return respond(invalid(error.errors()))
-
-    @app.exception_handler(OperationalError)
-    async def _storage(request: Request, error: OperationalError) -> Response:
-        log.error("the database does not answer: %s", error.orig)
-        trouble = StorageTrouble(
-            f"what has to be kept cannot be written or read now ({error.orig})",
-            "try again; the operator should look at the disk of MINIST_HOME",
-            {"retry-after": "5"},
-        )
-        return respond(problem_of(trouble), trouble.headers)
 
     @app.exception_handler(HTTPException)
     async def _http_exception(request: Request, error: HTTPException) -> Response:
@@ -173,11 +192,6 @@ def install(app: FastAPI) -> None:
         return respond(
             problem(title, error.status_code, detail, "see /docs for what can be asked"), error.headers
         )
-
-    @app.exception_handler(Exception)
-    async def _bug(request: Request, error: Exception) -> Response:
-        detail = "the server met an error that it did not foresee; its log has the traceback"
-        return respond(problem("Internal server error", 500, detail, "try again; report it if it stays"))
 
 
 def invalid(errors: Sequence[Any]) -> dict[str, Any]:

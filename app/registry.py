@@ -13,10 +13,14 @@ from threading import Lock
 
 import torch
 
+from app.answers import Answers
+from app.counts import Counts
 from app.problems import UnknownModel
 from app.versions import PRODUCTION, Snapshot, Version, Versions
+from models.architectures import Shape
 from models.classifier import Classifier
 from models.errors import CheckpointError, ModelError
+from models.inference import ServingForm
 
 log = logging.getLogger("minist.registry")
 
@@ -25,20 +29,28 @@ KEPT = 8  # classifiers that no alias points at: asked for by number, or until l
 
 @dataclass(frozen=True)
 class Served:
-    """One version of a model, ready to be asked."""
+    """One version of a model, ready to be asked; `predicted` counts its answers by class."""
 
     name: str
     version: int
     classifier: Classifier
+    forward: ServingForm
+    answers: Answers
+    predicted: list[int]
+
+    @property
+    def input_shape(self) -> Shape:
+        return self.classifier.card.input_shape
 
 
 class Registry:
     """Names to classifiers, kept up to date by `refresh`."""
 
-    def __init__(self, versions: Versions, default: str, device: torch.device) -> None:
+    def __init__(self, versions: Versions, default: str, device: torch.device, counts: Counts) -> None:
         self.default = default
         self.device = device
         self._versions = versions
+        self._counts = counts
         self._names: Mapping[str, Served] = {}
         self._loaded: OrderedDict[tuple[str, int], Served] = OrderedDict()
         self.snapshot = Snapshot(-1, {}, {})
@@ -93,6 +105,11 @@ class Registry:
         self._forget()
         return True
 
+    def quicken(self) -> None:
+        """Give every classifier its quickest form; not done while loading, so that the service is up sooner."""
+        for served in self.models:
+            served.forward.quicken()
+
     def get(self, name: str | None) -> Served | None:
         """The classifier that a name means, if it is loaded."""
         return self._names.get(self.default if name is None else name)
@@ -130,4 +147,13 @@ class Registry:
         return mine or [served.name for served in self.models]
 
     def _load(self, version: Version) -> Served:
-        return Served(version.model, version.version, Classifier.load(version.weights, self.device))
+        classifier = Classifier.load(version.weights, self.device)
+        classes = classifier.card.classes
+        return Served(
+            version.model,
+            version.version,
+            classifier,
+            ServingForm(classifier),
+            Answers(version.model, version.version, classes),
+            self._counts.labels_of(version.model, version.version, classes),
+        )

@@ -68,6 +68,8 @@ class Info(BaseModel):
     torch: str
     device: str
     threads: int = Field(description="CPU threads of one forward pass")
+    workers: int = Field(description="processes that answer requests")
+    cpu_quota: float = Field(description="CPUs that the container may use, of all workers together")
     default_model: str
     models: list[str]
 

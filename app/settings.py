@@ -33,6 +33,27 @@ class Settings(BaseSettings):
     open_predict: bool = Field(
         default=True, description="Whether predictions and reads need no key; what changes state always does."
     )
+    request_timeout: float = Field(
+        default=30, gt=0, le=3600, description="Seconds in which a prediction must be answered; then 504."
+    )
+    max_waiting_images: int = Field(
+        default=200_000,
+        ge=1,
+        description="Images that may wait in one process; with more, 503 and Retry-After.",
+    )
+    max_waiting_bytes: int = Field(
+        default=256 * 1024 * 1024, ge=1, description="Bytes of request bodies in one process; with more, 503."
+    )
+    threads: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="CPU threads of a forward pass, at most a worker's share of the container's CPUs.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level of what is logged, requests apart."
+    )
+    log_requests: bool = Field(default=True, description="Whether each request leaves a line in the log.")
     api_key: SecretStr | None = Field(
         default=None, description="An admin key of your choice; none: the first start makes one and prints it."
     )

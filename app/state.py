@@ -4,9 +4,13 @@ from typing import Annotated, TypedDict, cast
 
 from fastapi import Depends, Request
 
+from app.batching import Batcher
+from app.counts import Counts
+from app.deadlines import Deadlines
 from app.draining import Draining
 from app.gate import Gate
 from app.jobs.queue import Queue
+from app.metrics import Processes
 from app.registry import Registry
 from app.settings import Settings
 from app.versions import Versions
@@ -21,6 +25,11 @@ class State(TypedDict):
     queue: Queue
     gate: Gate
     draining: Draining
+    batcher: Batcher
+    deadlines: Deadlines
+    counts: Counts
+    processes: Processes
+    cpu_quota: float
 
 
 def _state(request: Request) -> State:

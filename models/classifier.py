@@ -13,7 +13,8 @@ from models.architectures import build, identify
 from models.card import Card
 from models.errors import ImageError
 from models.fit import Fit, Input, read
-from models.images import Grey, normalise, open_image, png, stack
+from models.images import Grey, decode, normalise, open_image, png, stack
+from models.png import grey_pixels
 
 BATCH = 256  # images in one forward pass; larger ones fall out of the CPU's cache (measured)
 
@@ -87,6 +88,12 @@ class Classifier:
         pixels, done = read(image, self.card, fit)
         return pixels, done if fit == "auto" else None
 
+    def pixels(self, encoded: bytes) -> bytes:
+        """The grey pixels, row by row, of an encoded image (PNG, JPEG, ..). Raises an ImageError."""
+        size = self.card.input_shape[1:]
+        quick = grey_pixels(encoded, size)
+        return decode(encoded, size, self.card.ground).tobytes() if quick is None else quick
+
     def classify(self, encoded: Sequence[bytes], fit: Fit = "auto") -> list[Prediction | ImageError]:
         """Encoded images (PNG, JPEG, ..) to one Prediction each, in order.
 
@@ -119,6 +126,10 @@ class Classifier:
         size = gradient[0, 0].abs()
         saliency = (size * (255 / size.max().clamp(min=1e-12))).round().byte().cpu().numpy()
         return Explanation(png(pixels), png(saliency))
+
+    def _images(self, pixels: Sequence[bytes]) -> Tensor:
+        joined = torch.frombuffer(bytearray().join(pixels), dtype=torch.uint8)
+        return joined.view(-1, *self.card.input_shape)
 
     def _batches(self, images: Tensor) -> Iterator[Tensor]:
         for start in range(0, max(len(images), 1), BATCH):

@@ -44,7 +44,7 @@ def test_the_serving_process_imports_neither_torchvision_nor_matplotlib() -> Non
     modules = set(done.stdout.split())
     loaded = {name.split(".")[0] for name in modules}
     assert "torch" in loaded
-    assert not loaded & (DATA | {"rich", "alembic"})
+    assert not loaded & (DATA | {"alembic"})
     assert {name for name in modules if name.startswith("training.")} <= {"training.recipes"}
 
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,7 @@ def service(
         "MINIST_DATA_DIR": str(SAMPLE),
         "MINIST_DEVICE": "cpu",
         "MINIST_API_KEY": ADMIN_KEY,
+        "MINIST_LOG_REQUESTS": "false",  # nobody reads the pipe before the end, and it is small
         **settings,
     }
     with (home / "service.log").open("a") as log:
@@ -113,6 +115,51 @@ def test_a_request_in_flight_is_answered_before_the_end(tmp_path: Path, digits: 
         assert response.status == 200
         assert b'"label":"7"' in response.read()
         assert process.wait(20) == 0
+
+
+def test_sigterm_under_load_loses_no_request_that_was_begun(tmp_path: Path, digits: dict[str, bytes]) -> None:
+    """Others ask all the time; 40 have sent half their body when SIGTERM comes, and all are answered."""
+    with service(tmp_path, "--workers", "2") as (process, client):
+        address = client.base_url
+        port = address.port or 80
+        body = digits["7"]
+        ended = threading.Event()
+        wrong: list[object] = []
+
+        def flood() -> None:
+            while not ended.is_set():
+                try:
+                    answer = client.post("/predict", content=body, headers={"content-type": "image/png"})
+                    if answer.status_code != 200:
+                        wrong.append(answer.status_code)
+                except httpx2.TransportError:  # not let in any more
+                    time.sleep(0.01)
+
+        threads = [threading.Thread(target=flood, daemon=True) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        begun = []
+        for _ in range(40):
+            connection = http.client.HTTPConnection(address.host, port, timeout=20)
+            connection.putrequest("POST", "/predict")
+            connection.putheader("content-type", "image/png")
+            connection.putheader("content-length", str(len(body)))
+            connection.endheaders(body[:100])
+            begun.append(connection)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        for connection in begun:
+            connection.send(body[100:])
+        for connection in begun:
+            response = connection.getresponse()
+            assert response.status == 200
+            assert b'"label":"7"' in response.read()
+        ended.set()
+        for thread in threads:
+            thread.join()
+        assert process.wait(20) == 0
+        assert not wrong
 
 
 def test_hostile_uploads_are_quick_and_leave_no_memory(tmp_path: Path, digits: dict[str, bytes]) -> None:

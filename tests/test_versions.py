@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from app.counts import Counts
 from app.database import Database
 from app.jobs.queue import Job, Lost, Queue
 from app.problems import UnknownModel
@@ -191,7 +192,7 @@ def test_pruning_keeps_the_newest_and_whatever_an_alias_points_at(versions: Vers
 
 @pytest.fixture
 def registry(versions: Versions, cpu: torch.device) -> Registry:
-    registry = Registry(versions, "minist", cpu)
+    registry = Registry(versions, "minist", cpu, Counts())
     registry.start()
     return registry
 

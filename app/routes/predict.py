@@ -8,12 +8,12 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app import problems
-from app.bodies import ARRAYS, FORM, IMAGES, form_files, images_array, media_type, one_image, read_body
+from app.asking import answer_many, answer_one
+from app.bodies import ARRAYS, FORM, IMAGES, form_files, media_type, one_image, read_body
 from app.gate import presented_key
 from app.registry import Served
 from app.schemas import EXAMPLE, PredictionBody, explanation_fields, prediction_fields, to_json
 from app.state import State, StateOf
-from models.classifier import Prediction
 from models.errors import ImageError
 from models.fit import Fit
 from models.images import open_image, stack
@@ -38,6 +38,7 @@ _FILE = {"type": "string", "format": "binary", "description": "a PNG, JPEG, BMP,
 _KEY = (problems.Unauthorized, problems.Forbidden)
 _OPTIONAL_KEY: list[dict[str, list[str]]] = [{}, {"HTTPBearer": []}, {"APIKeyHeader": []}]
 _READING = (*_KEY, problems.EmptyBody, problems.MalformedForm, problems.WrongFields, problems.WrongContentType)
+_LOAD = (problems.Overloaded, problems.TooLate)
 
 
 def _form(field: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def _form(field: str, schema: dict[str, Any]) -> dict[str, Any]:
     summary="Classify one image",
     response_model=PredictionBody,
     responses=problems.responses(
-        problems.UnknownModel, problems.BodyTooLarge, *_READING, *problems.IMAGE_ERRORS
+        problems.UnknownModel, problems.BodyTooLarge, *_READING, *problems.IMAGE_ERRORS, *_LOAD
     ),
     openapi_extra={
         "security": _OPTIONAL_KEY,
@@ -76,7 +77,10 @@ async def predict(
     `input` tells what was done to the picture, and a page with nothing on it is a problem (422).
     """
     served = await _served(request, state, model)
-    body = await read_body(request.headers, request.receive, state["settings"].max_upload_bytes)
+    if fit == "none" and not explain:
+        answer = await answer_one(state, served, dict(request.headers.raw), request.receive)
+        return Response(answer, media_type="application/json")
+    body = await _body(request, state["settings"].max_upload_bytes)
     classifier = served.classifier
     image = open_image(one_image(request.headers.get("content-type", ""), body))
     if image.width * image.height > LARGE:
@@ -106,7 +110,9 @@ async def predict(
                 }
             }
         },
-        **problems.responses(problems.UnknownModel, problems.BodyTooLarge, *_READING, problems.WrongArray),
+        **problems.responses(
+            problems.UnknownModel, problems.BodyTooLarge, *_READING, problems.WrongArray, *_LOAD
+        ),
     },
     openapi_extra={
         "security": _OPTIONAL_KEY,
@@ -131,9 +137,11 @@ async def predict_batch(
     `application/x-npy` (numpy.save) or `application/x-idx` (the format of MNIST's own files).
     """
     served = await _served(request, state, model)
-    body = await read_body(request.headers, request.receive, state["settings"].max_batch_upload_bytes)
-    content_type = request.headers.get("content-type", "")
-    answers = await run_in_threadpool(_answer_batch, served, content_type, body, fit)
+    if fit == "none" or media_type(request.headers.get("content-type", "")) in ARRAYS:
+        answers = await answer_many(state, served, dict(request.headers.raw), request.receive)
+    else:
+        body = await _body(request, state["settings"].max_batch_upload_bytes)
+        answers = await run_in_threadpool(_fit_many, served, request.headers.get("content-type", ""), body)
     return Response(answers, media_type="application/json")
 
 
@@ -146,19 +154,18 @@ async def _served(request: Request, state: State, model: str | None) -> Served:
     return served if served is not None else await run_in_threadpool(registry.find, model)
 
 
-def _answer_batch(served: Served, content_type: str, body: bytes, fit: Fit) -> bytes:
-    classifier = served.classifier
-    kind = media_type(content_type)
-    answers: list[Prediction] | list[Prediction | ImageError]
-    if kind == FORM:
-        answers = classifier.classify(form_files(content_type, body, "files"), fit)
-    elif kind in ARRAYS:
-        answers = classifier.predict(images_array(content_type, body, classifier.card.input_shape[1:]))
-    else:
+async def _body(request: Request, limit: int) -> bytes:
+    announced = request.headers.get("content-length", "").encode("latin-1")
+    return await read_body(announced, request.receive, limit)
+
+
+def _fit_many(served: Served, content_type: str, body: bytes) -> bytes:
+    if media_type(content_type) != FORM:
         raise problems.WrongContentType(
-            f"the content type is {kind or 'not given'}",
+            f"the content type is {media_type(content_type) or 'not given'}",
             f"send {FORM} with many fields 'files', or an array as {' or '.join(ARRAYS)}",
         )
+    answers = served.classifier.classify(form_files(content_type, body, "files"), "auto")
     return to_json(
         [
             problems.problem_of(answer) if isinstance(answer, ImageError) else prediction_fields(served, answer)

@@ -2,9 +2,10 @@
 
 import torch
 from fastapi import APIRouter
+from starlette.responses import PlainTextResponse, Response
 
 import app
-from app import problems
+from app import metrics, problems
 from app.access import MAY_READ
 from app.registry import Registry
 from app.schemas import Info, Status
@@ -14,23 +15,27 @@ router = APIRouter(tags=["status"])
 
 
 @router.get("/livez", summary="Is the process alive?")
-async def livez() -> Status:
-    """200 while the event loop turns."""
+async def livez(registry: RegistryOf) -> Status:
+    """200 while the event loop turns and the device computes."""
+    device = registry.find(None).classifier.device
+    assert torch.ones(2, device=device).sum().item() == 2
     return Status(status="ok")
 
 
 @router.get("/readyz", summary="Can it answer predictions?", responses=problems.responses(problems.NotReady))
 async def readyz(state: StateOf) -> Status:
-    """200 only when the default model answers, and not any more once SIGTERM has come."""
+    """200 only when the default model answers: not while as much waits as may, nor once SIGTERM has come."""
     if state["draining"]:
         raise problems.NotReady("the service is ending", "ask another instance")
+    if state["batcher"].saturated:
+        raise problems.NotReady("as many requests wait as may", "ask another instance, or again later")
     if not default_answers(state["registry"]):
         raise problems.NotReady("the default model does not answer", "look into the service's log")
     return Status(status="ok")
 
 
 @router.get("/info", summary="What runs here?", dependencies=[MAY_READ])
-def info(registry: RegistryOf) -> Info:
+def info(registry: RegistryOf, state: StateOf) -> Info:
     """Versions, device, threads and the names of the models."""
     registry.refresh()
     return Info(
@@ -38,13 +43,33 @@ def info(registry: RegistryOf) -> Info:
         torch=torch.__version__,
         device=str(registry.find(None).classifier.device),
         threads=torch.get_num_threads(),
+        workers=state["settings"].workers,
+        cpu_quota=state["cpu_quota"],
         default_model=registry.default,
         models=[served.name for served in registry.models],
     )
 
 
+@router.get(
+    "/metrics",
+    summary="Numbers for Prometheus",
+    response_class=PlainTextResponse,
+    response_description="Prometheus' text format",
+    dependencies=[MAY_READ],
+)
+def show_metrics(state: StateOf) -> Response:
+    """Of all workers: requests, latencies, batches, the queue, predictions, jobs, the served accuracy."""
+    accuracies = {
+        (served.name, served.version): test.accuracy
+        for served in state["registry"].models
+        if (test := served.classifier.card.metrics.get("test"))
+    }
+    page = metrics.exposition(state["processes"].all(), state["queue"].counts(), accuracies)
+    return Response(page, media_type=metrics.MEDIA_TYPE)
+
+
 def default_answers(registry: Registry) -> bool:
     """Whether a blank image gets a distribution from the default model."""
-    classifier = registry.find(None).classifier
-    blank = torch.zeros(1, *classifier.card.input_shape, dtype=torch.uint8)
-    return abs(classifier.probabilities(blank).sum().item() - 1) < 1e-5
+    served = registry.find(None)
+    blank = torch.zeros(1, *served.input_shape, dtype=torch.uint8)
+    return abs(served.forward(blank).sum().item() - 1) < 1e-5

@@ -1,0 +1,216 @@
+"""The row-aware batcher: many callers of mixed sizes, each with exactly its own rows."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from app.batching import CAP, Batcher, Rows
+from app.counts import Counts
+from app.problems import Overloaded
+
+SHAPE = (1, 2, 2)
+
+
+@dataclass
+class Echo:
+    """A model whose rows tell which pixels it was given; it remembers the sizes of its batches."""
+
+    sign: float = 1.0
+    input_shape: tuple[int, int, int] = SHAPE
+    batches: list[int] = field(default_factory=list)
+    poison: int | None = None  # a first pixel on which it fails
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.batches.append(len(images))
+        if self.poison is not None and (images[:, 0, 0, 0] == self.poison).any():
+            raise RuntimeError("poisoned")
+        return self.sign * images.flatten(1).double()
+
+
+def batcher(max_images: int = 1_000_000, max_bytes: int = 1_000_000) -> Batcher:
+    return Batcher(Counts(), max_images, max_bytes)
+
+
+def pixels(caller: int, count: int) -> bytes:
+    """Every image is another one: its caller and its number, in four pixels."""
+    return b"".join(bytes((caller % 256, caller // 256, i % 256, i // 256)) for i in range(count))
+
+
+def rows(caller: int, count: int, sign: float = 1.0) -> Rows:
+    data = pixels(caller, count)
+    return [[sign * value for value in data[i : i + 4]] for i in range(0, len(data), 4)]
+
+
+def run(work: Callable[[], Awaitable[None]]) -> None:
+    async def main() -> None:
+        await work()
+
+    asyncio.run(main())
+
+
+Caller = tuple[int, int, int, bool]  # images, model, loop turns before it comes, whether it goes again
+CALLERS = st.lists(
+    st.tuples(
+        st.one_of(st.just(1), st.integers(1, 8), st.integers(CAP - 2, 3 * CAP)),
+        st.integers(0, 2),
+        st.integers(0, 4),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=30,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(callers=CALLERS)
+def test_each_caller_gets_exactly_its_own_rows(callers: list[Caller]) -> None:
+    """Whatever the sizes, the models, the moments; also while others give up."""
+    models = [Echo(1.0), Echo(-1.0), Echo(2.0)]
+    queue = batcher()
+
+    async def ask(number: int, caller: Caller) -> None:
+        count, model, turns, goes = caller
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        answer = queue.submit(models[model], pixels(number, count), count)
+        if goes:
+            await asyncio.sleep(0)
+            answer.cancel()
+        else:
+            assert await answer == rows(number, count, models[model].sign)
+
+    async def work() -> None:
+        await asyncio.gather(*(ask(number, caller) for number, caller in enumerate(callers)))
+        for _ in range(20):  # what was given up leaves the queue, too
+            await asyncio.sleep(0)
+
+    run(work)
+    assert queue.images == 0
+    assert all(size <= CAP for model in models for size in model.batches)
+
+
+def test_a_lone_request_waits_for_nobody() -> None:
+    model = Echo()
+
+    async def work() -> None:
+        answer = batcher().submit(model, pixels(1, 1), 1)
+        await asyncio.sleep(0)  # one turn of the loop, no timer
+        assert answer.done()
+
+    run(work)
+    assert model.batches == [1]
+
+
+def test_what_waits_shares_one_pass() -> None:
+    model = Echo()
+
+    async def work() -> None:
+        queue = batcher()
+        answers = [queue.submit(model, pixels(n, 1), 1) for n in range(64)]
+        assert await asyncio.gather(*answers) == [rows(n, 1) for n in range(64)]
+
+    run(work)
+    assert model.batches == [64]
+
+
+def test_a_small_request_does_not_wait_for_the_whole_of_a_large_one() -> None:
+    model = Echo()
+    order: list[str] = []
+
+    async def work() -> None:
+        queue = batcher()
+        large = queue.submit(model, pixels(1, 10 * CAP), 10 * CAP)
+        small = queue.submit(model, pixels(2, 1), 1)
+        large.add_done_callback(lambda _: order.append("large"))
+        small.add_done_callback(lambda _: order.append("small"))
+        assert await large == rows(1, 10 * CAP)
+        assert await small == rows(2, 1)
+
+    run(work)
+    assert order == ["small", "large"]
+
+
+def test_a_request_that_breaks_the_model_fails_alone() -> None:
+    async def work() -> None:
+        queue = batcher()
+        model = Echo(poison=7)
+        answers = [queue.submit(model, pixels(n, 3), 3) for n in (6, 7, 8)]
+        six, seven, eight = await asyncio.gather(*answers, return_exceptions=True)
+        assert (six, eight) == (rows(6, 3), rows(8, 3))
+        assert isinstance(seven, RuntimeError)
+        assert queue.images == 0
+
+    run(work)
+
+
+def test_rows_of_clients_that_have_gone_never_reach_the_model() -> None:
+    model = Echo()
+
+    async def work() -> None:
+        queue = batcher()
+        queue.submit(model, pixels(1, 5), 5).cancel()
+        await queue.submit(model, pixels(2, 1), 1)
+        assert queue.counts.gone == 5
+
+    run(work)
+    assert model.batches == [1]
+
+
+def test_the_queue_is_bounded_in_images_and_tells_when_to_come_again() -> None:
+    async def work() -> None:
+        queue = batcher(max_images=100)
+        queue.rate = 20.0
+        first = queue.submit(Echo(), pixels(1, 90), 90)
+        with pytest.raises(Overloaded) as refused:
+            queue.submit(Echo(), pixels(2, 11), 11)
+        assert refused.value.headers == {"retry-after": "5"}
+        assert "90 images" in refused.value.detail
+        assert len(await first) == 90
+        lone = queue.submit(Echo(), pixels(3, 200), 200)  # nobody waits: let in, however large
+        assert queue.saturated
+        assert len(await lone) == 200
+
+    run(work)
+
+
+def test_the_queue_is_bounded_in_bytes() -> None:
+    queue = batcher(max_bytes=100)
+    queue.hold(150)
+    with pytest.raises(Overloaded, match="150 bytes"):
+        queue.hold(1)
+    assert queue.saturated
+    queue.release(150)
+    queue.hold(1)
+
+
+def test_the_rate_follows_what_is_measured() -> None:
+    async def work() -> None:
+        queue = batcher()
+        before = queue.rate
+        await queue.submit(Echo(), pixels(1, CAP), CAP)
+        assert queue.rate != before
+        assert queue.counts.batches.counts[-2] == 1
+        assert queue.counts.seconds["forward"].sum > 0
+
+    run(work)
+
+
+def test_the_queue_works_on_tensors_of_the_right_shape() -> None:
+    shapes: list[torch.Size] = []
+
+    class Model(Echo):
+        def forward(self, images: Tensor) -> Tensor:
+            shapes.append(images.shape)
+            return images.flatten(1).double()
+
+    async def work() -> None:
+        await batcher().submit(Model(), memoryview(pixels(1, 3)), 3)
+
+    run(work)
+    assert shapes == [torch.Size((3, *SHAPE))]
