@@ -63,4 +63,5 @@ def test_linear_regression_recovers_weights_and_bias(tmp_path: Path) -> None:
 
 
 def test_every_recipe_has_a_reference() -> None:
-    assert {reference.recipe for reference in REFERENCES} == set(RECIPES)
+    ours = {"digits", "fashion-mlp"}  # no tutorial's; what they reach is on the cards of the shipped weights
+    assert {reference.recipe for reference in REFERENCES} == set(RECIPES) - ours

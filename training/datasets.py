@@ -47,7 +47,7 @@ class Split:
         return len(self.labels)
 
     def __getitem__(self, index: slice | Tensor) -> "Split":
-        if isinstance(index, Tensor):  # row by row: a third of the time of indexing
+        if isinstance(index, Tensor) and index.dtype == torch.long:  # quicker than indexing
             return Split(self.images.index_select(0, index), self.labels.index_select(0, index))
         return Split(self.images[index], self.labels[index])
 
