@@ -157,7 +157,8 @@ def test_the_service_logs_json_lines(tmp_path: Path, digits: dict[str, bytes]) -
             client.get("/models").headers["x-request-id"],
         }
         process.terminate()
-        output, _ = process.communicate(timeout=20)
+        assert process.wait(20) == 0
+    output = (tmp_path / "service.log").read_text()
     lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     assert ids <= {line.get("request_id") for line in lines}
     assert all(line["level"] and line["event"] and line["timestamp"] for line in lines)
