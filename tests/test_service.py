@@ -41,7 +41,6 @@ def service(
         "MINIST_DATA_DIR": str(SAMPLE),
         "MINIST_DEVICE": "cpu",
         "MINIST_API_KEY": ADMIN_KEY,
-        "MINIST_LOG_REQUESTS": "false",  # nobody reads the pipe before the end, and it is small
         **settings,
     }
     with (home / "service.log").open("a") as log:
