@@ -100,13 +100,14 @@ class Registry:
     def find(self, name: str | None) -> Served:
         """The classifier that a name means, read from disk if need be. Raises UnknownModel."""
         served = self.get(name)
+        if served is None:
+            self.refresh()  # it may be new, or not loaded yet
+            served = self.get(name)
         if served is not None:
             return served
         assert name is not None
         model, _, number = name.partition("@")
         key = (model, int(number)) if number.isdecimal() and len(number) < 10 else (model, 0)
-        if key not in self.snapshot.versions and self.refresh():  # it may be new
-            return self.find(name)
         version = self.snapshot.versions.get(key)
         if version is None:
             raise UnknownModel(f"there is no model {name!r}", f"ask for one of {', '.join(self._known(model))}")
