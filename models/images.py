@@ -19,7 +19,7 @@ Grey = NDArray[np.uint8]  # [height, width], 0 is black
 
 def normalise(images: Tensor, mean: float, std: float) -> Tensor:
     """Pixels 0..255 (uint8) to (x / 255 - mean) / std (float32), same shape: the only place."""
-    return images.float().sub_(255 * mean).div_(255 * std)
+    return images.float().mul_(1 / (255 * std)).add_(-mean / std)  # dividing takes twice as long
 
 
 def decode(data: bytes, size: tuple[int, int], ground: int) -> Grey:
