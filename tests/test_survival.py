@@ -384,7 +384,7 @@ def test_100_swaps_under_load_fail_no_request(tmp_path: Path, digits: Any) -> No
         asked = time.monotonic()
         response = client.post("/predict", params={"model": model}, files={"file": digits["7"]})
         body = response.json()
-        return Answer(asked, response.status_code, body["version"], round(body["probability"], 9))
+        return Answer(asked, response.status_code, body["version"], round(body["probability"], 6))
 
     def load(client: httpx2.Client) -> None:
         while not stop.is_set():
