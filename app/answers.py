@@ -5,6 +5,9 @@ Probabilities are written with nine significant digits: float32 has seven, and s
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
+
+from models.fit import Input
 
 MEDIA_TYPE = b"application/json"
 
@@ -15,14 +18,20 @@ class Answers:
     def __init__(self, model: str, version: int, classes: Sequence[str]) -> None:
         rows = b",".join(_quoted(label) + b":%.9g" for label in classes)
         self._formats = [
-            b'{"model":%s,"version":%d,"label":%s,"index":%d,"probability":%%.9g,"probabilities":{%s}}'
+            b'{"model":%s,"version":%d,"label":%s,"index":%d,"probability":%%.9g,"probabilities":{%s}%%b'
             % (_quoted(model), version, _quoted(label), index, rows)
             for index, label in enumerate(classes)
         ]
 
-    def encode(self, row: Sequence[float], index: int) -> bytes:
+    def encode(self, row: Sequence[float], index: int, done: Input | None = None) -> bytes:
         """The PredictionBody of probabilities in class order, the largest at `index`."""
-        return self._formats[index] % (row[index], *row)
+        return self._formats[index] % (row[index], *row, b"}" if done is None else _ending(done))
+
+
+@lru_cache(maxsize=64)  # nearly all images are as the model was trained
+def _ending(done: Input) -> bytes:
+    fields = {"size": done.size, "inverted": done.inverted, "box": done.box}
+    return b',"input":%s}' % json.dumps(fields, separators=(",", ":")).encode()
 
 
 def most_probable(row: list[float]) -> int:

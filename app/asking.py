@@ -4,7 +4,9 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 
+from anyio import CapacityLimiter, to_thread
 from fastapi.concurrency import run_in_threadpool
+from PIL import Image
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
@@ -15,12 +17,17 @@ from app.bodies import ARRAYS, FORM, form_files, images_array, media_type, one_i
 from app.registry import Served
 from app.schemas import to_json
 from app.state import State
+from models.classifier import Classifier
 from models.errors import ImageError
+from models.fit import Fit, Input
+from models.images import Grey, open_image
 
+LARGE = 256 * 256  # pixels; decoding more would keep other requests waiting
+_LARGE_AT_ONCE = CapacityLimiter(2)  # a photograph may take 200 MB while it is read
 Headers = Mapping[bytes, bytes]
 
 
-async def answer_one(state: State, served: Served, headers: Headers, receive: Receive) -> bytes:
+async def answer_one(state: State, served: Served, fit: Fit, headers: Headers, receive: Receive) -> bytes:
     """The PredictionBody of the one image that a request carries.
 
     Raises a RequestError, an ImageError, or ClientDisconnect.
@@ -30,24 +37,38 @@ async def answer_one(state: State, served: Served, headers: Headers, receive: Re
         batcher = state["batcher"]
         batcher.hold(len(body))
         try:
-            pixels = _decode_one(state, served, headers.get(b"content-type", b"").decode("latin-1"), body)
+            encoded = one_image(headers.get(b"content-type", b"").decode("latin-1"), body)
+            pixels, done = await _decode_one(state, served, fit, encoded)
             answer = batcher.submit(served, pixels, 1)
             row = (await (_unless_gone(answer, receive) if batcher.crowded else answer))[0]
         finally:
             batcher.release(len(body))
     index = most_probable(row)
     served.predicted[index] += 1
-    return served.answers.encode(row, index)
+    return served.answers.encode(row, index, done)
 
 
-def _decode_one(state: State, served: Served, content_type: str, body: bytes) -> bytes:
+async def _decode_one(state: State, served: Served, fit: Fit, encoded: bytes) -> tuple[bytes, Input | None]:
+    """Pixels, and with `auto` what was done for them."""
     begun = time.perf_counter()
-    pixels = served.classifier.pixels(one_image(content_type, body))
+    classifier = served.classifier
+    done = classifier.untouched if fit == "auto" else None
+    pixels = classifier.glance(encoded, fit)
+    if pixels is None:
+        grey, done = await read_image(classifier, open_image(encoded), fit)
+        pixels = grey.tobytes()
     state["counts"].seconds["decode"].observe(time.perf_counter() - begun)
-    return pixels
+    return pixels, done
 
 
-async def answer_many(state: State, served: Served, headers: Headers, receive: Receive) -> bytes:
+async def read_image(classifier: Classifier, image: Image.Image, fit: Fit) -> tuple[Grey, Input | None]:
+    """As `Classifier.read`; a large image is read in a thread."""
+    if image.width * image.height > LARGE:
+        return await to_thread.run_sync(classifier.read, image, fit, limiter=_LARGE_AT_ONCE)
+    return classifier.read(image, fit)
+
+
+async def answer_many(state: State, served: Served, fit: Fit, headers: Headers, receive: Receive) -> bytes:
     """A list with a PredictionBody, or the Problem with it, for each image that a request carries, in order.
 
     Raises a RequestError or ClientDisconnect.
@@ -60,19 +81,19 @@ async def answer_many(state: State, served: Served, headers: Headers, receive: R
         try:
             begun = time.perf_counter()
             content_type = headers.get(b"content-type", b"").decode("latin-1")
-            pixels, errors = await run_in_threadpool(_decode_many, served, content_type, body)
+            pixels, read = await run_in_threadpool(_decode_many, served, fit, content_type, body)
             state["counts"].seconds["decode"].observe(time.perf_counter() - begun)
-            count = len(errors) - sum(error is not None for error in errors)
+            count = sum(not isinstance(one, ImageError) for one in read)
             rows = await _unless_gone(batcher.submit(served, pixels, count), receive) if count else []
-            return await run_in_threadpool(_encode_many, served, rows, errors)
+            return await run_in_threadpool(_encode_many, served, rows, read)
         finally:
             batcher.release(len(body))
 
 
 def _decode_many(
-    served: Served, content_type: str, body: bytes
-) -> tuple[bytes | memoryview, Sequence[ImageError | None]]:
-    """The pixels of the images that can be read, and for each image why not, or None."""
+    served: Served, fit: Fit, content_type: str, body: bytes
+) -> tuple[bytes | memoryview, Sequence[Input | ImageError | None]]:
+    """The pixels of the images that can be read, and for each image what was done for that, or why not."""
     kind = media_type(content_type)
     if kind in ARRAYS:
         pixels, count = images_array(content_type, body, served.input_shape[1:])
@@ -82,28 +103,36 @@ def _decode_many(
             f"the content type is {kind or 'not given'}",
             f"send {FORM} with many fields 'files', or an array as {' or '.join(ARRAYS)}",
         )
+    classifier = served.classifier
+    untouched = classifier.untouched if fit == "auto" else None
     found: list[bytes] = []
-    errors: list[ImageError | None] = []
-    for image in form_files(content_type, body, "files"):
+    read: list[Input | ImageError | None] = []
+    for encoded in form_files(content_type, body, "files"):
+        plain = classifier.glance(encoded, fit)
+        if plain is not None:
+            found.append(plain)
+            read.append(untouched)
+            continue
         try:
-            found.append(served.classifier.pixels(image))
-            errors.append(None)
+            grey, done = classifier.read(open_image(encoded), fit)
+            found.append(grey.tobytes())
+            read.append(done)
         except ImageError as error:
-            errors.append(error)
-    return b"".join(found), errors
+            read.append(error)
+    return b"".join(found), read
 
 
-def _encode_many(served: Served, rows: Rows, errors: Sequence[ImageError | None]) -> bytes:
+def _encode_many(served: Served, rows: Rows, read: Sequence[Input | ImageError | None]) -> bytes:
     left = iter(rows)
     answers = []
-    for error in errors:
-        if error is None:
+    for one in read:
+        if isinstance(one, ImageError):
+            answers.append(to_json(problems.problem_of(one)))
+        else:
             row = next(left)
             index = most_probable(row)
             served.predicted[index] += 1
-            answers.append(served.answers.encode(row, index))
-        else:
-            answers.append(to_json(problems.problem_of(error)))
+            answers.append(served.answers.encode(row, index, one))
     return b"[%s]" % b",".join(answers)
 
 

@@ -90,7 +90,7 @@ async def _answer(
         if not state["settings"].open_predict:
             shown = {key.decode(): headers[key].decode("latin-1") for key in _KEYS if key in headers}
             state["gate"].admit(presented_key(shown), "predict")
-        return 200, _JSON, await answer_one(state, served, headers, receive)
+        return 200, _JSON, await answer_one(state, served, "auto", headers, receive)
     except ClientDisconnect:
         raise
     except Exception as error:

@@ -10,12 +10,13 @@ from app.registry import Served
 from models.classifier import Explanation, Prediction
 
 EXAMPLE: dict[str, Any] = {
-    "model": "minist",
+    "model": "digits",
     "version": 1,
     "label": "7",
     "index": 7,
     "probability": 0.9991,
     "probabilities": {str(i): 0.9991 if i == 7 else 0.0001 for i in range(10)},
+    "input": {"size": [1200, 1600], "inverted": True, "box": [412, 380, 790, 1105]},
 }
 
 
@@ -39,7 +40,9 @@ class PredictionBody(BaseModel):
     index: int = Field(description="position of that class, from 0")
     probability: float = Field(description="its probability, 0..1")
     probabilities: dict[str, float] = Field(description="every class's, in class order; they sum to 1")
-    input: InputBody | None = Field(default=None, description="with fit=auto: what was done to the picture")
+    input: InputBody | None = Field(
+        default=None, description="with fit=auto: what was done to the picture; not for arrays"
+    )
     seen: str | None = Field(default=None, description="with explain: what the model saw, a PNG as data URL")
     saliency: str | None = Field(
         default=None, description="with explain: how much each pixel counts for the answer, a PNG as data URL"

@@ -23,9 +23,11 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         default="auto", description="Device that models run on; auto is cuda, then mps, then cpu."
     )
-    default_model: str = Field(default="minist", description="Model that answers when a request names none.")
+    default_model: str = Field(default="digits", description="Model that answers when a request names none.")
     max_upload_bytes: int = Field(
-        default=1024 * 1024, ge=1, description="Largest body of a request with one image; more is answered 413."
+        default=16 * 1024 * 1024,
+        ge=1,
+        description="Largest body of a request with one image; more is answered 413.",
     )
     max_batch_upload_bytes: int = Field(
         default=64 * 1024 * 1024, ge=1, description="Largest body of a request with many images."

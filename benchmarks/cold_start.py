@@ -73,7 +73,7 @@ uvicorn.run(answer, host="127.0.0.1", port=int(sys.argv[2]), lifespan="off")
 
 def seconds_to_answer(command: Sequence[str], port: int, home: Path) -> float:
     """From the start of the process to its first 200."""
-    environment = {**os.environ, "MINIST_HOME": str(home)}
+    environment = {**os.environ, "MINIST_HOME": str(home), "MINIST_DEFAULT_MODEL": "minist"}
     with (home / "log").open("w+") as log:
         begun = time.perf_counter()
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)

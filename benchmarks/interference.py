@@ -94,6 +94,7 @@ def main() -> None:
         environment = {
             **os.environ,
             "MINIST_HOME": home,
+            "MINIST_DEFAULT_MODEL": "minist",
             "MINIST_DATA_DIR": chosen.data_dir,
             "MINIST_API_KEY": KEY,
         }

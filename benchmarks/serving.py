@@ -103,7 +103,12 @@ def minist_words(port: int, workers: int) -> list[str]:
 @contextmanager
 def started(words: list[str], port: int, path: str, directory: Path) -> Iterator[Server]:
     """A server that answers the first digit rightly; ended at the end."""
-    environment = {**os.environ, "MINIST_HOME": str(directory / "home"), "MINIST_DEVICE": "cpu"}
+    environment = {
+        **os.environ,
+        "MINIST_HOME": str(directory / "home"),
+        "MINIST_DEVICE": "cpu",
+        "MINIST_DEFAULT_MODEL": "minist",
+    }
     with (directory / f"{port}.log").open("wb") as log:
         process = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:

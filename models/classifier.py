@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -12,8 +13,8 @@ from models import checkpoint
 from models.architectures import build, identify
 from models.card import Card
 from models.errors import ImageError
-from models.fit import Fit, Input, read
-from models.images import Grey, decode, normalise, open_image, png, stack
+from models.fit import Fit, Input, as_trained, read
+from models.images import Grey, normalise, open_image, png, stack
 from models.png import grey_pixels
 
 BATCH = 256  # images in one forward pass; larger ones fall out of the CPU's cache (measured)
@@ -88,11 +89,16 @@ class Classifier:
         pixels, done = read(image, self.card, fit)
         return pixels, done if fit == "auto" else None
 
-    def pixels(self, encoded: bytes) -> bytes:
-        """The grey pixels, row by row, of an encoded image (PNG, JPEG, ..). Raises an ImageError."""
-        size = self.card.input_shape[1:]
-        quick = grey_pixels(encoded, size)
-        return decode(encoded, size, self.card.ground).tobytes() if quick is None else quick
+    @cached_property
+    def untouched(self) -> Input:
+        """What is done to an image that is as the model was trained."""
+        _, height, width = self.card.input_shape
+        return Input((width, height), False, (0, 0, width, height))
+
+    def glance(self, encoded: bytes, fit: Fit = "auto") -> bytes | None:
+        """The grey pixels, row by row, of a plain PNG that needs nothing done; None for any other image."""
+        pixels = grey_pixels(encoded, self.card.input_shape[1:])
+        return pixels if pixels is None or fit == "none" or as_trained(pixels, self.card) else None
 
     def classify(self, encoded: Sequence[bytes], fit: Fit = "auto") -> list[Prediction | ImageError]:
         """Encoded images (PNG, JPEG, ..) to one Prediction each, in order.

@@ -34,6 +34,7 @@ FRAME = 0.15  # ink of a frame at the border
 EDGE = 0.3  # ink that still counts for the size of a digit
 DIM = 80  # a ground darker than this counts as this one: the grain of the dark is no ink
 FAINT = 0.05  # a stroke that takes less of the light than this is no ink
+_INVERTED = bytes(range(255, -1, -1))
 STROKE = (1.8, 2.2)  # width of strokes in the 20x20 box: thinner ones become at least the first number
 
 
@@ -65,7 +66,7 @@ def read(image: Image.Image, card: Card, fit: Fit = "auto") -> tuple[Grey, Input
     height, width = card.input_shape[1:]
     if fit == "none" or sorted(image.size) == [min(height, width), max(height, width)]:
         pixels = exact(image, (height, width), card.ground)
-        if fit == "none" or _as_trained(pixels, card, image):
+        if fit == "none" or as_trained(pixels.tobytes(), card, image.has_transparency_data):
             return pixels, Input((width, height), False, (0, 0, width, height))
     before = image.size
     sheet = page(image, ENOUGH)
@@ -82,17 +83,17 @@ def read(image: Image.Image, card: Card, fit: Fit = "auto") -> tuple[Grey, Input
     return pixels, Input(before, inverted, (left, top, min(right, before[0]), min(bottom, before[1])))
 
 
-def _as_trained(pixels: Grey, card: Card, image: Image.Image) -> bool:
-    """Whether the ground, told by the border, is the card's, and there is something on it.
+def as_trained(pixels: bytes, card: Card, transparent: bool = False) -> bool:
+    """Whether grey pixels of the card's size have its ground, told by the border, and something on it.
 
     Transparency can hide ink of the ground's own colour: then the ink must stand out.
     """
-    ink = (pixels if card.ground == 0 else 255 - pixels).tobytes()  # bytes are quicker than arrays so small
-    width = pixels.shape[1]
+    ink = pixels if card.ground == 0 else pixels.translate(_INVERTED)  # bytes are quicker than arrays so small
+    width = card.input_shape[2]
     border = ink[:width] + ink[-width:] + ink[::width] + ink[width - 1 :: width]
     if sum(border) > 127 * len(border):
         return False
-    return max(ink) > 127 if image.has_transparency_data else ink.count(0) < len(ink)
+    return max(ink) > 127 if transparent else ink.count(0) < len(ink)
 
 
 def fit_digit(image: Image.Image, side: int = 28) -> tuple[Grey, bool, Box]:

@@ -28,7 +28,8 @@ class ServingForm:
         self._classifier = classifier
         self._forward: Forward = lambda images: classifier.probabilities(images).cpu()
         layers = [layer for layer in classifier.model.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
-        self._folded = _Folded(classifier) if classifier.device.type == "cpu" and _foldable(layers) else None
+        foldable = classifier.device.type == "cpu" and _foldable(layers, classifier.card.mean)
+        self._folded = _Folded(classifier) if foldable else None
         self._convolves = any(isinstance(layer, nn.Conv2d) for layer in layers)
         if self._folded is not None:
             self._use(_without_gradients(self._folded))
@@ -52,9 +53,9 @@ class ServingForm:
             self._forward = form
 
 
-def _foldable(layers: list[nn.Linear | nn.Conv2d]) -> bool:
+def _foldable(layers: list[nn.Linear | nn.Conv2d], mean: float) -> bool:
     """Zeros that pad stand for the mean before folding, but not after."""
-    return bool(layers) and (isinstance(layers[0], nn.Linear) or not any(layers[0].padding))
+    return bool(layers) and (isinstance(layers[0], nn.Linear) or not any(layers[0].padding) or mean == 0)
 
 
 class _Folded(nn.Module):

@@ -15,7 +15,7 @@ from tests.conftest import SHIPPED
 def test_models_are_listed(client: TestClient) -> None:
     models = {model["name"]: model for model in client.get("/models").json()}
     assert set(models) == set(SHIPPED)
-    assert [name for name, model in models.items() if model["default"]] == ["minist"]
+    assert [name for name, model in models.items() if model["default"]] == ["digits"]
     assert models["minist"]["accuracy"] >= 0.98
     assert models["cnn"]["parameters"] == 8490
     assert models["fashion-cnn"]["classes"][9] == "ankle boot"

@@ -24,7 +24,7 @@ from models.errors import ImageError
 from models.images import decode
 from models.png import grey_pixels
 from tests.conftest import ADMIN
-from tests.test_predict import PNG, is_problem
+from tests.test_predict import PNG, is_problem, photograph
 
 FORM = "multipart/form-data; boundary=abc"
 
@@ -63,8 +63,11 @@ def requests(digits: dict[str, bytes]) -> list[tuple[str, str, bytes]]:
         ("/predict", 'multipart/form-data; charset=utf-8; boundary="abc"', part(digits["5"]) + end),
         ("/predict", "image/png", digits["5"][:100]),
         ("/predict", "image/png", b""),
+        ("/predict", "image/jpeg", photograph(digits["6"], (400, 260))),
+        ("/predict?model=minist", "image/jpeg", photograph(digits["6"], (400, 260))),
+        ("/predict?model=minist&fit=none", "image/jpeg", photograph(digits["6"], (400, 260))),
         ("/predict", "text/plain", b"x"),
-        ("/predict", "image/png", bytes(2 * 1024 * 1024)),
+        ("/predict", "image/png", bytes(17 * 1024 * 1024)),
     ]
 
 

@@ -51,7 +51,7 @@ def test_metrics_tell_of_requests_predictions_jobs_and_accuracy(
     assert grown("minist_requests_total", route="/predict", status="200") == 3
     assert grown("minist_requests_total", route="/predict", status="422") == 1
     assert grown("minist_requests_total", route="/models/{name}", status="404") == 1
-    assert grown("minist_predictions_total", model="minist", version="1", label="7") == 3
+    assert grown("minist_predictions_total", model="digits", version="1", label="7") == 3
     assert grown("minist_seconds_count", stage="decode") == 3
     assert grown("minist_seconds_count", stage="queue") == 3
     assert grown("minist_seconds_sum", stage="forward") > 0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 from starlette.testclient import TestClient
 
 from models.classifier import Classifier
@@ -19,7 +19,6 @@ from training.datasets import Dataset
 from training.evaluation import evaluate
 
 PNG = {"content-type": "image/png"}
-AUTO = {"fit": "auto"}
 
 
 def is_problem(response: object, status: int, title: str) -> dict[str, object]:
@@ -37,8 +36,9 @@ def is_problem(response: object, status: int, title: str) -> dict[str, object]:
 @pytest.mark.parametrize("label", [str(i) for i in range(10)])
 def test_a_real_digit_gets_its_label(client: TestClient, digits: dict[str, bytes], label: str) -> None:
     body = client.post("/predict", files={"file": digits[label]}).json()
-    assert list(body) == ["model", "version", "label", "index", "probability", "probabilities"]
-    assert (body["model"], body["version"], body["label"], body["index"]) == ("minist", 1, label, int(label))
+    assert list(body) == ["model", "version", "label", "index", "probability", "probabilities", "input"]
+    assert (body["model"], body["version"], body["label"], body["index"]) == ("digits", 1, label, int(label))
+    assert body["input"] == {"size": [28, 28], "inverted": False, "box": [0, 0, 28, 28]}
     assert list(body["probabilities"]) == [str(i) for i in range(10)]
     assert sum(body["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert body["probability"] == max(body["probabilities"].values()) > 0.5
@@ -110,7 +110,8 @@ def test_a_bomb(client: TestClient) -> None:
 def test_another_size(client: TestClient) -> None:
     stream = io.BytesIO()
     Image.new("L", (64, 48)).save(stream, "PNG")
-    body = is_problem(client.post("/predict", files={"file": stream.getvalue()}), 422, "Wrong image size")
+    asked = client.post("/predict", params={"fit": "none"}, files={"file": stream.getvalue()})
+    body = is_problem(asked, 422, "Wrong image size")
     assert "64x48" in str(body["detail"])
     assert "28x28" in str(body["detail"])
     is_problem(client.post("/predict", params={"fit": "all"}, files={"file": b"x"}), 422, "Invalid request")
@@ -119,8 +120,8 @@ def test_another_size(client: TestClient) -> None:
 def test_a_blank_page(client: TestClient) -> None:
     stream = io.BytesIO()
     Image.new("RGB", (640, 480), "white").save(stream, "JPEG")
-    is_problem(client.post("/predict", params=AUTO, files={"file": stream.getvalue()}), 422, "Nothing found")
-    (answer,) = client.post("/predict/batch", params=AUTO, files=[("files", stream.getvalue())]).json()
+    is_problem(client.post("/predict", files={"file": stream.getvalue()}), 422, "Nothing found")
+    (answer,) = client.post("/predict/batch", files=[("files", stream.getvalue())]).json()
     assert answer["title"] == "Nothing found"
 
 
@@ -140,15 +141,41 @@ def test_a_photograph_is_read_and_told_about(
 ) -> None:
     """Below and above the size from which decoding leaves the event loop."""
     for label, digit in digits.items():
-        answer = client.post("/predict", params=AUTO, files={"file": photograph(digit, size)}).json()
+        answer = client.post("/predict", files={"file": photograph(digit, size)}).json()
         assert answer["label"] == label
         assert answer["input"]["size"] == list(size)
         assert answer["input"]["inverted"] is True
         left, top, right, bottom = answer["input"]["box"]
         assert 100 <= left < right <= 300
         assert 40 <= top < bottom <= 240
-        batch = client.post("/predict/batch", params=AUTO, files=[("files", photograph(digit, size))]).json()
+        batch = client.post("/predict/batch", files=[("files", photograph(digit, size))]).json()
         assert batch[0]["input"] == answer["input"]
+
+
+def test_dark_ink_on_light_ground_is_told_also_at_the_models_own_size(
+    client: TestClient, digits: dict[str, bytes]
+) -> None:
+    for label, digit in digits.items():
+        stream = io.BytesIO()
+        ImageOps.invert(Image.open(io.BytesIO(digit))).save(stream, "PNG")
+        answer = client.post("/predict", files={"file": stream.getvalue()}).json()
+        assert (answer["label"], answer["input"]["inverted"]) == (label, True)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_is_as_the_model_was_trained_is_not_touched(
+    client: TestClient, sample: Dataset, name: str
+) -> None:
+    """The same probabilities with and without the search for a digit."""
+    for image in sample.test.images[:20]:
+        stream = io.BytesIO()
+        Image.fromarray(image[0].numpy()).save(stream, "PNG")
+        auto, none = (
+            client.post("/predict", params={"model": name, "fit": fit}, files={"file": stream.getvalue()}).json()
+            for fit in ("auto", "none")
+        )
+        assert auto.pop("input") == {"size": [28, 28], "inverted": False, "box": [0, 0, 28, 28]}
+        assert auto == none
 
 
 def picture(url: str) -> np.ndarray:
@@ -179,14 +206,14 @@ def test_pixels_that_were_given_as_an_array_have_no_input(client: TestClient, ar
 
 
 def test_a_body_over_the_limit_announced_and_chunked(client: TestClient) -> None:
-    big = bytes(1024 * 1024 + 1)
+    big = bytes(16 * 1024 * 1024 + 1)
 
     def chunks() -> Iterator[bytes]:
         for start in range(0, len(big), 65536):
             yield big[start : start + 65536]
 
     body = is_problem(client.post("/predict", content=big, headers=PNG), 413, "Body too large")
-    assert "1,048,576" in str(body["detail"])
+    assert "16,777,216" in str(body["detail"])
     is_problem(client.post("/predict", content=chunks(), headers=PNG), 413, "Body too large")
 
 

@@ -8,13 +8,12 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app import problems
-from app.asking import answer_many, answer_one
-from app.bodies import ARRAYS, FORM, IMAGES, form_files, media_type, one_image, read_body
+from app.asking import answer_many, answer_one, read_image
+from app.bodies import ARRAYS, FORM, IMAGES, one_image, read_body
 from app.gate import presented_key
 from app.registry import Served
 from app.schemas import EXAMPLE, PredictionBody, explanation_fields, prediction_fields, to_json
 from app.state import State, StateOf
-from models.errors import ImageError
 from models.fit import Fit
 from models.images import open_image, stack
 
@@ -27,12 +26,11 @@ ModelName = Annotated[
 FitName = Annotated[
     Fit,
     Query(
-        description="none: only the model's own size is taken, as it is. auto: a picture of any size; the "
-        "digit in it is found, scaled and centred (other models: only size and polarity are changed), and one "
-        "that is as the model was trained is left as it is."
+        description="auto: a picture of any size; the digit in it is found, scaled and centred (other models: "
+        "only size and polarity are changed), and one that is as the model was trained is left as it is. "
+        "none: only the model's own size is taken, as it is."
     ),
 ]
-LARGE = 256 * 256  # pixels; decoding more would keep other requests waiting
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FILE = {"type": "string", "format": "binary", "description": "a PNG, JPEG, BMP, GIF or WebP image"}
 _KEY = (problems.Unauthorized, problems.Forbidden)
@@ -64,34 +62,32 @@ async def predict(
     request: Request,
     state: StateOf,
     model: ModelName = None,
-    fit: FitName = "none",
+    fit: FitName = "auto",
     explain: Annotated[
         bool, Query(description="Add `seen` and `saliency`: what the model saw, and what counted.")
     ] = False,
 ) -> Response:
-    """Probabilities of every class for one image of 28x28 pixels, or with `fit=auto` for any picture:
-    a photograph, a scan, a drawing.
+    """Probabilities of every class for one picture: a photograph, a scan, a drawing, an image of 28x28 pixels.
 
-    Send a form with one field `file`, or the image itself as the body with its content type.
-    Transparent pixels take the colour of the ground that the model was trained on. With `fit=auto`,
-    `input` tells what was done to the picture, and a page with nothing on it is a problem (422).
+    Send a form with one field `file`, or the image itself as the body with its content type. `input` tells
+    what was done to the picture; one with nothing on it is a problem (422). `fit=none` takes images of
+    28x28 pixels only, as they are; transparent pixels take the colour of the ground that the model was
+    trained on.
     """
     served = await _served(request, state, model)
-    if fit == "none" and not explain:
-        answer = await answer_one(state, served, dict(request.headers.raw), request.receive)
+    if not explain:
+        answer = await answer_one(state, served, fit, dict(request.headers.raw), request.receive)
         return Response(answer, media_type="application/json")
-    body = await _body(request, state["settings"].max_upload_bytes)
+    announced = request.headers.get("content-length", "").encode("latin-1")
+    body = await read_body(announced, request.receive, state["settings"].max_upload_bytes)
     classifier = served.classifier
     image = open_image(one_image(request.headers.get("content-type", ""), body))
-    if image.width * image.height > LARGE:
-        pixels, done = await run_in_threadpool(classifier.read, image, fit)
-    else:
-        pixels, done = classifier.read(image, fit)
+    pixels, done = await read_image(classifier, image, fit)
     (prediction,) = classifier.predict(stack([pixels]))
     fields = prediction_fields(served, replace(prediction, input=done))
-    if explain:
-        fields |= explanation_fields(classifier.explain(pixels))
-    return Response(to_json(fields), media_type="application/json")
+    return Response(
+        to_json(fields | explanation_fields(classifier.explain(pixels))), media_type="application/json"
+    )
 
 
 @router.post(
@@ -129,7 +125,7 @@ async def predict_batch(
     request: Request,
     state: StateOf,
     model: ModelName = None,
-    fit: FitName = "none",
+    fit: FitName = "auto",
 ) -> Response:
     """A list with one answer per image, in the order sent; a bad image is a problem in its place.
 
@@ -137,11 +133,7 @@ async def predict_batch(
     `application/x-npy` (numpy.save) or `application/x-idx` (the format of MNIST's own files).
     """
     served = await _served(request, state, model)
-    if fit == "none" or media_type(request.headers.get("content-type", "")) in ARRAYS:
-        answers = await answer_many(state, served, dict(request.headers.raw), request.receive)
-    else:
-        body = await _body(request, state["settings"].max_batch_upload_bytes)
-        answers = await run_in_threadpool(_fit_many, served, request.headers.get("content-type", ""), body)
+    answers = await answer_many(state, served, fit, dict(request.headers.raw), request.receive)
     return Response(answers, media_type="application/json")
 
 
@@ -152,23 +144,3 @@ async def _served(request: Request, state: State, model: str | None) -> Served:
     registry = state["registry"]
     served = registry.get(model)
     return served if served is not None else await run_in_threadpool(registry.find, model)
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    announced = request.headers.get("content-length", "").encode("latin-1")
-    return await read_body(announced, request.receive, limit)
-
-
-def _fit_many(served: Served, content_type: str, body: bytes) -> bytes:
-    if media_type(content_type) != FORM:
-        raise problems.WrongContentType(
-            f"the content type is {media_type(content_type) or 'not given'}",
-            f"send {FORM} with many fields 'files', or an array as {' or '.join(ARRAYS)}",
-        )
-    answers = served.classifier.classify(form_files(content_type, body, "files"), "auto")
-    return to_json(
-        [
-            problems.problem_of(answer) if isinstance(answer, ImageError) else prediction_fields(served, answer)
-            for answer in answers
-        ]
-    )
