@@ -13,7 +13,8 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from models.classifier import Classifier
+from models.architectures import CNN
+from models.classifier import BATCH, Classifier
 
 log = logging.getLogger("minist.inference")
 
@@ -31,8 +32,15 @@ class ServingForm:
         foldable = classifier.device.type == "cpu" and _foldable(layers, classifier.card.mean)
         self._folded = _Folded(classifier) if foldable else None
         self._convolves = any(isinstance(layer, nn.Conv2d) for layer in layers)
-        if self._folded is not None:
-            self._use(_without_gradients(self._folded))
+        self._agrees = self._folded is not None and self._use(_without_gradients(self._folded))
+
+    def logits(self, images: Tensor) -> Tensor:
+        """As `Classifier.logits`: float32 [N, classes]."""
+        if not self._agrees:
+            return self._classifier.logits(images)
+        assert self._folded is not None
+        with torch.inference_mode():
+            return torch.cat([self._folded.logits(batch) for batch in torch.split(images, BATCH)])
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images, uint8 [N, 1, H, W], to probabilities, float64 [N, classes], both on the CPU."""
@@ -48,9 +56,11 @@ class ServingForm:
         except Exception as error:  # whatever the graph compiler of this torch raises
             log.warning("%s is served without a frozen graph: %s", self._classifier.card.name, error)
 
-    def _use(self, form: Forward) -> None:
-        if _agrees(form, self._classifier):
+    def _use(self, form: Forward) -> bool:
+        agrees = _agrees(form, self._classifier)
+        if agrees:
             self._forward = form
+        return agrees
 
 
 def _foldable(layers: list[nn.Linear | nn.Conv2d], mean: float) -> bool:
@@ -64,6 +74,8 @@ class _Folded(nn.Module):
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.model = deepcopy(classifier.model).eval()
+        if isinstance(self.model, CNN):
+            self.model.fused = True
         first = next(layer for layer in self.model.modules() if isinstance(layer, nn.Linear | nn.Conv2d))
         self.temperature = classifier.card.temperature
         mean, std = classifier.card.mean, classifier.card.std
@@ -74,8 +86,12 @@ class _Folded(nn.Module):
             first.weight.copy_(weight / (255 * std))
             first.bias = nn.Parameter((bias.double() - shift).float(), requires_grad=False)
 
+    def logits(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images.float())
+        return logits
+
     def forward(self, images: Tensor) -> Tensor:
-        return (self.model(images.float()).double() / self.temperature).softmax(dim=1)
+        return (self.logits(images).double() / self.temperature).softmax(dim=1)
 
 
 def _frozen(model: nn.Module, classifier: Classifier) -> nn.Module:

@@ -171,7 +171,9 @@ def test_what_is_as_the_model_was_trained_is_not_touched(
         stream = io.BytesIO()
         Image.fromarray(image[0].numpy()).save(stream, "PNG")
         auto, none = (
-            client.post("/predict", params={"model": name, "fit": fit}, files={"file": stream.getvalue()}).json()
+            client.post(
+                "/predict", params={"model": name, "fit": fit}, files={"file": stream.getvalue()}
+            ).json()
             for fit in ("auto", "none")
         )
         assert auto.pop("input") == {"size": [28, 28], "inverted": False, "box": [0, 0, 28, 28]}

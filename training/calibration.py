@@ -4,11 +4,11 @@ Temperature scaling divides the logits by T before the softmax. It changes no de
 sure the classifier says it is. Source: Guo, Pleiss, Sun and Weinberger, "On calibration of modern
 neural networks", 2017, arXiv:1706.04599.
 
-They fit it by the likelihood; here it is fitted by the Brier score, which is just as proper but lets
-no single image cost more than 2. It matters where the likelihood hangs on a few gross mistakes.
-Calibration error on the validation images of the shipped models, by likelihood and by Brier score:
-softmax-mnist 1.66 and 0.58 %, minist 0.34 and 0.26 %, cnn 0.22 and 0.20 %; on Fashion-MNIST no
-difference to speak of (1.01 and 0.95 %, 1.16 and 1.24 %).
+They fit it by the likelihood. The Brier score is just as proper, but lets no single image cost more than 2,
+which matters where the likelihood hangs on a few gross mistakes; the likelihood in turn sees the few images
+that are not quite sure where nearly all are right. So both are fitted, and the validation images choose: the
+temperature with the smaller calibration error on them. Of the shipped models, by likelihood and by Brier score
+(validation): minist 0.32 and 1.57 %, digits 0.14 and 0.17 %, softmax-mnist 1.81 and 0.77 %.
 """
 
 import math
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from models.card import Card
 from models.classifier import Classifier
@@ -25,7 +26,7 @@ from models.files import write_atomically
 from training.datasets import Split, load_dataset
 from training.errors import TrainingError
 from training.evaluation import evaluate
-from training.reliability import brier
+from training.reliability import brier, scores
 
 
 def calibrate(classifier: Classifier, validation: Split) -> Classifier:
@@ -61,15 +62,25 @@ def recalibrate(weights: Path, data_dir: Path, device: torch.device) -> Card:
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature with the smallest Brier score; logits [N, classes], labels [N].
+    """The temperature of the smallest Brier score or of the largest likelihood, whichever has the smaller
+    calibration error; logits [N, classes], labels [N].
 
     1.0, which changes nothing, where no temperature between 0.1 and 10 is the best: where every
     prediction is right (T would be 0), or they are no better than chance (T would be infinite).
     """
     logits = logits.double()
+    fitted = (
+        _smallest(lambda t: brier((logits / t).softmax(dim=1), labels)),
+        _smallest(lambda t: F.cross_entropy(logits / t, labels).item()),
+    )
+    return min(fitted, key=lambda t: scores(logits, labels, t).ece)
+
+
+def _smallest(of: Callable[[float], float]) -> float:
+    """The temperature at which a score is smallest, or 1.0."""
 
     def score(log_temperature: float) -> float:
-        return brier((logits / math.exp(log_temperature)).softmax(dim=1), labels)
+        return of(math.exp(log_temperature))
 
     grid = torch.linspace(-math.log(10), math.log(10), 47, dtype=torch.float64).tolist()
     best = min(range(len(grid)), key=lambda i: score(grid[i]))

@@ -144,9 +144,16 @@ def double_softmax(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits.softmax(1), labels)
 
 
+def brier(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean squared distance of the probabilities to the one-hot labels, summed over classes (Brier, 1950)."""
+    return (logits.softmax(1) - F.one_hot(labels, logits.shape[1])).square().sum(1).mean()
+
+
 def _loss(config: Config) -> Callable[[Tensor, Tensor], Tensor]:
     if config.loss == "double-softmax":
         return double_softmax
+    if config.loss == "brier":
+        return brier
     return partial(F.cross_entropy, label_smoothing=config.smoothing)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 DatasetName = Literal["mnist", "fashion-mnist"]
-Loss = Literal["cross-entropy", "double-softmax"]
+Loss = Literal["cross-entropy", "brier", "double-softmax"]
 Optimizer = Literal["sgd", "adam", "adamw", "by-hand"]
 Schedule = Literal["constant", "cosine", "one-cycle"]
 Augment = Literal["none", "slight", "light", "strong", "mixed", "garments"]
@@ -32,7 +32,8 @@ class Config(BaseModel):
     std: float = Field(gt=0, description="divides what is left")
     loss: Loss = Field(
         default="cross-entropy",
-        description="double-softmax feeds probabilities into the cross-entropy, as one of the sources does",
+        description="brier is the squared distance of the probabilities to the label; double-softmax feeds "
+        "probabilities into the cross-entropy, as one of the sources does",
     )
     optimizer: Optimizer = Field(
         default="sgd",
