@@ -8,10 +8,12 @@ from app.batching import Batcher
 from app.counts import Counts
 from app.deadlines import Deadlines
 from app.draining import Draining
+from app.feedback import Feedback
 from app.gate import Gate
 from app.jobs.queue import Queue
 from app.metrics import Processes
 from app.registry import Registry
+from app.remembering import Memory
 from app.settings import Settings
 from app.versions import Versions
 
@@ -23,6 +25,8 @@ class State(TypedDict):
     registry: Registry
     versions: Versions
     queue: Queue
+    feedback: Feedback
+    memory: Memory | None  # none: predictions cannot be corrected
     gate: Gate
     draining: Draining
     batcher: Batcher
@@ -51,6 +55,10 @@ def _versions(state: StateOf) -> Versions:
     return state["versions"]
 
 
+def _feedback(state: StateOf) -> Feedback:
+    return state["feedback"]
+
+
 def _queue(state: StateOf) -> Queue:
     return state["queue"]
 
@@ -58,4 +66,5 @@ def _queue(state: StateOf) -> Queue:
 RegistryOf = Annotated[Registry, Depends(_registry)]
 SettingsOf = Annotated[Settings, Depends(_settings)]
 VersionsOf = Annotated[Versions, Depends(_versions)]
+FeedbackOf = Annotated[Feedback, Depends(_feedback)]
 QueueOf = Annotated[Queue, Depends(_queue)]
