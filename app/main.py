@@ -19,12 +19,13 @@ from sqlalchemy.exc import OperationalError
 from starlette.types import Receive, Scope, Send
 
 import app
-from app import docs, metrics, problems
+from app import docs, metrics, pages, problems
 from app.batching import Batcher
 from app.counts import Counts
 from app.cpus import cpu_quota, threads_per_worker
 from app.deadlines import Deadlines
 from app.draining import Draining
+from app.exam import Exam
 from app.fast_path import FastPath
 from app.gate import Gate
 from app.home import Home
@@ -32,7 +33,7 @@ from app.logs import RequestLog
 from app.observing import Observer
 from app.registry import Registry
 from app.remembering import Memory, UnguessableIds
-from app.routes import feedback, models, predict, recipes, status, train
+from app.routes import exam, feedback, models, predict, recipes, status, train
 from app.settings import Settings
 from app.state import State
 from models.devices import choose_device
@@ -101,6 +102,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             queue=home.queue,
             feedback=home.feedback,
             memory=memory,
+            exam=Exam(settings.data_dir),
             gate=Gate(home.keys),
             draining=draining,
             batcher=batcher,
@@ -127,9 +129,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     problems.install(application)
+    pages.install(application)
     docs.install(application)
     application.include_router(predict.router)  # reads its bodies itself, with limits of its own
-    for part in (train, recipes, models, feedback, status):
+    for part in (train, recipes, models, exam, feedback, status):
         application.include_router(part.router, max_body_size=MAX_JSON_BYTES)
     return application
 

@@ -8,6 +8,7 @@ from app.batching import Batcher
 from app.counts import Counts
 from app.deadlines import Deadlines
 from app.draining import Draining
+from app.exam import Exam
 from app.feedback import Feedback
 from app.gate import Gate
 from app.jobs.queue import Queue
@@ -27,6 +28,7 @@ class State(TypedDict):
     queue: Queue
     feedback: Feedback
     memory: Memory | None  # none: predictions cannot be corrected
+    exam: Exam
     gate: Gate
     draining: Draining
     batcher: Batcher

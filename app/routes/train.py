@@ -20,6 +20,7 @@ from app.draining import Draining
 from app.jobs.artifacts import artifacts
 from app.jobs.engine import check_config, override_fields, recipe_names
 from app.jobs.queue import TERMINAL, Event, Job, KeyReused, Queue, QueueFull, WrongStatus
+from app.pages import ARTIFACT_POLICY, security_headers
 from app.schemas import to_json
 from app.settings import Settings
 from app.state import QueueOf, SettingsOf, StateOf
@@ -301,7 +302,7 @@ def show_artifact(id: str, name: str, state: StateOf) -> FileResponse:
         raise problems.UnknownArtifact(
             f"the job has no file {name!r}", f"ask for one of {', '.join(found) or 'none'}"
         )
-    return FileResponse(found[name])
+    return FileResponse(found[name], headers=security_headers(ARTIFACT_POLICY))
 
 
 def _job(queue: Queue, job_id: str) -> Job:
