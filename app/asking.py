@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from app import problems
-from app.answers import most_probable
+from app.answers import most_probable, with_id
 from app.batching import Rows
 from app.bodies import ARRAYS, FORM, form_files, images_array, media_type, one_image, read_body
 from app.registry import Served
@@ -27,7 +27,9 @@ _LARGE_AT_ONCE = CapacityLimiter(2)  # a photograph may take 200 MB while it is 
 Headers = Mapping[bytes, bytes]
 
 
-async def answer_one(state: State, served: Served, fit: Fit, headers: Headers, receive: Receive) -> bytes:
+async def answer_one(
+    state: State, served: Served, fit: Fit, headers: Headers, receive: Receive, request_id: bytes
+) -> bytes:
     """The PredictionBody of the one image that a request carries.
 
     Raises a RequestError, an ImageError, or ClientDisconnect.
@@ -45,7 +47,11 @@ async def answer_one(state: State, served: Served, fit: Fit, headers: Headers, r
             batcher.release(len(body))
     index = most_probable(row)
     served.predicted[index] += 1
-    return served.answers.encode(row, index, done)
+    encoded = served.answers.encode(row, index, done)
+    memory = state["memory"]
+    if memory is None:
+        return encoded
+    return with_id(encoded, memory.remember(served, index, pixels, headers, request_id))
 
 
 async def _decode_one(state: State, served: Served, fit: Fit, encoded: bytes) -> tuple[bytes, Input | None]:

@@ -72,11 +72,13 @@ async def predict(
     Send a form with one field `file`, or the image itself as the body with its content type. `input` tells
     what was done to the picture; one with nothing on it is a problem (422). `fit=none` takes images of
     28x28 pixels only, as they are; transparent pixels take the colour of the ground that the model was
-    trained on.
+    trained on. Where predictions can be corrected (`MINIST_FEEDBACK`), `id` names this one for
+    `POST /feedback`.
     """
     served = await _served(request, state, model)
+    headers, request_id = dict(request.headers.raw), request.scope["request_id"]
     if not explain:
-        answer = await answer_one(state, served, fit, dict(request.headers.raw), request.receive)
+        answer = await answer_one(state, served, fit, headers, request.receive, request_id)
         return Response(answer, media_type="application/json")
     announced = request.headers.get("content-length", "").encode("latin-1")
     body = await read_body(announced, request.receive, state["settings"].max_upload_bytes)
@@ -85,9 +87,11 @@ async def predict(
     pixels, done = await read_image(classifier, image, fit)
     (prediction,) = classifier.predict(stack([pixels]))
     fields = prediction_fields(served, replace(prediction, input=done))
-    return Response(
-        to_json(fields | explanation_fields(classifier.explain(pixels))), media_type="application/json"
-    )
+    if (memory := state["memory"]) is not None:
+        name = memory.remember(served, prediction.index, pixels.tobytes(), headers, request_id)
+        fields = {"id": name, **fields}
+    fields |= explanation_fields(classifier.explain(pixels))
+    return Response(to_json(fields), media_type="application/json")
 
 
 @router.post(
