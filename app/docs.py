@@ -8,6 +8,8 @@ from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from app import problems
+from app.problems import TooManyRequests
+from app.rates import FREE
 
 STATIC = Path(__file__).parent / "static"
 
@@ -31,10 +33,13 @@ def install(app: FastAPI) -> None:
 
 
 def _name_problems(document: dict[str, Any]) -> None:
-    """Every error is a Problem in application/problem+json, FastAPI's own 422 too."""
+    """Every error is a Problem in application/problem+json, FastAPI's own 422 too; any route can be 429."""
     shape = {"schema": {"$ref": "#/components/schemas/Problem"}}
-    for path in document["paths"].values():
-        for operation in path.values():
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            if path not in FREE:
+                told = operation["responses"].setdefault("429", {"description": ""})
+                told["description"] = ", ".join(filter(None, [told["description"], TooManyRequests.title]))
             for status, response in operation["responses"].items():
                 if status >= "400":
                     response["content"] = {problems.MEDIA_TYPE: shape}

@@ -16,7 +16,7 @@ import torch
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import OperationalError
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import app
 from app import docs, metrics, problems
@@ -30,6 +30,7 @@ from app.gate import Gate
 from app.home import Home
 from app.logs import RequestLog
 from app.observing import Observer
+from app.rates import RateLimited
 from app.registry import Registry
 from app.routes import models, predict, status, train
 from app.settings import Settings
@@ -49,11 +50,13 @@ version of a model in the background; it needs an API key. Errors are `applicati
 
 
 class Service(FastAPI):
-    """FastAPI, behind the fast path."""
+    """FastAPI, behind the fast path, and that behind the rate limit where there is one."""
 
-    def __init__(self, observer: Observer, **options: Any) -> None:
+    def __init__(self, observer: Observer, rate_limit: str | None, **options: Any) -> None:
         super().__init__(**options)
-        self._front = FastPath(super().__call__, observer)
+        self._front: ASGIApp = FastPath(super().__call__, observer)
+        if rate_limit is not None:
+            self._front = RateLimited(self._front, rate_limit, observer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._front(scope, receive, send)
@@ -107,6 +110,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     application = Service(
         observer,
+        settings.rate_limit,
         title="minist",
         version=app.__version__,
         description=_DESCRIPTION,

@@ -197,6 +197,11 @@ def test_a_wrong_setting_is_one_clear_line(tmp_path: Path) -> None:
         ("MINIST_DEFAULT_MODEL", "nope", "set MINIST_DEFAULT_MODEL to one of cnn"),
         ("MINIST_HOME", "/proc/nowhere", "MINIST_HOME /proc/nowhere cannot be written"),
         ("MINIST_DEVICE", "abacus", "MINIST_DEVICE: Input should be 'auto', 'cpu', 'cuda' or 'mps'"),
+        (
+            "MINIST_RATE_LIMIT",
+            "often",
+            "MINIST_RATE_LIMIT: Value error, 'often' is no rate limit; write one like",
+        ),
     ):
         environment = {
             **os.environ,
