@@ -1,6 +1,7 @@
 """Jobs and versions under kill -9, frozen supervisors, full disks and load: real processes, real signals."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -397,7 +398,7 @@ def test_100_swaps_under_load_fail_no_request(tmp_path: Path, digits: Any) -> No
     with service(tmp_path, "--workers", "2") as (process, client):
         assert ended(client, post(client, epochs=1))["version"] == 2
         expected = {(version, ask(client, f"minist@{version}").probability) for version in (1, 2)}
-        workers = [pid for pid in children(process.pid) if resident_mib(pid) > 150]
+        workers = workers_of(process)
         clients = [httpx2.Client(base_url=client.base_url, timeout=30, trust_env=False) for _ in range(4)]
         threads = [threading.Thread(target=load, args=(each,)) for each in clients]
         for thread in threads:
@@ -436,3 +437,65 @@ def test_workers_whose_parent_is_killed_end_and_free_the_port(tmp_path: Path) ->
         wait_for(lambda: not any(alive(pid) for pid in started), 20)
     with service(tmp_path, port=port) as (_, client):
         assert client.get("/readyz").status_code == 200
+
+
+def test_a_killed_worker_is_replaced_while_the_other_answers(tmp_path: Path, digits: Any) -> None:
+    """SIGKILL: nobody but the killed worker's own clients notices; counters go on from where they were."""
+    failed: list[float] = []
+    wrong: list[object] = []
+    ended = threading.Event()
+
+    def ask(client: httpx2.Client) -> None:
+        while not ended.is_set():
+            try:
+                answer = client.post("/predict", files={"file": digits["7"]})
+                if answer.status_code != 200 or answer.json()["label"] != "7":
+                    wrong.append(answer.text)
+            except httpx2.TransportError:
+                failed.append(time.monotonic())
+
+    def answered(client: httpx2.Client) -> float:
+        page = client.get("/metrics", headers={"connection": "close"}).text
+        found = re.search(r'minist_requests_total{route="/predict",status="200"} (\S+)', page)
+        return float(found[1]) if found else 0
+
+    with service(tmp_path, "api", "--workers", "2") as (process, client):
+        wait_for(lambda: len(workers_of(process)) == 2)
+        clients = [httpx2.Client(base_url=client.base_url, timeout=30, trust_env=False) for _ in range(8)]
+        threads = [threading.Thread(target=ask, args=(each,)) for each in clients]
+        for thread in threads:
+            thread.start()
+        try:
+            time.sleep(2)
+            before, (victim, other) = answered(client), workers_of(process)
+            os.kill(victim, signal.SIGKILL)
+            killed = time.monotonic()
+            wait_for(lambda: len(set(workers_of(process)) - {victim}) == 2, 30)
+            seconds = time.monotonic() - killed
+            time.sleep(1)
+            assert answered(client) > before
+        finally:
+            ended.set()
+            for thread in threads:
+                thread.join()
+            for each in clients:
+                each.close()
+        assert other in workers_of(process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(40) == 0
+    assert seconds < 20  # half a second until it is missed, then the start of Python, torch and the models
+    assert not wrong
+    assert len(failed) <= len(clients)  # each of its connections breaks once
+    assert all(moment < killed + 1 for moment in failed)
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    """Pids of the workers that have loaded their models."""
+
+    def is_large(pid: int) -> bool:
+        try:
+            return resident_mib(pid) > 150
+        except (OSError, AssertionError):  # it has just ended
+            return False
+
+    return [pid for pid in children(process.pid) if alive(pid) and is_large(pid)]
