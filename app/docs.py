@@ -1,5 +1,6 @@
 """The OpenAPI page, from files that we ship: nothing is fetched from elsewhere."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,6 @@ from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from app import problems
-from app.problems import TooManyRequests
 from app.rates import FREE
 
 STATIC = Path(__file__).parent / "static"
@@ -33,15 +33,30 @@ def install(app: FastAPI) -> None:
 
 
 def _name_problems(document: dict[str, Any]) -> None:
-    """Every error is a Problem in application/problem+json, FastAPI's own 422 too; any route can be 429."""
+    """Every error is a Problem in application/problem+json, FastAPI's own 422 too."""
     shape = {"schema": {"$ref": "#/components/schemas/Problem"}}
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            if path not in FREE:
-                told = operation["responses"].setdefault("429", {"description": ""})
-                told["description"] = ", ".join(filter(None, [told["description"], TooManyRequests.title]))
-            for status, response in operation["responses"].items():
+            responses = operation["responses"]
+            for kind in _everywhere(path, operation):
+                told = responses.setdefault(str(kind.status), {"description": ""})
+                if kind.title not in told["description"]:
+                    told["description"] = ", ".join(filter(None, [told["description"], kind.title]))
+            for status, response in responses.items():
                 if status >= "400":
                     response["content"] = {problems.MEDIA_TYPE: shape}
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
+
+
+def _everywhere(path: str, operation: dict[str, Any]) -> Iterator[type[problems.RequestError]]:
+    """What any route may answer, by the little that is known of it here."""
+    if path not in FREE:
+        yield problems.TooManyRequests
+    if path != "/livez":
+        yield problems.StorageTrouble  # keys, jobs and versions are in the database
+    if "security" in operation:
+        yield problems.Unauthorized
+    if "requestBody" in operation:
+        yield problems.BodyTooLarge
+        yield problems.RequestError  # what is no text at all

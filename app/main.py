@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 import app
 from app import docs, metrics, problems
 from app.batching import Batcher
+from app.bodies import AnnouncedLimit
 from app.counts import Counts
 from app.cpus import cpu_quota, threads_per_worker
 from app.deadlines import Deadlines
@@ -123,6 +124,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     application.include_router(predict.router)  # reads its bodies itself, with limits of its own
     for part in (train, models, status):
         application.include_router(part.router, max_body_size=MAX_JSON_BYTES)
+    application.add_middleware(AnnouncedLimit, limit=MAX_JSON_BYTES, free=("/predict", "/predict/batch"))
     return application
 
 
