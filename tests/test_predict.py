@@ -331,8 +331,9 @@ def test_arbitrary_bodies_are_never_a_server_error(client: TestClient, body: byt
 
 HEADER = st.sampled_from(
     [
-        "{", "}", "'descr': '|u1'", "'descr': 'O'", "'fortran_order': False", "'shape': (1, 28, 28)", "'shape': ",
-        ", ", "(", ")", "-1", "1e9", "28", "True", "9" * 40, "None", "'", "\n", "[" * 99, "__import__('os')", "\x00",
+        "{", "}", "'descr': '|u1'", "'descr': 'O'", "'fortran_order': False", "'shape': (1, 28, 28)",
+        "'shape': ", ", ", "(", ")", "-1", "1e9", "28", "True", "9" * 40, "None", "'", "\n", "[" * 99,
+        "__import__('os')", "\x00",
     ]
 )  # fmt: skip
 
