@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -225,6 +226,29 @@ def test_two_supervisors_never_run_the_same_job(home: Home, tmp_path: Path) -> N
     assert sorted(job["version"] for job in jobs) == [2, 3, 4, 5, 6, 7]
 
 
+def freeze(process: subprocess.Popen[bytes], home: Path) -> None:
+    """SIGSTOP, at a moment when the process is not in the middle of a transaction.
+
+    Frozen inside of one it would hold the database's only write lock until it wakes, and nobody could take over.
+    """
+
+    def frozen() -> bool:
+        process.send_signal(signal.SIGSTOP)
+        wait_for(lambda: "State:\tT" in Path(f"/proc/{process.pid}/status").read_text())
+        database = sqlite3.connect(home / "minist.db", timeout=0, isolation_level=None)
+        try:
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("ROLLBACK")
+            return True
+        except sqlite3.OperationalError:  # locked
+            process.send_signal(signal.SIGCONT)
+            return False
+        finally:
+            database.close()
+
+    wait_for(frozen)
+
+
 def test_a_frozen_supervisor_is_fenced_off_when_it_wakes(
     home: Home, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
 ) -> None:
@@ -233,7 +257,7 @@ def test_a_frozen_supervisor_is_fenced_off_when_it_wakes(
     with worker(tmp_path) as frozen:
         wait_for(lambda: (home.queue.get(job_id).last or {}).get("epoch", 0) >= 3)  # type: ignore[union-attr]
         (child,) = children(frozen.pid)
-        frozen.send_signal(signal.SIGSTOP)
+        freeze(frozen, tmp_path)
         with worker(tmp_path):
             wait_for(lambda: not alive(child), 15)  # it hears no heartbeat any more
             wait_for(lambda: home.queue.get(job_id).attempts == 2, 15)  # type: ignore[union-attr]
