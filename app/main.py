@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
+from fastapi.telemetry import TelemetryConfig
+from opentelemetry.trace import TracerProvider
 from sqlalchemy.exc import OperationalError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -30,7 +32,7 @@ from app.fast_path import FastPath
 from app.gate import Gate
 from app.home import Home
 from app.logs import RequestLog
-from app.observing import Observer
+from app.observing import Observed, Observer
 from app.rates import RateLimited
 from app.registry import Registry
 from app.routes import models, predict, status, train
@@ -51,11 +53,15 @@ version of a model in the background; it needs an API key. Errors are `applicati
 
 
 class Service(FastAPI):
-    """FastAPI, behind the fast path, and that behind the rate limit where there is one."""
+    """FastAPI, behind the fast path, and that behind the rate limit where there is one.
 
-    def __init__(self, observer: Observer, rate_limit: str | None, **options: Any) -> None:
+    With tracing there is no fast path: FastAPI's own hooks make the spans, so every request has to go its way.
+    """
+
+    def __init__(self, observer: Observer, rate_limit: str | None, traced: bool, **options: Any) -> None:
         super().__init__(**options)
-        self._front: ASGIApp = FastPath(super().__call__, observer)
+        front = Observed if traced else FastPath
+        self._front: ASGIApp = front(super().__call__, observer)
         if rate_limit is not None:
             self._front = RateLimited(self._front, rate_limit, observer)
 
@@ -63,9 +69,13 @@ class Service(FastAPI):
         await self._front(scope, receive, send)
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The service with `settings` (default: from the environment). Models are loaded when it starts."""
+def create_app(settings: Settings | None = None, tracer_provider: TracerProvider | None = None) -> FastAPI:
+    """The service with `settings` (default: from the environment). Models are loaded when it starts.
+
+    Spans go to `tracer_provider`, or with `settings.tracing` to where OpenTelemetry's own variables say.
+    """
     settings = settings or Settings()
+    traced = settings.tracing or tracer_provider is not None
     observer = Observer(Counts(), RequestLog() if settings.log_requests else None)
 
     @asynccontextmanager
@@ -112,6 +122,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     application = Service(
         observer,
         settings.rate_limit,
+        traced,
+        telemetry=TelemetryConfig(
+            tracer_provider=tracer_provider,
+            tracing=traced,
+            metrics=False,  # GET /metrics has them, and the log of this service is its own
+            logs=False,
+            auto_configure=settings.tracing,
+        ),
         title="minist",
         version=app.__version__,
         description=_DESCRIPTION,

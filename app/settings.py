@@ -62,6 +62,11 @@ class Settings(BaseSettings):
         default="info", description="Least level of what is logged, requests apart."
     )
     log_requests: bool = Field(default=True, description="Whether each request leaves a line in the log.")
+    tracing: bool = Field(
+        default=False,
+        description="Whether requests become OpenTelemetry spans, sent to `OTEL_EXPORTER_OTLP_ENDPOINT`; "
+        "needs the extra `otel`. Predictions then go FastAPI's slower way.",
+    )
     api_key: SecretStr | None = Field(
         default=None, description="An admin key of your choice; none: the first start makes one and prints it."
     )
