@@ -18,6 +18,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from types import FrameType
 
 from pydantic import ValidationError
@@ -102,6 +103,8 @@ def _serve(home: Home, alone: bool) -> None:
         choose_device(settings.device)
     except ModelError as error:
         sys.exit(f"error: {error}")
+    if settings.tracing:
+        _check_tracing()
     names = [model for model, alias in home.versions.snapshot().aliases if alias == PRODUCTION]
     if settings.default_model not in names:
         known = ", ".join(sorted(names))
@@ -128,6 +131,16 @@ def _serve(home: Home, alone: bool) -> None:
         shutil.rmtree(numbers, ignore_errors=True)
         if supervisor is not None:
             supervisor.end()
+
+
+def _check_tracing() -> None:
+    """FastAPI would start without spans, and only say so in the log."""
+    if not {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"} & os.environ.keys():
+        sys.exit("error: MINIST_TRACING: set OTEL_EXPORTER_OTLP_ENDPOINT to where spans are to be sent")
+    for module in ("opentelemetry.sdk", "opentelemetry.exporter"):
+        if find_spec(module) is None:
+            sys.exit("error: MINIST_TRACING: the extra is not installed: pip install '.[otel]'")
+    os.environ.setdefault("OTEL_SERVICE_NAME", "minist")
 
 
 def _greet(home: Home) -> None:

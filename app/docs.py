@@ -1,12 +1,23 @@
 """The OpenAPI page, from files that we ship: nothing is fetched from elsewhere."""
 
+<<<<<<< HEAD
+=======
+from collections.abc import Iterator
+from pathlib import Path
+>>>>>>> steady
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.responses import Response
 
 from app import problems
+<<<<<<< HEAD
 from app.pages import DOCS_POLICY, STATIC, html
+=======
+from app.rates import FREE
+
+STATIC = Path(__file__).parent / "static"
+>>>>>>> steady
 
 
 def install(app: FastAPI) -> None:
@@ -29,10 +40,28 @@ def install(app: FastAPI) -> None:
 def _name_problems(document: dict[str, Any]) -> None:
     """Every error is a Problem in application/problem+json, FastAPI's own 422 too."""
     shape = {"schema": {"$ref": "#/components/schemas/Problem"}}
-    for path in document["paths"].values():
-        for operation in path.values():
-            for status, response in operation["responses"].items():
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            responses = operation["responses"]
+            for kind in _everywhere(path, operation):
+                told = responses.setdefault(str(kind.status), {"description": ""})
+                if kind.title not in told["description"]:
+                    told["description"] = ", ".join(filter(None, [told["description"], kind.title]))
+            for status, response in responses.items():
                 if status >= "400":
                     response["content"] = {problems.MEDIA_TYPE: shape}
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
+
+
+def _everywhere(path: str, operation: dict[str, Any]) -> Iterator[type[problems.RequestError]]:
+    """What any route may answer, by the little that is known of it here."""
+    if path not in FREE:
+        yield problems.TooManyRequests
+    if path != "/livez":
+        yield problems.StorageTrouble  # keys, jobs and versions are in the database
+    if "security" in operation:
+        yield problems.Unauthorized
+    if "requestBody" in operation:
+        yield problems.BodyTooLarge
+        yield problems.RequestError  # what is no text at all

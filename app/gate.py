@@ -27,7 +27,7 @@ class Gate:
                 "send 'Authorization: Bearer KEY' or 'X-API-Key: KEY'",
                 {"www-authenticate": "Bearer"},
             )
-        identity = self._identify(presented)
+        identity = self.identify(presented)
         if identity is None:
             raise Unauthorized(
                 "the API key is not known, or was revoked",
@@ -41,7 +41,7 @@ class Gate:
             )
         return identity
 
-    def _identify(self, presented: str) -> Identity | None:
+    def identify(self, presented: str) -> Identity | None:
         now = time.monotonic()
         until, identity = self._remembered.get(presented, (0.0, None))
         if until < now:

@@ -15,12 +15,15 @@ from typing import Any
 import torch
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
+from fastapi.telemetry import TelemetryConfig
+from opentelemetry.trace import TracerProvider
 from sqlalchemy.exc import OperationalError
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import app
 from app import docs, metrics, pages, problems
 from app.batching import Batcher
+from app.bodies import AnnouncedLimit
 from app.counts import Counts
 from app.cpus import cpu_quota, threads_per_worker
 from app.deadlines import Deadlines
@@ -30,7 +33,8 @@ from app.fast_path import FastPath
 from app.gate import Gate
 from app.home import Home
 from app.logs import RequestLog
-from app.observing import Observer
+from app.observing import Observed, Observer
+from app.rates import RateLimited
 from app.registry import Registry
 from app.remembering import Memory, UnguessableIds
 from app.routes import exam, feedback, models, predict, recipes, status, train
@@ -51,21 +55,35 @@ version of a model in the background; it needs an API key. Errors are `applicati
 
 
 class Service(FastAPI):
-    """FastAPI, behind the fast path."""
+    """FastAPI, behind the fast path, and that behind the rate limit where there is one.
 
-    def __init__(self, observer: Observer, **options: Any) -> None:
+    With tracing there is no fast path: FastAPI's own hooks make the spans, so every request has to go its way.
+    """
+
+    def __init__(self, observer: Observer, rate_limit: str | None, traced: bool, **options: Any) -> None:
         super().__init__(**options)
-        self._front = FastPath(super().__call__, observer)
+        front = Observed if traced else FastPath
+        self._front: ASGIApp = front(super().__call__, observer)
+        if rate_limit is not None:
+            self._front = RateLimited(self._front, rate_limit, observer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._front(scope, receive, send)
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The service with `settings` (default: from the environment). Models are loaded when it starts."""
+def create_app(settings: Settings | None = None, tracer_provider: TracerProvider | None = None) -> FastAPI:
+    """The service with `settings` (default: from the environment). Models are loaded when it starts.
+
+    Spans go to `tracer_provider`, or with `settings.tracing` to where OpenTelemetry's own variables say.
+    """
     settings = settings or Settings()
+<<<<<<< HEAD
     kind = UnguessableIds if settings.feedback else Observer
     observer = kind(Counts(), RequestLog() if settings.log_requests else None)
+=======
+    traced = settings.tracing or tracer_provider is not None
+    observer = Observer(Counts(), RequestLog() if settings.log_requests else None)
+>>>>>>> steady
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
@@ -121,6 +139,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     application = Service(
         observer,
+        settings.rate_limit,
+        traced,
+        telemetry=TelemetryConfig(
+            tracer_provider=tracer_provider,
+            tracing=traced,
+            metrics=False,  # GET /metrics has them, and the log of this service is its own
+            logs=False,
+            auto_configure=settings.tracing,
+        ),
         title="minist",
         version=app.__version__,
         description=_DESCRIPTION,
@@ -134,6 +161,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     application.include_router(predict.router)  # reads its bodies itself, with limits of its own
     for part in (train, recipes, models, exam, feedback, status):
         application.include_router(part.router, max_body_size=MAX_JSON_BYTES)
+    application.add_middleware(AnnouncedLimit, limit=MAX_JSON_BYTES, free=("/predict", "/predict/batch"))
     return application
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from models import errors
 
@@ -207,11 +208,23 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http_exception(request: Request, error: HTTPException) -> Response:
+        if error.status_code == BodyTooLarge.status:
+            return response_of(BodyTooLarge("the body is larger than is allowed here", "send a smaller one"))
         title = HTTPStatus(error.status_code).phrase.capitalize()
         detail = f"{request.method} {request.url.path}: {error.detail}"
-        return respond(
-            problem(title, error.status_code, detail, "see /docs for what can be asked"), error.headers
-        )
+        headers = {"allow": _allowed(request)} if error.status_code == 405 else error.headers
+        return respond(problem(title, error.status_code, detail, "see /docs for what can be asked"), headers)
+
+
+def _allowed(request: Request) -> str:
+    """The methods that a path has (Starlette names those of the first route with that path)."""
+    routes = request.app.routes
+    found = [
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] == Match.FULL for route in routes)
+    ]
+    return ", ".join(found or ("GET", "HEAD"))  # those of a static file
 
 
 def invalid(errors: Sequence[Any]) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """The settings of a deployment, from environment variables with the prefix MINIST_."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+if TYPE_CHECKING:
+    from limits import RateLimitItem
 
 
 class Settings(BaseSettings):
@@ -46,6 +49,11 @@ class Settings(BaseSettings):
     max_waiting_bytes: int = Field(
         default=256 * 1024 * 1024, ge=1, description="Bytes of request bodies in one process; with more, 503."
     )
+    rate_limit: str | None = Field(
+        default=None,
+        description="Requests per key (without one, per address) and worker, as `100/second;5000/hour`; "
+        "more is 429. Probes and metrics are free.",
+    )
     threads: int = Field(
         default=1,
         ge=1,
@@ -56,6 +64,11 @@ class Settings(BaseSettings):
         default="info", description="Least level of what is logged, requests apart."
     )
     log_requests: bool = Field(default=True, description="Whether each request leaves a line in the log.")
+    tracing: bool = Field(
+        default=False,
+        description="Whether requests become OpenTelemetry spans, sent to `OTEL_EXPORTER_OTLP_ENDPOINT`; "
+        "needs the extra `otel`. Predictions then go FastAPI's slower way.",
+    )
     api_key: SecretStr | None = Field(
         default=None, description="An admin key of your choice; none: the first start makes one and prints it."
     )
@@ -80,3 +93,23 @@ class Settings(BaseSettings):
     feedback_max_bytes: int = Field(
         default=16 * 1024 * 1024, ge=1, description="Bytes of the pictures of corrections; with more, 507."
     )
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _can_be_read(cls, text: str | None) -> str | None:
+        if text is not None:
+            rate_limits(text)
+        return text
+
+
+def rate_limits(text: str) -> "list[RateLimitItem]":
+    """The limits in a text like "100/second;5000/hour". Raises ValueError."""
+    from limits import parse_many  # here: it takes time to import, and most services set no limit
+
+    try:
+        found = parse_many(text)
+    except ValueError:
+        found = []
+    if not found or any(limit.amount < 1 or limit.get_expiry() < 1 for limit in found):
+        raise ValueError(f"{text!r} is no rate limit; write one like 100/second or 100/second;5000/hour")
+    return found

@@ -95,11 +95,12 @@ class _Folded(nn.Module):
 
 
 def _frozen(model: nn.Module, classifier: Classifier) -> nn.Module:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # no successor runs without a C++ compiler
-        blank = torch.zeros(2, *classifier.card.input_shape, dtype=torch.uint8)
-        traced = torch.jit.trace(model.eval(), blank, check_trace=False)  # type: ignore[no-untyped-call]
-        frozen: nn.Module = torch.jit.freeze(traced)
+    # No successor runs without a C++ compiler. The filter stays: taking it back (`catch_warnings`) would change
+    # the filters under the feet of other threads.
+    warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", FutureWarning)
+    blank = torch.zeros(2, *classifier.card.input_shape, dtype=torch.uint8)
+    traced = torch.jit.trace(model.eval(), blank, check_trace=False)  # type: ignore[no-untyped-call]
+    frozen: nn.Module = torch.jit.freeze(traced)
     return frozen
 
 

@@ -13,7 +13,8 @@ _START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _GREY = b"\x08\x00\x00\x00\x00"  # bits, colour type, compression, filter, interlace
 _END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _HEADER_ENDS = 33
-_PLAIN = (b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"tIME", b"tEXt", b"zTXt", b"iTXt", b"bKGD", b"sBIT", b"iCCP")
+# What changes no pixel, and the least length without which Pillow calls the file broken.
+_PLAIN = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9, b"tIME": 7, b"tEXt": 0, b"bKGD": 0, b"sBIT": 0}
 _chunk = struct.Struct(">I4s").unpack_from
 _checksum = struct.Struct(">I").unpack_from
 
@@ -38,8 +39,8 @@ def _image_data(data: bytes) -> bytes | None:
     (checksum,) = _checksum(data, 29) if len(data) >= _HEADER_ENDS else (None,)
     if checksum != zlib.crc32(data[12:29]):
         return None
-    parts = []
-    at = _HEADER_ENDS
+    parts: list[bytes] = []
+    at, before = _HEADER_ENDS, b""
     while data[at:] != _END:
         if at + 12 > len(data):
             return None
@@ -48,9 +49,12 @@ def _image_data(data: bytes) -> bytes | None:
         if end + 4 > len(data) or _checksum(data, end)[0] != zlib.crc32(data[at + 4 : end]):
             return None
         if kind == b"IDAT":
+            if parts and before != kind:  # they must follow one another; Pillow stops at the gap
+                return None
             parts.append(data[at + 8 : end])
-        elif kind not in _PLAIN:  # transparency, a rotation, an animation: not here
+        elif kind not in _PLAIN or length < _PLAIN[kind]:  # transparency, a rotation, an animation: not here
             return None
+        before = kind
         at = end + 4
     return parts[0] if len(parts) == 1 else b"".join(parts)
 

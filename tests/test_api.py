@@ -9,7 +9,8 @@ from app.main import create_app
 from app.settings import Settings
 from models.card import Card
 from models.errors import CheckpointError
-from tests.conftest import SHIPPED
+from tests.conftest import ADMIN, SHIPPED
+from tests.test_predict import is_problem
 
 
 def test_models_are_listed(client: TestClient) -> None:
@@ -93,3 +94,28 @@ def test_the_documentation_page_names_no_other_host(client: TestClient) -> None:
     assert "http" not in page.text.replace("<!doctype html>", "")
     assert client.get("/static/docs/swagger-ui-bundle.js").status_code == 200
     assert client.get("/static/docs/LICENSE").status_code == 200
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_too_large_a_json_body_is_a_problem(client: TestClient, chunked: bool) -> None:
+    """Whether its size is announced, or found out as it comes."""
+    body = b" " * (64 * 1024 + 1)
+    content = (body[at : at + 9999] for at in range(0, len(body), 9999)) if chunked else body
+    response = client.post("/train", content=content, headers={**ADMIN, "content-type": "application/json"})
+    is_problem(response, 413, "Body too large")
+
+
+def test_a_wrong_method_is_told_every_right_one(client: TestClient) -> None:
+    """Of all routes with that path, not of the first."""
+    for path, allowed in (("/train", "GET, POST"), ("/train/x", "GET, DELETE"), ("/static/x.css", "GET, HEAD")):
+        response = client.patch(path)
+        is_problem(response, 405, "Method not allowed")
+        assert response.headers["allow"] == allowed
+
+
+def test_a_version_that_no_database_can_hold_is_refused(client: TestClient) -> None:
+    number = 2**70
+    assert client.delete(f"/models/minist/versions/{number}", headers=ADMIN).status_code == 422
+    move = {"version": number}
+    assert client.put("/models/minist/aliases/canary", json=move, headers=ADMIN).status_code == 422
+    assert client.post(f"/predict?model=minist@{number}").status_code == 404

@@ -78,7 +78,8 @@ def pixels(data_url: str) -> Grey:
 def test_a_prediction_has_an_id_only_where_it_can_be_corrected(
     api: TestClient, client: TestClient, digits: dict[str, bytes]
 ) -> None:
-    for query in ({}, {"explain": "true"}, {"fit": "auto"}, {"model": "minist@1"}):
+    for more in ({}, {"explain": "true"}, {"fit": "auto"}, {"model": "minist@1"}):
+        query = {"model": "minist", **more}
         response = api.post("/predict", content=digits["7"], params=query, headers=PNG)
         body = response.json()
         assert body.pop("id") == response.headers["x-request-id"]

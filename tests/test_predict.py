@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from starlette.testclient import TestClient
 
+from app.bodies import images_array
+from app.problems import WrongArray
 from models.classifier import Classifier
 from tests.conftest import SHIPPED, WEIGHTS
 from tests.test_images import png_header
@@ -354,3 +356,36 @@ def test_arbitrary_bodies_are_never_a_server_error(client: TestClient, body: byt
         body = b'--abc\r\nContent-Disposition: form-data; name="files"\r\n\r\n' + body + b"\r\n--abc--\r\n"
     response = client.post("/predict/batch", content=body, headers={"content-type": content_type})
     assert response.status_code in (200, 400, 422)
+
+
+HEADER = st.sampled_from(
+    [
+        "{", "}", "'descr': '|u1'", "'descr': 'O'", "'fortran_order': False", "'shape': (1, 28, 28)",
+        "'shape': ", ", ", "(", ")", "-1", "1e9", "28", "True", "9" * 40, "None", "'", "\n", "[" * 99,
+        "__import__('os')", "\x00",
+    ]
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    pieces=st.one_of(
+        st.lists(HEADER, max_size=12),
+        st.permutations(["'descr': '|u1', ", "'fortran_order': False, ", "'shape': (1, 28, 28), "]).map(
+            lambda found: ["{", *found, "}"]
+        ),
+    ),
+    version=st.sampled_from([b"\x01\x00", b"\x02\x00", b"\x03\x00", b"\x09\x00"]),
+    pixels=st.sampled_from([0, 783, 784, 785]),
+)
+def test_an_npy_header_gives_the_pixels_that_came_or_a_problem(
+    pieces: list[str], version: bytes, pixels: int
+) -> None:
+    header = "".join(pieces).encode()
+    length = struct.pack("<H" if version == b"\x01\x00" else "<I", len(header))
+    body = b"\x93NUMPY" + version + length + header + bytes(pixels)
+    try:
+        found, count = images_array("application/x-npy", body, (28, 28))
+    except WrongArray:
+        return
+    assert (count, len(found)) == (1, pixels) == (1, 784)

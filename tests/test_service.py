@@ -1,6 +1,7 @@
 """The service as a process: start, load, signals, memory."""
 
 import http.client
+import json
 import os
 import re
 import signal
@@ -197,6 +198,11 @@ def test_a_wrong_setting_is_one_clear_line(tmp_path: Path) -> None:
         ("MINIST_DEFAULT_MODEL", "nope", "set MINIST_DEFAULT_MODEL to one of cnn"),
         ("MINIST_HOME", "/proc/nowhere", "MINIST_HOME /proc/nowhere cannot be written"),
         ("MINIST_DEVICE", "abacus", "MINIST_DEVICE: Input should be 'auto', 'cpu', 'cuda' or 'mps'"),
+        (
+            "MINIST_RATE_LIMIT",
+            "often",
+            "MINIST_RATE_LIMIT: Value error, 'often' is no rate limit; write one like",
+        ),
     ):
         environment = {
             **os.environ,
@@ -210,3 +216,51 @@ def test_a_wrong_setting_is_one_clear_line(tmp_path: Path) -> None:
         assert done.returncode != 0
         assert told in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_rows_of_clients_that_have_gone_never_reach_the_model(tmp_path: Path, digits: dict[str, bytes]) -> None:
+    """Large requests fill the queue; others come, send all they have, and hang up."""
+    many = 20_000
+
+    def array(model: str) -> bytes:
+        body = b"\x00\x00\x08\x03" + many.to_bytes(4) + (28).to_bytes(4) * 2 + bytes(many * 784)
+        head = (
+            f"POST /predict/batch?model={model} HTTP/1.1\r\nHost: here\r\nContent-Type: application/x-idx\r\n"
+        )
+        return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+    def single() -> bytes:
+        head = "POST /predict HTTP/1.1\r\nHost: here\r\nContent-Type: image/png\r\n"
+        return f"{head}Content-Length: {len(digits['7'])}\r\n\r\n".encode() + digits["7"]
+
+    with service(tmp_path, "api") as (process, client):
+        port = client.base_url.port or 80
+
+        def number(name: str) -> float:
+            found = re.search(rf"^{name} (\S+)$", client.get("/metrics").text, re.M)
+            assert found
+            return float(found[1])
+
+        def connection_with(request: bytes) -> socket.socket:
+            connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+            connection.sendall(request)
+            return connection
+
+        before = number("minist_batch_images_sum")
+        patient = [connection_with(array("cnn")) for _ in range(3)]
+        for request in [array("minist")] * 4 + [single()] * 40:
+            connection_with(request).close()
+        for connection in patient:
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            assert response.status == 200
+            assert len(json.loads(response.read())) == many
+            connection.close()
+        gone = number("minist_gone_images_total")
+        computed = number("minist_batch_images_sum") - before
+        assert number("minist_waiting_images") == number("minist_waiting_bytes") == 0
+        assert client.post("/predict", files={"file": digits["7"]}).json()["label"] == "7"
+        process.terminate()
+        assert process.wait(20) == 0
+    assert gone > 2 * many
+    assert 3 * many <= computed <= 7 * many + 40 - gone

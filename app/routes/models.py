@@ -19,6 +19,8 @@ router = APIRouter(prefix="/models", tags=["models"])
 KEY = (problems.Unauthorized, problems.Forbidden)
 UNKNOWN = problems.UnknownModel
 AliasName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]{0,63}$", description="such as `production`")]
+MAX_VERSION = 2**31 - 1  # more than there will be; a database cannot compare larger ones
+VersionNumber = Annotated[int, Path(ge=1, le=MAX_VERSION)]
 
 
 class VersionBody(BaseModel):
@@ -43,7 +45,7 @@ class AliasBody(BaseModel):
 class Move(BaseModel):
     """Where an alias shall point, and why."""
 
-    version: int = Field(ge=1)
+    version: int = Field(ge=1, le=MAX_VERSION)
     why: str = Field(default="", max_length=1000)
 
 
@@ -172,7 +174,7 @@ def rollback(
     responses=problems.responses(*KEY, UNKNOWN, problems.Conflict, problems.StorageTrouble),
 )
 def delete_version(
-    name: str, version: int, versions: VersionsOf, registry: RegistryOf, identity: MayAdminister
+    name: str, version: VersionNumber, versions: VersionsOf, registry: RegistryOf, identity: MayAdminister
 ) -> None:
     """Remove its files for good; its number is not used again. 409 while an alias points at it."""
     try:
