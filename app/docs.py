@@ -17,6 +17,10 @@ def install(app: FastAPI) -> None:
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     generate = app.openapi
 
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return FileResponse(STATIC / "page" / "index.html")
+
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
         return FileResponse(STATIC / "docs" / "index.html")
