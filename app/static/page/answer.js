@@ -10,9 +10,8 @@ export class Answer {
   #floor = 0; // answers to older pictures are not shown any more
   result = null;
 
-  constructor(model, told) {
+  constructor(model) {
     this.model = model;
-    this.told = told; // called after each answer
     this.label = h("output.label", "–");
     this.sure = h("span.sure");
     this.time = h("span.time");
@@ -26,7 +25,7 @@ export class Answer {
     });
     this.seen = h("img", { alt: "What the model saw", width: 28, height: 28 });
     this.saliency = h("img", { alt: "How much each pixel counted", width: 28, height: 28 });
-    this.insight = h("div.insight", { hidden: true },
+    this.insight = h("div.insight",
       h("figure", this.seen, h("figcaption", "What it saw")),
       h("figure", this.saliency, h("figcaption", "What counted")));
     this.element = h("article.answer", { "data-model": model.name, "aria-label": `Answer of ${model.name}` },
@@ -65,7 +64,8 @@ export class Answer {
     this.element.classList.add("waiting");
     this.label.value = "–";
     this.sure.textContent = this.time.textContent = "";
-    this.problem.hidden = this.insight.hidden = true;
+    this.problem.hidden = true;
+    this.insight.dataset.state = "none";
     for (const bar of this.bars) this.#set(bar, 0, "–");
   }
 
@@ -86,7 +86,6 @@ export class Answer {
       this.#abort = null;
     }
     this.element.dataset.number = picture.number;
-    this.told(this);
   }
 
   #show(result, milliseconds) {
@@ -104,8 +103,8 @@ export class Answer {
     if (result.seen) {
       this.seen.src = result.seen;
       this.saliency.src = result.saliency;
-      this.insight.hidden = false;
-    }
+      this.insight.dataset.state = "new";
+    } else if (this.insight.dataset.state === "new") this.insight.dataset.state = "old";
   }
 
   #set(bar, share, text) {
@@ -120,7 +119,7 @@ export class Answer {
     this.element.classList.add("waiting");
     this.label.value = "?";
     this.sure.textContent = "";
-    this.insight.hidden = true;
+    this.insight.dataset.state = "none";
     for (const bar of this.bars) this.#set(bar, 0, "–");
     this.problem.textContent = `${error.title}. ${error.hint ?? error.detail ?? ""}`;
     this.problem.hidden = false;

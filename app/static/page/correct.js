@@ -1,11 +1,9 @@
 // Correct me: the right label for a picture, and what was kept of such.
 
 import { change, get, key, needKey, request } from "./api.js";
-import { act, bytes, count, h, note, plural, when } from "./dom.js";
+import { act, bytes, count, h, plural, when } from "./dom.js";
 
 export class Corrections {
-  #shown = "";
-
   constructor(box, list) {
     this.box = box; // below the answers
     this.list = list; // below the view
@@ -14,17 +12,16 @@ export class Corrections {
 
   hide() {
     this.box.hidden = true;
-    this.#shown = "";
   }
 
   /** Asks for the right label, where the service remembers its answers. */
   offer(results, classes) {
     const ids = results.map((result) => result.id);
-    if (!ids.every(Boolean)) return this.hide();
+    if (!ids.every(Boolean)) {
+      this.hide();
+      return;
+    }
     this.results = results;
-    const shown = `${results[0].number} ${results.map((result) => result.label)}`;
-    if (shown === this.#shown) return undefined;
-    this.#shown = shown;
     this.done.replaceChildren();
     const buttons = classes.map((label) => act(label, () => this.#correct(label), { say: (text) => this.done.replaceChildren(text) }));
     this.box.replaceChildren(
@@ -32,7 +29,6 @@ export class Corrections {
       h("div.labels", { role: "group", "aria-labelledby": "correct-title" }, buttons),
       h("p.fine", "The picture is then kept on this service, to train on."), this.done);
     this.box.hidden = false;
-    return undefined;
   }
 
   async #correct(label) {
@@ -71,12 +67,12 @@ export class Corrections {
       if (!key.value && !(await needKey())) return;
       await this.#open();
     }, { say });
-    this.list.replaceChildren(h("section.sheet.kept", { "aria-labelledby": "kept-title" },
-      h("h2", { id: "kept-title" }, "Corrections"),
+    this.list.replaceChildren(h("section.kept", { "aria-labelledby": "kept-title" },
+      h("h2.minor", { id: "kept-title" }, "Corrections"),
       state.count
         ? h("p", `${plural(state.count, "picture")} kept (${bytes(state.bytes)} of ${bytes(state.limit.bytes)}, ${count(state.limit.count)} at most). `,
           waiting.length ? `Waiting to be trained on: ${waiting.map(([name, number]) => `${name} ${count(number)}`).join(", ")}.` : "All of them were trained on.")
-        : note("empty", "None yet", "Draw something that a model gets wrong, and tell it what it was."),
+        : h("p.fine", "None yet. Draw something that a model gets wrong, and tell it what it was."),
       state.count > 0 && h("p.actions", !this.opened && show,
         act("Export", () => this.#export(), { say }),
         act("Delete all", async () => { await change("DELETE", "/feedback"); await this.refresh(); }, { say, sure: true })),
@@ -100,7 +96,7 @@ export class Corrections {
 
   async #export() {
     const url = URL.createObjectURL(await (await request("/feedback/export")).blob());
-    h("a", { href: url, download: "corrections.zip" }).click();
+    h("a", { href: url, download: "feedback.zip" }).click();
     URL.revokeObjectURL(url);
   }
 }

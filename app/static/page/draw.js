@@ -23,7 +23,7 @@ export class Drawing extends EventTarget {
     canvas.addEventListener("pointermove", (event) => this.#move(event));
     for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, (event) => this.#up(event));
     canvas.addEventListener("keydown", (event) => this.#key(event));
-    canvas.addEventListener("blur", () => this.#lift());
+    canvas.addEventListener("blur", () => { this.#lift(); ring.hidden = true; });
     this.#render();
   }
 
@@ -112,7 +112,6 @@ export class Drawing extends EventTarget {
   #lift() {
     if (!this.#stroke) return;
     this.#stroke = null;
-    this.#showPen();
     this.#changed(false);
   }
 

@@ -89,7 +89,7 @@ function versionCard(name, version, card, chosen, say, anew) {
     h("p.figure", percent(version.accuracy)),
     card && facts(card, [], [["Trained by", trained ? `${trained.recipe}, ${plural(trained.epochs, "epoch")}` : "–"], ["Made", when(version.created_at)]]),
     h("p.fine", version.job ? ["From ", h("a", { href: `#/train/${version.job}` }, "this run")] : "Shipped with the service"),
-    h("p.actions", !serving && serve, !version.aliases.length && remove));
+    (!serving || !version.aliases.length) && h("p.actions", !serving && serve, !version.aliases.length && remove));
 }
 
 // ---- confusion and mistakes

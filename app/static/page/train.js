@@ -5,6 +5,7 @@ import { Curves } from "./charts.js";
 import { $, act, bytes, count, duration, h, loading, note, percent, plural, trouble, when } from "./dom.js";
 
 const MAIN = ["epochs", "lr", "batch_size", "optimizer", "schedule", "augment"]; // the rest is behind "More settings"
+const ABOUT = { epochs: "How often each image is seen", batch_size: "Images in a step" }; // where the service says nothing
 const NAMES = { lr: "Learning rate", batch_size: "Batch size", epochs: "Epochs" };
 const PROMOTE = { if_better: "if it is not worse", always: "always", never: "never" };
 const ENDED = ["succeeded", "failed", "cancelled"];
@@ -77,7 +78,7 @@ function buildForm() {
     said,
     h("p.actions", h("button.strong", { type: "submit" }, "Start training")));
   $("run").onsubmit = (event) => { event.preventDefault(); submit(said); };
-  recipe.value = recipes.find(({ name }) => name === "mlp")?.name ?? recipes[0].name;
+  recipe.value = recipes.find(({ name }) => name === "softmax-mnist")?.name ?? recipes[0].name;
   chooseRecipe();
 }
 
@@ -93,7 +94,7 @@ const nameOf = (name) => NAMES[name] ?? (name[0].toUpperCase() + name.slice(1)).
 
 function chooseRecipe(model) {
   const recipe = recipeNow();
-  $("recipe-about").textContent = `${recipe.summary}. Expect ${recipe.reference}.`;
+  $("recipe-about").textContent = `${recipe.summary[0].toUpperCase()}${recipe.summary.slice(1)}. Expect: ${recipe.reference}.`;
   $("model").value = model ?? recipe.name;
   const rows = recipe.fields.filter(({ name }) => !["model", "recipe", "promote", "feedback"].includes(name));
   const main = MAIN.map((name) => rows.find((row) => row.name === name)).filter(Boolean);
@@ -118,8 +119,8 @@ function setting({ name, type, default: usual, minimum, maximum, choices, descri
   }
   control.dataset.usual = control.value;
   control.dataset.kind = choices?.length ? "text" : typeof usual;
-  const range = minimum !== null && minimum !== undefined && maximum !== null && maximum !== undefined ? `${minimum} to ${maximum}` : "";
-  const about = [description, range].filter(Boolean).join("; ");
+  const range = minimum !== null && minimum !== undefined && maximum !== null && maximum !== undefined ? `${count(minimum)} to ${count(maximum)}` : "";
+  const about = [description ?? ABOUT[name], range].filter(Boolean).join("; ");
   return field(id, nameOf(name), control, about && about[0].toUpperCase() + about.slice(1) + ".");
 }
 
@@ -271,7 +272,7 @@ async function showEnd(mine, job) {
   if (job.feedback?.used) {
     const { used, right_before: before, right_after: after } = job.feedback;
     parts.push(h("div.sheet", h("h2", "What the corrections changed"),
-      h("p", `Of ${plural(used, "corrected picture")}, ${count(before ?? 0)} ${before === 1 ? "was" : "were"} right before and ${count(after ?? 0)} now.`)));
+      h("p", `${plural(used, "corrected picture")} joined the training. `, before !== null && `${count(before)} of them ${before === 1 ? "was" : "were"} right before; `, `${count(after)} of ${count(used)} ${after === 1 ? "is" : "are"} right now.`)));
   }
   try {
     parts.push(pictures(await get(`/train/${job.id}/artifacts`)));
@@ -295,7 +296,7 @@ async function outcome(mine, job) {
     await change("POST", `${path}/rollback`, { why: "from the page" });
     await anew();
   }, { say });
-  const why = job.decision?.why ?? job.decision?.reason;
+  const why = job.decision?.reason;
   return h("div.sheet.outcome", h("h2", `Version ${job.version}`),
     h("p", version?.accuracy !== null && version?.accuracy !== undefined && `${percent(version.accuracy)} on the test set. `,
       !version ? "It was deleted since." : serving ? h("b", "It serves now.") : "It does not serve.", why && ` ${why[0].toUpperCase()}${why.slice(1)}.`),

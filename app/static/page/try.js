@@ -111,7 +111,7 @@ function choose(name, box) {
 function showAnswers() {
   const kept = new Map(answers.map((answer) => [`${answer.model.name}@${answer.model.version}`, answer]));
   answers = ofSubject().filter((model) => chosen.get(subject).has(model.name))
-    .map((model) => kept.get(`${model.name}@${model.version}`) ?? new Answer(model, told));
+    .map((model) => kept.get(`${model.name}@${model.version}`) ?? new Answer(model));
   $("answers").replaceChildren(...answers.map((answer) => answer.element));
   $("answers").dataset.count = answers.length;
   changed(false);
@@ -156,13 +156,10 @@ async function settled() {
   showCommand(picture);
   await Promise.all(answers.map((answer) => answer.ask(picture, true)));
   if (now !== number) return;
+  const results = answers.map((answer) => answer.result).filter((result) => result?.number === now);
+  if (results.length) corrections.offer(results, answers[0].model.classes);
   $("said").textContent = answers.filter((answer) => answer.result)
     .map((answer) => `${answer.model.name} says ${answer.result.label}, ${percent(answer.result.probability, 0)}.`).join(" ");
-}
-
-function told() {
-  const results = answers.map((answer) => answer.result).filter((result) => result?.number === number);
-  if (results.length === answers.length) corrections.offer(results, answers[0].model.classes);
 }
 
 async function take(files) {
