@@ -25,6 +25,11 @@ class Answers:
         return self._formats[index] % (row[index], *row)
 
 
+def with_id(answer: bytes, name: str) -> bytes:
+    """The PredictionBody with the id by which it can be corrected."""
+    return b'{"id":"%b",%b' % (name.encode(), answer[1:])
+
+
 def most_probable(row: list[float]) -> int:
     """The index of the largest probability, the first of equals."""
     return row.index(max(row))

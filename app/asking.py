@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from app import problems
-from app.answers import most_probable
+from app.answers import most_probable, with_id
 from app.batching import Rows
 from app.bodies import ARRAYS, FORM, form_files, images_array, media_type, one_image, read_body
 from app.registry import Served
@@ -20,7 +20,9 @@ from models.errors import ImageError
 Headers = Mapping[bytes, bytes]
 
 
-async def answer_one(state: State, served: Served, headers: Headers, receive: Receive) -> bytes:
+async def answer_one(
+    state: State, served: Served, headers: Headers, receive: Receive, request_id: bytes
+) -> bytes:
     """The PredictionBody of the one image that a request carries.
 
     Raises a RequestError, an ImageError, or ClientDisconnect.
@@ -37,7 +39,11 @@ async def answer_one(state: State, served: Served, headers: Headers, receive: Re
             batcher.release(len(body))
     index = most_probable(row)
     served.predicted[index] += 1
-    return served.answers.encode(row, index)
+    answer_body = served.answers.encode(row, index)
+    memory = state["memory"]
+    if memory is None:
+        return answer_body
+    return with_id(answer_body, memory.remember(served, index, pixels, headers, request_id))
 
 
 def _decode_one(state: State, served: Served, content_type: str, body: bytes) -> bytes:

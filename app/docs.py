@@ -1,20 +1,16 @@
 """The OpenAPI page, from files that we ship: nothing is fetched from elsewhere."""
 
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.responses import FileResponse, Response
-from starlette.staticfiles import StaticFiles
+from starlette.responses import Response
 
 from app import problems
-
-STATIC = Path(__file__).parent / "static"
+from app.pages import DOCS_POLICY, STATIC, html
 
 
 def install(app: FastAPI) -> None:
-    """Serve `/docs` and its assets, and call errors by their media type in `/openapi.json`."""
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    """Serve `/docs`, and call errors by their media type in `/openapi.json`."""
     generate = app.openapi
 
     @app.get("/", include_in_schema=False)
@@ -23,7 +19,7 @@ def install(app: FastAPI) -> None:
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
-        return FileResponse(STATIC / "docs" / "index.html")
+        return html(STATIC / "docs" / "index.html", DOCS_POLICY)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

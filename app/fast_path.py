@@ -49,7 +49,7 @@ class FastPath:
         request_id = self.observer.request_id(headers)
         status = CLIENT_GONE
         try:
-            status, more, body = await _answer(scope, served, headers, receive)
+            status, more, body = await _answer(scope, served, headers, receive, request_id)
             found = [*more, (b"content-length", b"%d" % len(body)), (b"x-request-id", request_id)]
             await send({"type": "http.response.start", "status": status, "headers": found})
             await send({"type": "http.response.body", "body": body})
@@ -82,7 +82,7 @@ _JSON = [(b"content-type", MEDIA_TYPE)]
 
 
 async def _answer(
-    scope: Scope, served: Served, headers: Headers, receive: Receive
+    scope: Scope, served: Served, headers: Headers, receive: Receive, request_id: bytes
 ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """Status, headers without the length, and body. Raises ClientDisconnect."""
     state = cast(State, scope["state"])
@@ -90,7 +90,7 @@ async def _answer(
         if not state["settings"].open_predict:
             shown = {key.decode(): headers[key].decode("latin-1") for key in _KEYS if key in headers}
             state["gate"].admit(presented_key(shown), "predict")
-        return 200, _JSON, await answer_one(state, served, headers, receive)
+        return 200, _JSON, await answer_one(state, served, headers, receive, request_id)
     except ClientDisconnect:
         raise
     except Exception as error:

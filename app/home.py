@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from app.database import Database
+from app.feedback import Feedback
 from app.jobs.engine import LocalEngine
 from app.jobs.queue import Queue
 from app.jobs.supervisor import Supervisor
@@ -20,6 +21,7 @@ class Home:
     queue: Queue
     versions: Versions
     keys: Keys
+    feedback: Feedback
 
     @classmethod
     def open(cls, settings: Settings) -> "Home":
@@ -29,7 +31,9 @@ class Home:
         versions = Versions(database, settings.home)
         versions.publish_shipped()
         from_environment = settings.api_key.get_secret_value() if settings.api_key else None
-        return cls(settings, database, Queue(database), versions, Keys(database, from_environment))
+        keys = Keys(database, from_environment)
+        feedback = Feedback(database, settings.feedback_max_count, settings.feedback_max_bytes)
+        return cls(settings, database, Queue(database), versions, keys, feedback)
 
     def supervisor(self) -> Supervisor:
         """A supervisor for the jobs of this home."""
@@ -41,4 +45,5 @@ class Home:
             self.settings.lease_seconds,
             self.settings.keep_versions,
             self.settings.keep_runs_days,
+            self.feedback,
         )

@@ -19,19 +19,21 @@ from sqlalchemy.exc import OperationalError
 from starlette.types import Receive, Scope, Send
 
 import app
-from app import docs, metrics, problems
+from app import docs, metrics, pages, problems
 from app.batching import Batcher
 from app.counts import Counts
 from app.cpus import cpu_quota, threads_per_worker
 from app.deadlines import Deadlines
 from app.draining import Draining
+from app.exam import Exam
 from app.fast_path import FastPath
 from app.gate import Gate
 from app.home import Home
 from app.logs import RequestLog
 from app.observing import Observer
 from app.registry import Registry
-from app.routes import models, predict, status, train
+from app.remembering import Memory, UnguessableIds
+from app.routes import exam, feedback, models, predict, recipes, status, train
 from app.settings import Settings
 from app.state import State
 from models.devices import choose_device
@@ -62,7 +64,8 @@ class Service(FastAPI):
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The service with `settings` (default: from the environment). Models are loaded when it starts."""
     settings = settings or Settings()
-    observer = Observer(Counts(), RequestLog() if settings.log_requests else None)
+    kind = UnguessableIds if settings.feedback else Observer
+    observer = kind(Counts(), RequestLog() if settings.log_requests else None)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
@@ -83,7 +86,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             lambda: observer.counts.snapshot(batcher.images, batcher.bytes),
         )
         deadlines = Deadlines(settings.request_timeout)
-        tasks = [asyncio.create_task(work) for work in (_keep_fresh(registry), deadlines.run(), observer.run())]
+        memory = Memory(home.database) if settings.feedback else None
+        works = [_keep_fresh(registry), deadlines.run(), observer.run()]
+        if memory is not None:
+            works.append(memory.run())
+        else:
+            home.feedback.forget_predictions()
+        tasks = [asyncio.create_task(work) for work in works]
         gc.collect()
         gc.freeze()  # what is there now stays: the collector need not look at it under load
         yield State(
@@ -91,6 +100,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             registry=registry,
             versions=home.versions,
             queue=home.queue,
+            feedback=home.feedback,
+            memory=memory,
+            exam=Exam(settings.data_dir),
             gate=Gate(home.keys),
             draining=draining,
             batcher=batcher,
@@ -103,6 +115,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         for task in tasks:
             task.cancel()
         observer.flush()
+        if memory is not None:
+            memory.write()
         home.database.close()
 
     application = Service(
@@ -115,9 +129,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     problems.install(application)
+    pages.install(application)
     docs.install(application)
     application.include_router(predict.router)  # reads its bodies itself, with limits of its own
-    for part in (train, models, status):
+    for part in (train, recipes, models, exam, feedback, status):
         application.include_router(part.router, max_body_size=MAX_JSON_BYTES)
     return application
 

@@ -80,7 +80,7 @@ class Observed:
             return
         begun = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        request_id = self.observer.request_id(headers)
+        request_id = scope["request_id"] = self.observer.request_id(headers)
         status = 500
 
         async def send_with_id(message: Message) -> None:

@@ -120,6 +120,26 @@ class QueueIsFull(RequestError):
     status, title = 429, "Queue is full"
 
 
+class FeedbackIsOff(RequestError):
+    status, title = 409, "Feedback is off"
+
+
+class FeedbackIsFull(RequestError):
+    status, title = 507, "Feedback is full"
+
+
+class UnknownPrediction(RequestError):
+    status, title = 404, "Unknown prediction"
+
+
+class UnknownCorrection(RequestError):
+    status, title = 404, "Unknown correction"
+
+
+class NoTestSet(RequestError):
+    status, title = 409, "The test set is not here"
+
+
 class StorageTrouble(RequestError):
     status, title = 503, "Storage trouble"
 

@@ -33,6 +33,9 @@ class InputBody(BaseModel):
 class PredictionBody(BaseModel):
     """What a model says of one image."""
 
+    id: str | None = Field(
+        default=None, description="names the prediction for `POST /feedback`; only where MINIST_FEEDBACK is on"
+    )
     model: str = Field(description="model that answered")
     version: int = Field(description="its version")
     label: str = Field(description="most probable class")
@@ -97,10 +100,11 @@ def prediction_fields(served: Served, prediction: Prediction) -> dict[str, Any]:
 
 def explanation_fields(explanation: Explanation) -> dict[str, str]:
     """The fields that `explain` adds."""
-    return {"seen": _data_url(explanation.seen), "saliency": _data_url(explanation.saliency)}
+    return {"seen": data_url(explanation.seen), "saliency": data_url(explanation.saliency)}
 
 
-def _data_url(png: bytes) -> str:
+def data_url(png: bytes) -> str:
+    """A PNG file for an `src`."""
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 

@@ -68,3 +68,13 @@ class Settings(BaseSettings):
         default=10, ge=1, description="Versions kept of each model; what an alias points at is never removed."
     )
     keep_runs_days: float = Field(default=30, ge=0, description="Days that the run directory of a job is kept.")
+    feedback: bool = Field(
+        default=False,
+        description="Whether predictions can be corrected; their pictures are then remembered for an hour.",
+    )
+    feedback_max_count: int = Field(
+        default=10_000, ge=1, description="Corrections that are kept; with more, 507."
+    )
+    feedback_max_bytes: int = Field(
+        default=16 * 1024 * 1024, ge=1, description="Bytes of the pictures of corrections; with more, 507."
+    )

@@ -8,10 +8,13 @@ from app.batching import Batcher
 from app.counts import Counts
 from app.deadlines import Deadlines
 from app.draining import Draining
+from app.exam import Exam
+from app.feedback import Feedback
 from app.gate import Gate
 from app.jobs.queue import Queue
 from app.metrics import Processes
 from app.registry import Registry
+from app.remembering import Memory
 from app.settings import Settings
 from app.versions import Versions
 
@@ -23,6 +26,9 @@ class State(TypedDict):
     registry: Registry
     versions: Versions
     queue: Queue
+    feedback: Feedback
+    memory: Memory | None  # none: predictions cannot be corrected
+    exam: Exam
     gate: Gate
     draining: Draining
     batcher: Batcher
@@ -51,6 +57,10 @@ def _versions(state: StateOf) -> Versions:
     return state["versions"]
 
 
+def _feedback(state: StateOf) -> Feedback:
+    return state["feedback"]
+
+
 def _queue(state: StateOf) -> Queue:
     return state["queue"]
 
@@ -58,4 +68,5 @@ def _queue(state: StateOf) -> Queue:
 RegistryOf = Annotated[Registry, Depends(_registry)]
 SettingsOf = Annotated[Settings, Depends(_settings)]
 VersionsOf = Annotated[Versions, Depends(_versions)]
+FeedbackOf = Annotated[Feedback, Depends(_feedback)]
 QueueOf = Annotated[Queue, Depends(_queue)]

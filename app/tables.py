@@ -8,6 +8,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -42,6 +43,7 @@ jobs = Table(
     Column("exit_code", Integer),
     Column("version", Integer),
     Column("decision", JSON),
+    Column("feedback", JSON),  # corrections that it learns, and what that changed; null: it was not asked to
     Index("jobs_by_status", "status", "number"),
 )
 
@@ -100,4 +102,32 @@ keys = Table(
     Column("created_at", Float, nullable=False),
     Column("revoked_at", Float),
     UniqueConstraint("digest"),
+)
+
+predictions = Table(
+    "predictions",  # that can still be corrected
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("model", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("predicted", String(64), nullable=False),
+    Column("pixels", LargeBinary, nullable=False),  # as the model saw them, row by row
+    Column("at", Float, nullable=False),
+    Index("predictions_by_age", "at"),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),  # of the prediction
+    Column("model", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("label", String(64), nullable=False),
+    Column("predicted", String(64), nullable=False),
+    Column("pixels", LargeBinary, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("used_by", String(32)),  # the last job that learned it
+    Index("feedback_by_model", "model", "created_at"),
 )

@@ -140,7 +140,7 @@ class Versions:
             current = _current(connection, job.model)
             version = self._next(connection, job.model)
             decision = self._decide(job, card, current)
-            queue.finish(connection, job, version, decision)
+            queue.finish(connection, job, version, decision, card)
             assert self._add(connection, job.model, staged, card["sha256"], job.id) == version
             why = f"job {job.id}: {decision['reason']}"
             _note(

@@ -43,6 +43,14 @@ class Metrics(_Facts):
     )
 
 
+class Corrections(_Facts):
+    """What people's corrections changed: pictures that joined the training images."""
+
+    used: int
+    right_before: int | None = Field(description="by the version that served before; null where none did")
+    right_after: int = Field(description="by this version")
+
+
 class Card(_Facts):
     """What must be known to build, load, feed and judge a model."""
 
@@ -65,6 +73,7 @@ class Card(_Facts):
     training: dict[str, Any] | None = Field(default=None, description="config of the run, seed included")
     dataset: DatasetFacts | None = None
     metrics: dict[Literal["validation", "test"], Metrics] = {}
+    corrections: Corrections | None = Field(default=None, description="null where it was trained without any")
     cpu_seconds: float | None = Field(default=None, description="CPU time of all training epochs together")
     parameters: int = Field(default=0, description="number of trained parameters")
     torch: str = Field(default="", description="version of PyTorch that trained it")

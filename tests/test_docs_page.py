@@ -38,6 +38,8 @@ def test_try_it_out_classifies_an_uploaded_digit(page: Page, tmp_path: Path) -> 
     """The page renders from our own files alone, and an upload from it is answered."""
     requested: list[str] = []
     page.on("request", lambda request: requested.append(request.url))
+    refused: list[str] = []  # by the page's own policy
+    page.on("console", lambda said: refused.append(said.text) if "Content Security" in said.text else None)
     with service(tmp_path) as (_, client):
         page.goto(f"{client.base_url}/docs")
         for path in ("/predict", "/predict/batch", "/models", "/models/{name}", "/livez", "/readyz", "/info"):
@@ -50,4 +52,6 @@ def test_try_it_out_classifies_an_uploaded_digit(page: Page, tmp_path: Path) -> 
         answer.wait_for()
         assert '"label": "7"' in answer.inner_text()
         assert all(url.startswith((str(client.base_url), "data:", "blob:")) for url in requested), requested
+        assert not refused
         page.screenshot(path=tmp_path / "docs.png")
+        assert page.get_by_role("link", name="minist", exact=True).get_attribute("href") == "/"

@@ -274,7 +274,9 @@ class AbortingEngine:
 
 def test_a_job_that_crashes_at_every_attempt_fails_and_the_next_is_run(home: Home) -> None:
     bad, good = submit(home), submit(home, epochs=1)
-    crashing = Supervisor(home.queue, home.versions, AbortingEngine(), home.settings.home / "runs", 10, 10, 30)
+    crashing = Supervisor(
+        home.queue, home.versions, AbortingEngine(), home.settings.home / "runs", 10, 10, 30, home.feedback
+    )
     for _ in range(3):
         assert crashing.run_one()
     job = finished(home, bad)

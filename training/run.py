@@ -3,7 +3,7 @@
 config.json     what was asked for            <name>.pth, <name>.json   the checkpoint that came out
 metrics.jsonl   a line per epoch              *.png                     curves, confusion, samples, reliability
 resume.pt       the state after the last      report.html               all of it on one page, to look at
-                complete epoch
+                complete epoch                corrections.json          pictures to learn besides, if any
 """
 
 import fcntl
@@ -24,6 +24,7 @@ from models.classifier import Classifier
 from models.files import write_atomically
 from training import pens, report
 from training.calibration import calibrate
+from training.corrections import Corrections
 from training.datasets import Dataset, Split, load_dataset
 from training.errors import RunBusy, TrainingError
 from training.evaluation import Evaluation, evaluate
@@ -71,6 +72,10 @@ class Run:
     def card_path(self) -> Path:
         return self.weights_path.with_suffix(".json")
 
+    @property
+    def corrections_path(self) -> Path:
+        return self.directory / "corrections.json"
+
     def history(self) -> list[Epoch]:
         """The epochs so far."""
         path = self.directory / "metrics.jsonl"
@@ -110,12 +115,15 @@ def train(run: Run, data_dir: Path, device: torch.device, tell: Listener, wait: 
         train_split, validation = dataset.hold_out(run.config.validation, run.config.seed)
         if run.config.pictures:
             train_split += pens.fitted(train_split, run.config.pictures, run.config.seed)
+        corrections = Corrections.read(run.corrections_path, dataset)
+        if corrections is not None:
+            train_split += corrections.repeated(len(train_split))
         trainer = Trainer(run.config, train_split, len(dataset.classes), device)
         if run.resume_path.exists():
             trainer.restore(run.resume_path)
         classifier = Classifier(trainer.result, card_of(run.config, dataset), device)
         _run_epochs(run, trainer, classifier, validation, dataset.test, tell)
-        return _finish(run, classifier, dataset, validation)
+        return _finish(run, classifier, dataset, validation, corrections)
 
 
 def _run_epochs(
@@ -154,7 +162,13 @@ def _run_epochs(
         tell(epoch)
 
 
-def _finish(run: Run, classifier: Classifier, dataset: Dataset, validation: Split | None) -> Card:
+def _finish(
+    run: Run,
+    classifier: Classifier,
+    dataset: Dataset,
+    validation: Split | None,
+    corrections: Corrections | None,
+) -> Card:
     """Fit the temperature, evaluate on the test split, once; write all that is promised (the card last)."""
     classifier.model.eval()
     if validation:
@@ -167,6 +181,7 @@ def _finish(run: Run, classifier: Classifier, dataset: Dataset, validation: Spli
     card = classifier.card.model_copy(
         update={
             "metrics": metrics,
+            "corrections": corrections.outcome(classifier) if corrections else None,
             "parameters": sum(tensor.numel() for tensor in classifier.model.parameters()),
             "created": datetime.now(UTC),
             "cpu_seconds": sum(epoch.cpu_seconds for epoch in history),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-_INNER = ("lock", "resume.pt")  # of use to the run alone
+_INNER = ("lock", "resume.pt", "corrections.json")  # of use to the run alone
 
 
 def artifacts(directory: Path) -> Mapping[str, Path]:

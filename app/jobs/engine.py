@@ -15,9 +15,10 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, Any, Protocol
 
-from training.recipes import RECIPES, Config
+from training.recipes import BY_HAND, RECIPES, Config, Recipe
 
 NICENESS = 15
+CORRECTIONS = "corrections.json"  # in a run directory; what is in it: training.corrections
 DECIDED_HERE = (
     "recipe",
     "name",
@@ -46,7 +47,7 @@ class Execution(Protocol):
 
 
 class Engine(Protocol):
-    """Starts the run in a directory that holds its `config.json`."""
+    """Starts the run in a directory that holds its `config.json`, and `corrections.json` where it has any."""
 
     def start(self, directory: Path, lease: float) -> Execution: ...
 
@@ -145,3 +146,39 @@ def override_fields() -> dict[str, Any]:
 
 def recipe_names() -> tuple[str, ...]:
     return tuple(RECIPES)
+
+
+def recipes() -> list[dict[str, Any]]:
+    """What `POST /train` accepts for each recipe: its settings, and of each field that a request may change
+    type, default, bounds, choices and description."""
+    return [_recipe(recipe) for recipe in RECIPES.values()]
+
+
+def _recipe(recipe: Recipe) -> dict[str, Any]:
+    config = recipe.config().model_dump()
+    settings = {name: value for name, value in config.items() if name not in DECIDED_HERE}
+    schema = Config.model_json_schema()["properties"]
+    return {
+        "name": recipe.name,
+        "summary": recipe.summary,
+        "reference": recipe.reference,
+        "dataset": config["dataset"],
+        "settings": settings,
+        "fields": [_field(name, schema[name], config) for name in settings],
+    }
+
+
+def _field(name: str, schema: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    choices = schema.get("enum")
+    if name == "optimizer" and config["architecture"] not in BY_HAND:
+        choices = [choice for choice in schema["enum"] if choice != "by-hand"]
+    return {
+        "name": name,
+        "type": schema["type"],
+        "default": config[name],
+        "minimum": schema.get("minimum", schema.get("exclusiveMinimum")),
+        "maximum": schema.get("maximum", schema.get("exclusiveMaximum")),
+        "exclusive": [end for end in ("minimum", "maximum") if f"exclusive{end.capitalize()}" in schema],
+        "choices": choices,
+        "description": schema.get("description"),
+    }

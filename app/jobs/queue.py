@@ -16,11 +16,13 @@ from sqlalchemy import RowMapping, and_, delete, func, insert, literal, or_, sel
 from sqlalchemy.engine import Connection
 
 from app.database import Database
+from app.feedback import mark_used
 from app.tables import events, jobs
 
 ACTIVE = ("queued", "running")
 TERMINAL = ("succeeded", "failed", "cancelled")
 MAX_CRASHES = 3
+NOTHING_LEARNED = {"used": 0, "right_before": 0, "right_after": 0}
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Job:
     version: int | None
     decision: Mapping[str, Any] | None
     request_digest: str
+    feedback: Mapping[str, Any] | None
 
     @classmethod
     def of(cls, row: RowMapping) -> "Job":
@@ -93,12 +96,21 @@ class Queue:
 
     # -- by whoever asks ---------------------------------------------------------------------------
 
-    def submit(self, config: Mapping[str, Any], promote: str, limit: int, idempotency_key: str | None) -> Job:
-        """Add a job; the same key and request again give the same job.
+    def submit(
+        self,
+        config: Mapping[str, Any],
+        promote: str,
+        limit: int,
+        idempotency_key: str | None,
+        feedback: bool = False,
+    ) -> Job:
+        """Add a job, that learns the model's corrections too where `feedback`; the same key and request
+        again give the same job.
 
         Raises QueueFull, or KeyReused.
         """
-        digest = hashlib.sha256(json.dumps([config, promote], sort_keys=True).encode()).hexdigest()
+        request = [config, promote, feedback] if feedback else [config, promote]
+        digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
         with self.database.write() as connection:
             if idempotency_key is not None:
                 found = _one(connection, jobs.c.idempotency_key == idempotency_key)
@@ -118,6 +130,7 @@ class Queue:
                 "attempts": 0,
                 "crashes": 0,
                 "created_at": time.time(),
+                "feedback": {} if feedback else None,
             }
             unfinished = (
                 select(func.count()).select_from(jobs).where(jobs.c.status.in_(ACTIVE)).scalar_subquery()
@@ -275,8 +288,15 @@ class Queue:
             _change(connection, job, last=dict(data), crashes=0, best=dict(data) if better else best)
             _tell(connection, job.id, "epoch", data)
 
-    def finish(self, connection: Connection, job: Job, version: int, decision: Mapping[str, Any]) -> None:
-        """Write success, inside the transaction that publishes the version. Raises Lost."""
+    def finish(
+        self,
+        connection: Connection,
+        job: Job,
+        version: int,
+        decision: Mapping[str, Any],
+        card: Mapping[str, Any],
+    ) -> None:
+        """Write success, inside the transaction that publishes the version with that card. Raises Lost."""
         _change(
             connection,
             job,
@@ -286,7 +306,10 @@ class Queue:
             finished_at=time.time(),
             lease_until=None,
             exit_code=0,
+            feedback=None if job.feedback is None else card.get("corrections") or NOTHING_LEARNED,
         )
+        if job.feedback is not None:
+            mark_used(connection, job.id, job.model, card["classes"], job.created_at)
         _ended(connection, job.id)
 
     def fail(self, job: Job, error: str, exit_code: int | None) -> None:

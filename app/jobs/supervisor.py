@@ -16,10 +16,11 @@ from pathlib import Path
 
 from sqlalchemy.exc import OperationalError
 
+from app.feedback import Feedback
 from app.jobs.artifacts import artifacts
-from app.jobs.engine import Engine, Execution
+from app.jobs.engine import CORRECTIONS, Engine, Execution
 from app.jobs.queue import Job, Lost, Queue
-from app.versions import Versions
+from app.versions import PRODUCTION, Versions
 
 log = logging.getLogger("minist.jobs")
 
@@ -40,6 +41,7 @@ class Supervisor:
         lease: float,
         keep_versions: int,
         keep_runs_days: float,
+        feedback: Feedback,
     ) -> None:
         self.queue = queue
         self.versions = versions
@@ -48,6 +50,7 @@ class Supervisor:
         self.lease = lease
         self.keep_versions = keep_versions
         self.keep_runs_days = keep_runs_days
+        self.feedback = feedback
         self.stopping = False
         self._pruned = 0.0
 
@@ -92,13 +95,21 @@ class Supervisor:
         self._settle(job, execution.exit_code(), error)
 
     def _prepare(self, job: Job) -> Path:
-        """The run directory, with its config."""
+        """The run directory with its config, and the corrections where the job is to learn them.
+
+        Both are written once: a job that is started again learns what it learned before.
+        """
         directory = self.runs / job.id
         path = directory / "config.json"
         if job.last and not path.exists():
             raise FileNotFoundError(f"the run directory {directory} was deleted; its checkpoint is lost")
         directory.mkdir(parents=True, exist_ok=True)
         if not path.exists():
+            if job.feedback is not None:
+                snapshot = self.versions.snapshot()
+                serving = snapshot.versions.get((job.model, snapshot.aliases.get((job.model, PRODUCTION), 0)))
+                before = serving.weights if serving else None
+                self.feedback.write(directory / CORRECTIONS, job.model, job.created_at, before)
             path.write_text(json.dumps(job.config, indent=2) + "\n")
         return directory
 
@@ -160,6 +171,7 @@ class Supervisor:
             self.queue.fail(job, f"the result could not be published: {error}", 0)
             return
         log.info("job %s: version %d of %s", job.id, version, job.model)
+        (directory / CORRECTIONS).unlink(missing_ok=True)  # people's pictures stay no longer than they must
         self.versions.prune(job.model, self.keep_versions)
 
     def _last_words(self, job: Job, code: int) -> str:

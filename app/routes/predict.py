@@ -75,10 +75,13 @@ async def predict(
     Send a form with one field `file`, or the image itself as the body with its content type.
     Transparent pixels take the colour of the ground that the model was trained on. With `fit=auto`,
     `input` tells what was done to the picture, and a page with nothing on it is a problem (422).
+    Where predictions can be corrected (`MINIST_FEEDBACK`), `id` names this one for `POST /feedback`.
     """
     served = await _served(request, state, model)
     if fit == "none" and not explain:
-        answer = await answer_one(state, served, dict(request.headers.raw), request.receive)
+        answer = await answer_one(
+            state, served, dict(request.headers.raw), request.receive, request.scope["request_id"]
+        )
         return Response(answer, media_type="application/json")
     body = await _body(request, state["settings"].max_upload_bytes)
     classifier = served.classifier
@@ -89,6 +92,10 @@ async def predict(
         pixels, done = classifier.read(image, fit)
     (prediction,) = classifier.predict(stack([pixels]))
     fields = prediction_fields(served, replace(prediction, input=done))
+    if (memory := state["memory"]) is not None:
+        headers, request_id = dict(request.headers.raw), request.scope["request_id"]
+        name = memory.remember(served, prediction.index, pixels.tobytes(), headers, request_id)
+        fields = {"id": name, **fields}
     if explain:
         fields |= explanation_fields(classifier.explain(pixels))
     return Response(to_json(fields), media_type="application/json")

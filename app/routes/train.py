@@ -20,6 +20,7 @@ from app.draining import Draining
 from app.jobs.artifacts import artifacts
 from app.jobs.engine import check_config, override_fields, recipe_names
 from app.jobs.queue import TERMINAL, Event, Job, KeyReused, Queue, QueueFull, WrongStatus
+from app.pages import ARTIFACT_POLICY, security_headers
 from app.schemas import to_json
 from app.settings import Settings
 from app.state import QueueOf, SettingsOf, StateOf
@@ -52,11 +53,25 @@ class _Request(BaseModel):
         description="whether `production` moves to the new version: if its test accuracy is not lower than the "
         "present one's on the same data, always, or never",
     )
+    feedback: bool = Field(
+        default=False,
+        description="whether the corrections of the model (`POST /feedback`) join its training images",
+    )
 
 
 TrainRequest: type[_Request] = create_model(
     "TrainRequest", __base__=_Request, __doc__="A recipe, and what differs from it.", **override_fields()
 )
+
+
+class FeedbackChange(BaseModel):
+    """What corrections changed; null until the job has succeeded."""
+
+    used: int | None = Field(default=None, description="corrections that joined the training images")
+    right_before: int | None = Field(
+        default=None, description="of them, by the version that served before; null where none did"
+    )
+    right_after: int | None = Field(default=None, description="of them, by the new version")
 
 
 class JobBody(BaseModel):
@@ -85,6 +100,7 @@ class JobBody(BaseModel):
     exit_code: int | None
     version: int | None = Field(description="version of the model that came out")
     decision: dict[str, Any] | None = Field(description="whether production moved to it, and why")
+    feedback: FeedbackChange | None = Field(description="null where the job does not learn from corrections")
 
 
 class JobPage(BaseModel):
@@ -118,7 +134,13 @@ class ArtifactBody(BaseModel):
     response_model=JobBody,
     responses={
         202: {"headers": {"Location": {"description": "URL of the job", "schema": {"type": "string"}}}},
-        **problems.responses(*KEY, problems.InvalidRequest, problems.QueueIsFull, problems.StorageTrouble),
+        **problems.responses(
+            *KEY,
+            problems.FeedbackIsOff,
+            problems.InvalidRequest,
+            problems.QueueIsFull,
+            problems.StorageTrouble,
+        ),
     },
 )
 def start(
@@ -133,13 +155,18 @@ def start(
 ) -> JobBody:
     """Queue a run of a recipe. Answers at once; watch it at `Location`, or live at its `/events`."""
     asked = request.model_dump(exclude_none=True)  # type: ignore[attr-defined]
-    model, recipe, promote = (asked.pop(name) for name in ("model", "recipe", "promote"))
+    model, recipe, promote, feedback = (asked.pop(n) for n in ("model", "recipe", "promote", "feedback"))
+    if feedback and not settings.feedback:
+        raise problems.FeedbackIsOff(
+            "this service keeps no corrections to learn from",
+            "train without feedback, or set MINIST_FEEDBACK=true",
+        )
     try:
         config = check_config(recipe, {**asked, "name": model, "threads": settings.train_threads})
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from error
     try:
-        job = queue.submit(config, promote, settings.queue_limit, idempotency_key)
+        job = queue.submit(config, promote, settings.queue_limit, idempotency_key, feedback)
     except QueueFull as full:
         raise _queue_is_full(full) from full
     except KeyReused as error:
@@ -275,7 +302,7 @@ def show_artifact(id: str, name: str, state: StateOf) -> FileResponse:
         raise problems.UnknownArtifact(
             f"the job has no file {name!r}", f"ask for one of {', '.join(found) or 'none'}"
         )
-    return FileResponse(found[name])
+    return FileResponse(found[name], headers=security_headers(ARTIFACT_POLICY))
 
 
 def _job(queue: Queue, job_id: str) -> Job:
@@ -315,6 +342,7 @@ def _body(job: Job, queue: Queue) -> JobBody:
         exit_code=job.exit_code,
         version=job.version,
         decision=_dict(job.decision),
+        feedback=None if job.feedback is None else FeedbackChange(**job.feedback),
     )
 
 

@@ -1,0 +1,72 @@
+"""Pictures that people corrected, as a run meets them: `corrections.json` in its directory.
+
+    labels   the right class of each        pixels   base64 of uint8 [N, H, W]
+    before   weights file of the version that has served so far, or null
+
+They join the training split only: what is held out stays as it is. Each is repeated, so that a few count
+among tens of thousands.
+"""
+
+import base64
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from models import card
+from models.classifier import Classifier
+from models.errors import ModelError
+from training.datasets import Dataset, Split
+from training.evaluation import evaluate
+
+SHARE = 0.02  # of the training images, that all corrections together should come up to
+MOST = 50  # times that one is repeated: a single wrong label must not spoil a model
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """Corrected pictures whose label is a class of the data set; at least one."""
+
+    split: Split
+    before: Path | None
+
+    @classmethod
+    def read(cls, path: Path, dataset: Dataset) -> "Corrections | None":
+        """What that file holds; None where there is no file, or nothing in it for this data set."""
+        if not path.exists():
+            return None
+        body = json.loads(path.read_bytes())
+        pixels = torch.frombuffer(
+            bytearray(base64.b64decode(body["pixels"])) or bytearray(1), dtype=torch.uint8
+        )
+        known = [i for i, label in enumerate(body["labels"]) if label in dataset.classes]
+        if not known:
+            return None
+        labels = torch.tensor([dataset.classes.index(body["labels"][i]) for i in known])
+        images = pixels.view(-1, *dataset.shape)[torch.tensor(known)]
+        return cls(Split(images, labels), Path(body["before"]) if body["before"] else None)
+
+    def repeated(self, images: int) -> Split:
+        """As they join a training split of so many images."""
+        times = min(MOST, max(1, round(SHARE * images / len(self.split))))
+        return self.split[torch.arange(len(self.split)).repeat(times)]
+
+    def outcome(self, after: Classifier) -> card.Corrections:
+        """How many of them the version before got right, and how many the new one gets right."""
+        return card.Corrections(
+            used=len(self.split),
+            right_before=self._right_before(after.device),
+            right_after=self._right(after),
+        )
+
+    def _right_before(self, device: torch.device) -> int | None:
+        if self.before is None:
+            return None
+        try:
+            return self._right(Classifier.load(self.before, device))
+        except ModelError:  # deleted meanwhile
+            return None
+
+    def _right(self, classifier: Classifier) -> int:
+        return int(evaluate(classifier, self.split).confusion.diagonal().sum())
