@@ -13,10 +13,6 @@ def install(app: FastAPI) -> None:
     """Serve `/docs`, and call errors by their media type in `/openapi.json`."""
     generate = app.openapi
 
-    @app.get("/", include_in_schema=False)
-    async def page() -> Response:
-        return FileResponse(STATIC / "page" / "index.html")
-
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
         return html(STATIC / "docs" / "index.html", DOCS_POLICY)

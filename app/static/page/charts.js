@@ -28,8 +28,8 @@ export class Curves {
     this.rows = h("tbody");
     this.split = h("span", "validation");
     this.element = h("div.curves",
-      KINDS.map(({ name }, index) => h("figure.curve",
-        h("figcaption", name, index === 0 && h("span.legend", h("i.train"), "training", h("i.held"), this.split)), this.hosts[index])),
+      h("p.legend", h("i.train"), "training", h("i.held"), this.split),
+      KINDS.map(({ name }, index) => h("figure.curve", h("figcaption", name), this.hosts[index])),
       h("details.numbers", h("summary", "Every epoch in numbers"), h("div.wide", { tabindex: "0", role: "region", "aria-label": "Every epoch in numbers" },
         h("table", h("thead", h("tr", ["Epoch", "Training loss", "accuracy", "Held-out loss", "accuracy", "Seconds"].map((text) => h("th", { scope: "col" }, text)))), this.rows))));
     this.#build();

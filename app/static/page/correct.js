@@ -1,7 +1,7 @@
 // Correct me: the right label for a picture, and what was kept of such.
 
 import { change, get, key, needKey, request } from "./api.js";
-import { act, bytes, count, h, plural, when } from "./dom.js";
+import { act, bytes, count, fill, h, plural, when } from "./dom.js";
 
 export class Corrections {
   constructor(box, list) {
@@ -23,8 +23,8 @@ export class Corrections {
     }
     this.results = results;
     this.done.replaceChildren();
-    const buttons = classes.map((label) => act(label, () => this.#correct(label), { say: (text) => this.done.replaceChildren(text) }));
-    this.box.replaceChildren(
+    const buttons = classes.map((label) => act(label, () => this.#correct(label), { say: (text) => fill(this.done, text) }));
+    fill(this.box,
       h("h2.minor", { id: "correct-title" }, "Wrong? It was a …"),
       h("div.labels", { role: "group", "aria-labelledby": "correct-title" }, buttons),
       h("p.fine", "The picture is then kept on this service, to train on."), this.done);
@@ -34,14 +34,14 @@ export class Corrections {
   async #correct(label) {
     const wrong = this.results.filter((result) => result.label !== label);
     if (!wrong.length) {
-      this.done.replaceChildren(this.results.length > 1 ? "That is what they say." : "That is what it says.");
+      fill(this.done, this.results.length > 1 ? "That is what they say." : "That is what it says.");
       return;
     }
     for (const result of wrong) await change("POST", "/feedback", { prediction: result.id, label });
     const state = await this.refresh();
     const name = wrong[0].model;
     const waiting = state?.waiting?.[name] ?? wrong.length;
-    this.done.replaceChildren(
+    fill(this.done,
       `Thank you: kept as ${label} for ${wrong.map((result) => result.model).join(" and ")}. ${plural(waiting, "correction")} ${waiting === 1 ? "waits" : "wait"} for ${name}. `,
       h("a", { href: `#/train?model=${encodeURIComponent(name)}&feedback=true` }, "Train on them"));
   }
@@ -61,13 +61,13 @@ export class Corrections {
     }
     const waiting = Object.entries(state.waiting ?? {}).filter(([, number]) => number);
     const said = h("p.problem", { role: "alert" });
-    const say = (text) => said.replaceChildren(text);
+    const say = (text) => fill(said, text);
     const open = h("div.kept-items");
     const show = act("Show them", async () => {
       if (!key.value && !(await needKey())) return;
       await this.#open();
     }, { say });
-    this.list.replaceChildren(h("section.kept", { "aria-labelledby": "kept-title" },
+    fill(this.list, h("section.kept", { "aria-labelledby": "kept-title" },
       h("h2.minor", { id: "kept-title" }, "Corrections"),
       state.count
         ? h("p", `${plural(state.count, "picture")} kept (${bytes(state.bytes)} of ${bytes(state.limit.bytes)}, ${count(state.limit.count)} at most). `,
@@ -77,7 +77,7 @@ export class Corrections {
         act("Export", () => this.#export(), { say }),
         act("Delete all", async () => { await change("DELETE", "/feedback"); await this.refresh(); }, { say, sure: true })),
       said, open));
-    if (this.opened && state.count) open.replaceChildren(this.#items(state.items, say));
+    if (this.opened && state.count) fill(open, this.#items(state.items, say));
     return state;
   }
 

@@ -12,9 +12,14 @@ export function h(selector, ...rest) {
     else if (name.startsWith("on") || name === "value" || name === "textContent") element[name] = value;
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...rest.slice(plain ? 1 : 0).flat().filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(...there(rest.slice(plain ? 1 : 0)));
   return element;
 }
+
+const there = (children) => children.flat().filter((child) => child !== null && child !== undefined && child !== false);
+
+/** Puts these in place of what is in the element; what is null or false is left out. */
+export const fill = (element, ...children) => element.replaceChildren(...there(children));
 
 export const $ = (id) => document.getElementById(id);
 

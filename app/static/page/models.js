@@ -1,7 +1,7 @@
 // Models: what is served, every version, its mistakes, and two versions side by side.
 
 import { change, get, service } from "./api.js";
-import { $, act, count, h, loading, note, percent, plural, trouble, when } from "./dom.js";
+import { $, act, count, fill, h, loading, note, percent, plural, trouble, when } from "./dom.js";
 
 const PRODUCTION = "production";
 let words = [];
@@ -18,7 +18,7 @@ export async function show(asked, search) {
   const mine = ++drawn;
   const [name, number] = words;
   $("models-title").textContent = name ?? "Models";
-  if ($("shelf").dataset.of !== words.join("/")) $("shelf").replaceChildren(loading("Looking on the shelf"));
+  if ($("shelf").dataset.of !== words.join("/")) fill($("shelf"), loading("Looking on the shelf"));
   $("shelf").dataset.of = words.join("/");
   let page;
   try {
@@ -26,7 +26,7 @@ export async function show(asked, search) {
   } catch (error) {
     page = [name && back(), trouble(error, () => show(words, query))].filter(Boolean);
   }
-  if (mine === drawn) $("shelf").replaceChildren(...page);
+  if (mine === drawn) fill($("shelf"), ...page);
 }
 
 const back = () => h("p", h("a", { href: "#/models" }, "← All models"));
@@ -59,7 +59,7 @@ async function showModel(name, number) {
   const chosen = versions.find((version) => version.version === number) ?? production ?? versions[0];
   const cards = await Promise.all(versions.map((version) => get(api(`${name}@${version.version}`)).catch(() => null)));
   const said = h("p.problem", { role: "alert" });
-  const say = (text) => said.replaceChildren(text);
+  const say = (text) => fill(said, text);
   const anew = () => show(words, query);
   const before = production && versions.length > 1 && act("Roll back", async () => {
     await change("POST", api(name, "/rollback"), { why: "from the page" });
@@ -98,9 +98,9 @@ function mistakesOf(name, version) {
   const body = h("div", loading("Asking about every test image"));
   const load = async () => {
     try {
-      body.replaceChildren(...confusion(name, version, await get(api(name, `/versions/${version}/confusion`))));
+      fill(body, ...confusion(name, version, await get(api(name, `/versions/${version}/confusion`))));
     } catch (error) {
-      body.replaceChildren(withoutTestSet(error, load));
+      fill(body, withoutTestSet(error, load));
     }
   };
   load();
@@ -120,12 +120,12 @@ function confusion(name, version, { classes, matrix, images, accuracy, dataset }
   const open = async (row, column, button) => {
     for (const each of table.querySelectorAll("[aria-pressed=true]")) each.setAttribute("aria-pressed", "false");
     button.setAttribute("aria-pressed", "true");
-    gallery.replaceChildren(loading("Fetching"));
+    fill(gallery, loading("Fetching"));
     try {
       const search = new URLSearchParams({ true: classes[row], predicted: classes[column], limit: 50 });
-      gallery.replaceChildren(...mistakes(await get(api(name, `/versions/${version}/mistakes?${search}`)), classes[row], classes[column]));
+      fill(gallery, ...mistakes(await get(api(name, `/versions/${version}/mistakes?${search}`)), classes[row], classes[column]));
     } catch (error) {
-      gallery.replaceChildren(withoutTestSet(error, () => open(row, column, button)));
+      fill(gallery, withoutTestSet(error, () => open(row, column, button)));
     }
   };
   const cell = (number, row, column) => {
@@ -167,11 +167,11 @@ function comparison(name, versions, models, chosen) {
   const compare = async () => {
     const [otherName, b] = other.value.split("@");
     const search = new URLSearchParams({ a: chosen.version, b, ...(otherName && { other: otherName }) });
-    result.replaceChildren(loading("Asking both about every test image"));
+    fill(result, loading("Asking both about every test image"));
     try {
-      result.replaceChildren(...verdict(await get(api(name, `/compare?${search}`))));
+      fill(result, ...verdict(await get(api(name, `/compare?${search}`))));
     } catch (error) {
-      result.replaceChildren(withoutTestSet(error, compare));
+      fill(result, withoutTestSet(error, compare));
     }
   };
   return h("section", { "aria-labelledby": "compare-title" }, h("h2", { id: "compare-title" }, `Compare version ${chosen.version}`),

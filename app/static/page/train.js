@@ -2,7 +2,7 @@
 
 import { Problem, change, follow, get, service } from "./api.js";
 import { Curves } from "./charts.js";
-import { $, act, bytes, count, duration, h, loading, note, percent, plural, trouble, when } from "./dom.js";
+import { $, act, bytes, count, duration, fill, h, loading, note, percent, plural, trouble, when } from "./dom.js";
 
 const MAIN = ["epochs", "lr", "batch_size", "optimizer", "schedule", "augment"]; // the rest is behind "More settings"
 const ABOUT = { epochs: "How often each image is seen", batch_size: "Images in a step" }; // where the service says nothing
@@ -42,7 +42,7 @@ async function refresh() {
 
 async function loadForm() {
   const form = $("run");
-  if (!recipes.length) form.replaceChildren(h("h2", { id: "run-title" }, "New run"), loading("Reading the recipes"));
+  if (!recipes.length) fill(form, h("h2", { id: "run-title" }, "New run"), loading("Reading the recipes"));
   try {
     const [found, served, feedback] = await Promise.all([get("/recipes"), get("/models"), get("/feedback?limit=1").catch(() => null)]);
     const fresh = !recipes.length;
@@ -52,7 +52,7 @@ async function loadForm() {
   } catch (error) {
     const old = error instanceof Problem && error.status === 404;
     if (recipes.length) return;
-    form.replaceChildren(h("h2", { id: "run-title" }, "New run"),
+    fill(form, h("h2", { id: "run-title" }, "New run"),
       old ? note("empty", "No recipes here", "This service does not tell its recipes.") : trouble(error, loadForm));
     return;
   }
@@ -66,7 +66,7 @@ function buildForm() {
   const model = h("input", { id: "model", name: "model", list: "model-names", autocomplete: "off", spellcheck: "false", required: true, pattern: "[a-z0-9][a-z0-9\\-]{0,63}", oninput: offerFeedback });
   const promote = h("select", { id: "promote", name: "promote" }, Object.entries(PROMOTE).map(([value, text]) => h("option", { value }, text)));
   const said = h("p.problem", { id: "run-problem", role: "alert" });
-  $("run").replaceChildren(
+  fill($("run"),
     h("h2", { id: "run-title" }, "New run"),
     field("recipe", "Recipe", recipe, h("span", { id: "recipe-about" })),
     field("model", "Model", model, "It gets a new version; a new name makes a new model."),
@@ -98,8 +98,8 @@ function chooseRecipe(model) {
   $("model").value = model ?? recipe.name;
   const rows = recipe.fields.filter(({ name }) => !["model", "recipe", "promote", "feedback"].includes(name));
   const main = MAIN.map((name) => rows.find((row) => row.name === name)).filter(Boolean);
-  $("main-fields").replaceChildren(...main.map(setting));
-  $("more-fields").replaceChildren(...rows.filter((row) => !main.includes(row)).map(setting));
+  fill($("main-fields"), ...main.map(setting));
+  fill($("more-fields"), ...rows.filter((row) => !main.includes(row)).map(setting));
   offerFeedback();
 }
 
@@ -206,8 +206,9 @@ function watch(id) {
   watched = { id, abort: new AbortController(), curves: new Curves(), head: h("div"), ends: h("div.stack"), said: h("p.problem", { role: "alert" }) };
   watched.said.id = "job-problem";
   watched.head.append(loading("Reading the job"));
-  $("job").replaceChildren(h("div.sheet.job", watched.head, watched.said, watched.curves.element), watched.ends);
+  fill($("job"), h("div.sheet.job", watched.head, watched.said, watched.curves.element), watched.ends);
   attend(watched);
+  if ($("job").getBoundingClientRect().top < 0 || $("job").getBoundingClientRect().top > innerHeight / 2) $("job").scrollIntoView();
 }
 
 /** Follows a job until it has ended. */
@@ -222,7 +223,7 @@ async function attend(mine) {
     }
     if (mine === watched) showJob(mine, await get(path));
   } catch (error) {
-    if (mine === watched && !mine.abort.signal.aborted) mine.head.replaceChildren(trouble(error, () => again(mine.id)));
+    if (mine === watched && !mine.abort.signal.aborted) fill(mine.head, trouble(error, () => again(mine.id)));
   }
 }
 
@@ -247,7 +248,7 @@ function showJob(mine, job) {
   line.textContent = lineOf(job);
   const cancel = act("Cancel", async () => { await change("DELETE", `/train/${job.id}`); }, { say });
   const resume = act("Resume", async () => { await change("POST", `/train/${job.id}/resume`); again(job.id); }, { say });
-  mine.head.replaceChildren(
+  fill(mine.head,
     h("header.job-head", h("h2", `${job.model}`, h("small", `by ${job.recipe}`)), status(job.status)),
     h("div", { role: "status" }, line), bar,
     job.error && h("p.problem", job.error),
@@ -278,7 +279,7 @@ async function showEnd(mine, job) {
     parts.push(pictures(await get(`/train/${job.id}/artifacts`)));
   } catch { // they were cleared away
   }
-  if (mine === watched) mine.ends.replaceChildren(...parts.filter(Boolean));
+  if (mine === watched) fill(mine.ends, ...parts.filter(Boolean));
 }
 
 async function outcome(mine, job) {
@@ -322,16 +323,16 @@ async function listJobs() {
   try {
     const { jobs } = await get("/train?limit=20");
     if (!jobs.length) {
-      host.replaceChildren(note("empty", "No jobs yet", "Start one: softmax-mnist takes seconds, the others minutes."));
+      fill(host, note("empty", "No jobs yet", "Start one: softmax-mnist takes seconds, the others minutes."));
       return;
     }
     const focused = host.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
-    host.replaceChildren(h("ul.jobs", { role: "list" }, jobs.map((job) => h("li", h("a", { href: `#/train/${job.id}`, "aria-current": job.id === watched?.id ? "true" : null },
+    fill(host, h("ul.jobs", { role: "list" }, jobs.map((job) => h("li", h("a", { href: `#/train/${job.id}`, "aria-current": job.id === watched?.id ? "true" : null },
       h("span.job-name", job.model, h("small", `by ${job.recipe}`)),
       h("span.fine", job.status === "queued" ? `number ${job.position} in the queue` : `${job.epoch}/${job.epochs} epochs${job.best ? `, best ${percent(job.best.accuracy)}` : ""}`),
       h("span.fine", when(job.created_at)), status(job.status))))));
     if (focused) host.querySelector(`[href="${focused}"]`)?.focus();
   } catch (error) {
-    if (!host.querySelector(".jobs")) host.replaceChildren(trouble(error, listJobs));
+    if (!host.querySelector(".jobs")) fill(host, trouble(error, listJobs));
   }
 }

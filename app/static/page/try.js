@@ -3,7 +3,7 @@
 import { get, request, service } from "./api.js";
 import { Answer } from "./answer.js";
 import { Corrections } from "./correct.js";
-import { $, h, loading, percent, trouble } from "./dom.js";
+import { $, fill, h, loading, percent, trouble } from "./dom.js";
 import { Drawing } from "./draw.js";
 
 const GAP = 50; // ms between two requests while a stroke goes on
@@ -53,16 +53,16 @@ export async function show() {
 }
 
 async function load() {
-  if (!models.length) $("answers").replaceChildren(loading("Looking who can answer"));
+  if (!models.length) fill($("answers"), loading("Looking who can answer"));
   try {
     models = await get("/models");
   } catch (error) {
-    if (!models.length) $("answers").replaceChildren(trouble(error, load));
+    if (!models.length) fill($("answers"), trouble(error, load));
     return;
   }
   const subjects = [...new Set(models.map(subjectOf))];
   if (!subjects.includes(subject)) subject = subjectOf(models.find((model) => model.default) ?? models[0]);
-  $("subjects").replaceChildren(...subjects.map((each) =>
+  fill($("subjects"), ...subjects.map((each) =>
     h("button", { type: "button", "aria-pressed": String(each === subject), onclick: () => turnTo(each) }, SUBJECTS[each]?.name ?? each)));
   $("subjects").hidden = subjects.length < 2;
   showSubject();
@@ -82,7 +82,7 @@ function showSubject() {
   const { title, samples } = SUBJECTS[subject] ?? { title: "Choose a picture", samples: [] };
   $("try-title").textContent = title;
   $("samples-title").hidden = samples.length === 0;
-  $("samples").replaceChildren(...samples.map(([label, file]) => {
+  fill($("samples"), ...samples.map(([label, file]) => {
     const url = `/static/page/samples/${file}.png`;
     const choose = async () => drawing.place(await (await request(url)).blob(), `${file}.png`);
     return h("button", { type: "button", onclick: choose, "aria-label": `Sample: ${label}` }, h("img", { src: url, alt: "", width: 28, height: 28 }));
@@ -90,7 +90,7 @@ function showSubject() {
   const best = ofSubject().reduce((a, b) => ((b.accuracy ?? 0) > (a.accuracy ?? 0) ? b : a));
   if (!chosen.has(subject)) chosen.set(subject, new Set([best.name]));
   const names = chosen.get(subject);
-  $("chosen").replaceChildren(h("legend", "Who answers"), ...ofSubject().map((model) => {
+  fill($("chosen"), h("legend", "Who answers"), ...ofSubject().map((model) => {
     const box = h("input", { type: "checkbox", value: model.name, onchange: () => choose(model.name, box) });
     box.checked = names.has(model.name);
     return h("label", box, h("span", model.name, h("small", percent(model.accuracy, 1))));
@@ -112,7 +112,7 @@ function showAnswers() {
   const kept = new Map(answers.map((answer) => [`${answer.model.name}@${answer.model.version}`, answer]));
   answers = ofSubject().filter((model) => chosen.get(subject).has(model.name))
     .map((model) => kept.get(`${model.name}@${model.version}`) ?? new Answer(model));
-  $("answers").replaceChildren(...answers.map((answer) => answer.element));
+  fill($("answers"), ...answers.map((answer) => answer.element));
   $("answers").dataset.count = answers.length;
   changed(false);
 }
