@@ -39,11 +39,11 @@ async def answer_one(
             batcher.release(len(body))
     index = most_probable(row)
     served.predicted[index] += 1
-    answer_body = served.answers.encode(row, index)
+    encoded = served.answers.encode(row, index)
     memory = state["memory"]
     if memory is None:
-        return answer_body
-    return with_id(answer_body, memory.remember(served, index, pixels, headers, request_id))
+        return encoded
+    return with_id(encoded, memory.remember(served, index, pixels, headers, request_id))
 
 
 def _decode_one(state: State, served: Served, content_type: str, body: bytes) -> bytes:

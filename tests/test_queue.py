@@ -7,11 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
-from app.database import Database
+from app.database import MIGRATIONS, Database
 from app.jobs.queue import MAX_CRASHES, Job, KeyReused, Lost, Queue, QueueFull, WrongStatus
 from app.tables import metadata
 
@@ -249,6 +251,28 @@ def test_a_new_database_is_what_the_migrations_make(tmp_path: Path) -> None:
         engine.dispose()
         database.close()
     assert schemas[0] == schemas[1]
+
+
+def test_a_database_of_an_older_release_is_migrated_with_what_is_in_it(tmp_path: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    engine = create_engine(f"sqlite:///{tmp_path / 'minist.db'}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(
+            text(
+                "INSERT INTO jobs (id, status, model, config, promote, request_digest, token, attempts, "
+                "crashes, created_at) VALUES ('old', 'succeeded', 'minist', '{}', 'never', '', 1, 1, 0, 1.5)"
+            )
+        )
+    engine.dispose()
+    database = Database(tmp_path)
+    database.migrate()
+    job = Queue(database).get("old")
+    assert job is not None
+    assert (job.created_at, job.feedback) == (1.5, None)
+    database.close()
 
 
 def test_processes_that_start_at_once_migrate_once(tmp_path: Path) -> None:

@@ -129,6 +129,27 @@ def test_a_killed_child_or_supervisor_costs_no_more_than_an_epoch(
         told_once(client, job_id)
 
 
+def test_a_job_that_learns_corrections_learns_the_same_after_a_kill(
+    tmp_path: Path, digits: dict[str, bytes]
+) -> None:
+    """Whatever happens to the corrections meanwhile."""
+    with service(tmp_path, MINIST_FEEDBACK="true", MINIST_LEASE_SECONDS=LEASE) as (process, client):
+        prediction = client.post("/predict", files={"file": digits["7"]}).json()["id"]
+        said = {"prediction": prediction, "label": "1"}
+        assert client.post("/feedback", json=said).status_code == 201
+        calm = ended(client, post(client, feedback=True, epochs=10))
+        job_id = post(client, feedback=True, epochs=10)
+        in_epoch(client, job_id, 2)
+        (supervisor,) = children(process.pid)
+        (child,) = children(supervisor)
+        os.kill(child, signal.SIGKILL)
+        assert client.delete("/feedback").status_code == 204
+        job = ended(client, job_id)
+        assert job["attempts"] == 2
+        assert job["feedback"] == calm["feedback"] == {"used": 1, "right_before": 0, "right_after": 1}
+        assert_same(tmp_path, job, weights(tmp_path / "models" / "minist" / str(calm["version"])))
+
+
 @pytest.mark.parametrize("victims", ["api", "all"])
 def test_after_kill_and_restart_the_job_goes_on(
     victims: str, tmp_path: Path, undisturbed: dict[str, torch.Tensor]

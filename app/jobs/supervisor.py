@@ -171,7 +171,8 @@ class Supervisor:
             self.queue.fail(job, f"the result could not be published: {error}", 0)
             return
         log.info("job %s: version %d of %s", job.id, version, job.model)
-        (directory / CORRECTIONS).unlink(missing_ok=True)  # people's pictures stay no longer than they must
+        with contextlib.suppress(OSError):  # people's pictures stay no longer than they must
+            (directory / CORRECTIONS).unlink()
         self.versions.prune(job.model, self.keep_versions)
 
     def _last_words(self, job: Job, code: int) -> str:
