@@ -43,7 +43,7 @@ def take(browser: Browser, client: httpx2.Client, folder: Path) -> None:
         picture = (ROOT / f"examples/{label}.png").read_bytes()
         seen = client.post("/predict?model=softmax-mnist", files={"file": picture})
         client.post("/feedback", json={"prediction": seen.json()["id"], "label": "9"})
-    client.post("/train", json={**JOB, "model": "minist", "recipe": "mlp", "lr": 0.1, "promote": "if_better"})
+    client.post("/train", json={**JOB, "model": "minist", "recipe": "mlp", "epochs": 40})
     running = client.get("/train").json()["jobs"][0]["id"]
     while client.get(f"/train/{running}").json()["epoch"] < 3:
         time.sleep(1)

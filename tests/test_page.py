@@ -447,7 +447,7 @@ def test_confusion_leads_to_the_mistakes(new_page: NewPage, api: httpx2.Client) 
     right, said = re.findall(r"(\d) taken for (\d)", str(first.get_attribute("aria-label")))[0]
     first.click()
     gallery = page.locator("#mistakes-title ~ div .gallery li")
-    expect(gallery).to_have_count(count, timeout=SOON)
+    expect(gallery).to_have_count(min(12, count), timeout=SOON)
     expect(page.locator("#mistakes-title ~ div")).to_contain_text(f"{right} taken for {said}")
 
 
@@ -458,7 +458,7 @@ def test_two_models_are_compared(new_page: NewPage, api: httpx2.Client) -> None:
     told = api.get("/models/softmax-mnist/compare?a=1&b=1&other=cnn").json()
     section = page.get_by_role("region", name="Compare version 1")
     expect(section).to_contain_text(f"They agree on {100 * told['agreement']:.2f} %", timeout=SOON)
-    expect(section.locator(".gallery li")).to_have_count(len(told["differ"]))
+    expect(section.locator(".gallery li")).to_have_count(min(12, len(told["differ"])))
 
 
 def test_versions_are_served_rolled_back_and_deleted(new_page: NewPage, api: httpx2.Client) -> None:
@@ -473,7 +473,7 @@ def test_versions_are_served_rolled_back_and_deleted(new_page: NewPage, api: htt
     page.get_by_role("button", name="Roll back").click()
     expect(page.locator("[data-version='2'] .tag")).to_have_text("production", timeout=SOON)
     assert served(api, "pair") == 2
-    expect(page.locator(".history li").first).to_contain_text("rolled back")
+    expect(page.locator(".history li").first).to_contain_text("rolled back to 2")
     one.get_by_role("button", name="Delete").click()
     one.get_by_role("button", name="Sure?").click()
     expect(page.locator(".version-card")).to_have_count(1)

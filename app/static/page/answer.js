@@ -5,14 +5,14 @@ import { h, percent } from "./dom.js";
 
 export class Answer {
   #next = null;
-  #busy = false;
+  #running = null;
   #abort = null;
   #floor = 0; // answers to older pictures are not shown any more
   result = null;
 
   constructor(model) {
     this.model = model;
-    this.label = h("output.label", "–");
+    this.label = h("strong.label", "–");
     this.sure = h("span.sure");
     this.time = h("span.time");
     this.version = h("span.version", `version ${model.version}`);
@@ -28,7 +28,7 @@ export class Answer {
     this.insight = h("div.insight",
       h("figure", this.seen, h("figcaption", "What it saw")),
       h("figure", this.saliency, h("figcaption", "What counted")));
-    this.element = h("article.answer", { "data-model": model.name, "aria-label": `Answer of ${model.name}` },
+    this.element = h(`article.answer${model.classes.some((name) => name.length > 3) ? ".words" : ""}`, { "data-model": model.name, "aria-label": `Answer of ${model.name}` },
       h("header", h("h2", model.name), this.version, this.time),
       h("div.answer-body",
         h("p.verdict", this.label, this.sure),
@@ -43,17 +43,19 @@ export class Answer {
   }
 
   /** One request at a time; of pictures that come meanwhile the last one is asked about. */
-  async ask(picture, explain = false) {
+  ask(picture, explain = false) {
     this.#next = { picture, explain };
     if (!explain) this.#abort?.abort(); // an explanation must not keep the bars waiting
-    if (this.#busy) return;
-    this.#busy = true;
+    this.#running ??= this.#run().finally(() => { this.#running = null; });
+    return this.#running;
+  }
+
+  async #run() {
     while (this.#next) {
-      const { picture: now, explain: full } = this.#next;
+      const { picture, explain } = this.#next;
       this.#next = null;
-      await this.#answer(now, full);
+      await this.#answer(picture, explain);
     }
-    this.#busy = false;
   }
 
   /** Nothing to answer; what comes of pictures before `number` is dropped. */
@@ -62,7 +64,7 @@ export class Answer {
     this.#next = null;
     this.result = null;
     this.element.classList.add("waiting");
-    this.label.value = "–";
+    this.label.textContent = "–";
     this.sure.textContent = this.time.textContent = "";
     this.problem.hidden = true;
     this.insight.dataset.state = "none";
@@ -91,7 +93,7 @@ export class Answer {
   #show(result, milliseconds) {
     this.element.classList.remove("waiting");
     this.problem.hidden = true;
-    this.label.value = result.label;
+    this.label.textContent = result.label;
     this.sure.textContent = percent(result.probability, 1);
     this.version.textContent = `version ${result.version}`;
     if (milliseconds !== null) this.time.textContent = `${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)} ms`;
@@ -117,7 +119,7 @@ export class Answer {
     if (error instanceof Away) return; // the banner says so; what was answered stays
     this.result = null;
     this.element.classList.add("waiting");
-    this.label.value = "?";
+    this.label.textContent = "?";
     this.sure.textContent = "";
     this.insight.dataset.state = "none";
     for (const bar of this.bars) this.#set(bar, 0, "–");

@@ -150,7 +150,7 @@ export class Drawing extends EventTarget {
       }
     } else if (event.key === " ") this.#stroke ? this.#lift() : this.#begin(this.#pen);
     else if (event.key === "Escape") this.#lift();
-    else if (event.key === "Backspace") this.undo();
+    else if (event.key === "Backspace" || (event.key === "z" && (event.ctrlKey || event.metaKey))) this.undo();
     else if (event.key === "Delete") this.clear();
     else return;
     event.preventDefault();

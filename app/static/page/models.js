@@ -4,6 +4,7 @@ import { change, get, service } from "./api.js";
 import { $, act, count, fill, h, loading, note, percent, plural, trouble, when } from "./dom.js";
 
 const PRODUCTION = "production";
+const FIRST = 12; // pictures that are shown at once
 let words = [];
 let query = new URLSearchParams();
 let drawn = 0; // what was asked for before is not shown any more
@@ -114,18 +115,18 @@ function withoutTestSet(error, again) {
 }
 
 function confusion(name, version, { classes, matrix, images, accuracy, dataset }) {
-  const gallery = h("div", { "aria-live": "polite" });
+  const shown = h("div", { "aria-live": "polite" });
   const wrong = images - Math.round(accuracy * images);
   const most = Math.max(1, ...matrix.flatMap((row, i) => row.filter((_, j) => i !== j)));
   const open = async (row, column, button) => {
     for (const each of table.querySelectorAll("[aria-pressed=true]")) each.setAttribute("aria-pressed", "false");
     button.setAttribute("aria-pressed", "true");
-    fill(gallery, loading("Fetching"));
+    fill(shown, loading("Fetching"));
     try {
       const search = new URLSearchParams({ true: classes[row], predicted: classes[column], limit: 50 });
-      fill(gallery, ...mistakes(await get(api(name, `/versions/${version}/mistakes?${search}`)), classes[row], classes[column]));
+      fill(shown, ...mistakes(await get(api(name, `/versions/${version}/mistakes?${search}`)), classes[row], classes[column]));
     } catch (error) {
-      fill(gallery, withoutTestSet(error, () => open(row, column, button)));
+      fill(shown, withoutTestSet(error, () => open(row, column, button)));
     }
   };
   const cell = (number, row, column) => {
@@ -141,16 +142,23 @@ function confusion(name, version, { classes, matrix, images, accuracy, dataset }
     h("tbody", matrix.map((row, i) => h("tr", h("th", { scope: "row" }, classes[i]), row.map((number, j) => cell(number, i, j))))));
   return [
     h("p", `${plural(wrong, "mistake")} in ${count(images)} images of ${dataset}.`),
-    h("div.confusion-side", h("div.wide", { tabindex: "0", role: "region", "aria-label": "Confusion matrix" }, table), gallery),
+    h("div.confusion-side", h("div.wide", { tabindex: "0", role: "region", "aria-label": "Confusion matrix" }, table), shown),
   ];
 }
 
 function mistakes(found, right, said) {
   if (!found.length) return [note("empty", "No such mistake")];
   return [h("p", h("b", right), " taken for ", h("b", said), `: the ${found.length > 1 ? `${found.length} surest` : "only one"}`),
-    h("ul.gallery", { role: "list" }, found.map((each) => h("li",
+    gallery("Mistakes", found.map((each) => h("li",
       h("img.pixels", { src: each.image, alt: `Test image ${each.index}`, width: 28, height: 28, loading: "lazy" }),
       h("p", percent(each.probability, 1), h("span.fine", ` no. ${each.index}`)))))];
+}
+
+/** The first pictures; the others on demand. */
+function gallery(name, items) {
+  const list = h("ul.gallery", { role: "list", "aria-label": name }, items.slice(0, FIRST));
+  const more = h("button", { type: "button", onclick: () => { list.append(...items.slice(FIRST)); more.remove(); } }, `Show all ${items.length}`);
+  return h("div.stack", list, items.length > FIRST && h("p", more));
 }
 
 // ---- two versions
@@ -182,26 +190,34 @@ function comparison(name, versions, models, chosen) {
 }
 
 function verdict({ a, b, images, agreement, only_a: onlyA, only_b: onlyB, p, differ }) {
+  const short = (side) => (a.model === b.model ? `v${side.version}` : side.model);
   const title = (side) => (a.model === b.model ? `version ${side.version}` : `${side.model} ${side.version}`);
   const chance = p < 0.05 ? "too small for chance alone" : "chance alone could do that";
-  const shown = p < 0.0001 ? "< 0.0001" : p.toFixed(4);
+  const shown = p < 0.0001 ? "< 0.0001" : `= ${p.toFixed(4)}`;
   return [
     h("div.versus", [a, b].map((side, index) => h("div", h("p.figure", percent(side.accuracy), h("small", title(side))), h("p.fine", `alone right on ${count(index ? onlyB : onlyA)}`)))),
-    h("p", `They agree on ${percent(agreement)} of ${count(images)} images. McNemar’s p is ${shown}: ${chance}.`),
-    differ.length > 0 && h("ul.gallery", { role: "list", "aria-label": "Where they differ" }, differ.map((each) => h("li",
+    h("p", `They agree on ${percent(agreement)} of ${count(images)} images. McNemar’s p ${shown}: ${chance}.`),
+    differ.length > 0 && gallery("Where they differ", differ.map((each) => h("li",
       h("img.pixels", { src: each.image, alt: `Test image ${each.index}, a ${each.true}`, width: 28, height: 28, loading: "lazy" }),
       h("p", "is ", h("b", each.true)),
       [[a, each.a, each.probability_a], [b, each.b, each.probability_b]].map(([side, label, probability]) =>
-        h("p.fine", `${title(side)}: `, h(label === each.true ? "b.good" : "b.bad", label), ` ${percent(probability, 0)}`))))),
+        h("p.fine", `${short(side)}: `, h(label === each.true ? "b.good" : "b.bad", label), ` ${percent(probability, 0)}`))))),
   ].filter(Boolean);
 }
 
+const doer = (who) => (who.startsWith("job ") ? h("a", { href: `#/train/${who.slice(4)}` }, "a run") : who);
+
 function history(audit) {
   if (!audit.length) return h("span");
-  const told = { publish: "made", promote: "promoted", keep: "not promoted", move: "moved", rollback: "rolled back", delete: "deleted" };
+  const told = ({ action, alias, from_version: from, to_version: version }) => ({
+    publish: `version ${version} made`,
+    delete: `version ${from} deleted`,
+    keep: `${alias} stayed at ${version}`,
+    rollback: `${alias} rolled back to ${version}`,
+  })[action] ?? `${alias} moved ${from ? `from ${from} ` : ""}to ${version}`;
   return h("section", { "aria-labelledby": "history-title" }, h("h2", { id: "history-title" }, "History"),
     h("ol.history", { role: "list" }, audit.slice(0, 30).map((row) => h("li",
       h("time.fine", { datetime: row.at }, when(row.at)),
-      h("span", h("b", told[row.action] ?? row.action), ` ${[row.alias, row.from_version && `from ${row.from_version}`, row.to_version && `to ${row.to_version}`].filter(Boolean).join(" ")}`,
-        h("span.fine", ` by ${row.who}${row.why ? `: ${row.why}` : ""}`))))));
+      h("span", `${told(row)[0].toUpperCase()}${told(row).slice(1)}`,
+        h("span.fine", " by ", doer(row.who), row.why && `: ${row.why.replace(/^job \w+:? /, "")}`))))));
 }

@@ -1,6 +1,6 @@
 // Train: what to run, the job as it goes, and the jobs there are.
 
-import { Problem, change, follow, get, service } from "./api.js";
+import { Away, Problem, change, follow, get, service } from "./api.js";
 import { Curves } from "./charts.js";
 import { $, act, bytes, count, duration, fill, h, loading, note, percent, plural, trouble, when } from "./dom.js";
 
@@ -17,6 +17,7 @@ let waiting = {}; // corrections by model; null: the service keeps none
 let wanted = null; // by a link: {model, feedback}
 let watched = null; // {id, abort, curves}
 let timer = null;
+let listed = ""; // what the list of jobs shows
 
 export function start() {
   service.addEventListener("back", () => { if (!$("train").hidden) refresh(); });
@@ -203,10 +204,9 @@ function watch(id) {
   watched = null;
   $("job").replaceChildren();
   if (!id) return;
-  watched = { id, abort: new AbortController(), curves: new Curves(), head: h("div"), ends: h("div.stack"), said: h("p.problem", { role: "alert" }) };
-  watched.said.id = "job-problem";
+  watched = { id, abort: new AbortController(), curves: new Curves(), head: h("div"), ends: h("div.stack"), said: h("p.problem", { role: "alert" }), live: h("p.visually-hidden", { role: "status" }) };
   watched.head.append(loading("Reading the job"));
-  fill($("job"), h("div.sheet.job", watched.head, watched.said, watched.curves.element), watched.ends);
+  fill($("job"), h("div.sheet.job", watched.head, watched.live, watched.said, watched.curves.element), watched.ends);
   attend(watched);
   if ($("job").getBoundingClientRect().top < 0 || $("job").getBoundingClientRect().top > innerHeight / 2) $("job").scrollIntoView();
 }
@@ -223,7 +223,9 @@ async function attend(mine) {
     }
     if (mine === watched) showJob(mine, await get(path));
   } catch (error) {
-    if (mine === watched && !mine.abort.signal.aborted) fill(mine.head, trouble(error, () => again(mine.id)));
+    if (mine !== watched || mine.abort.signal.aborted) return;
+    if (error instanceof Away) service.addEventListener("back", () => { if (mine === watched) again(mine.id); }, { once: true });
+    else fill(mine.head, trouble(error, () => again(mine.id)));
   }
 }
 
@@ -235,6 +237,8 @@ function again(id) {
 function showJob(mine, job) {
   if (mine !== watched) return;
   const say = (text) => { mine.said.textContent = text; };
+  const news = `${job.model}: ${job.status}`;
+  if (mine.live.textContent !== news) mine.live.textContent = news;
   const bar = h("progress", { max: job.epochs, "aria-label": "Epochs" });
   const line = h("p.fine.progress-line");
   mine.progress = ({ epoch, step, steps, images_per_second: speed, eta_seconds: eta, loss, accuracy }) => {
@@ -250,7 +254,7 @@ function showJob(mine, job) {
   const resume = act("Resume", async () => { await change("POST", `/train/${job.id}/resume`); again(job.id); }, { say });
   fill(mine.head,
     h("header.job-head", h("h2", `${job.model}`, h("small", `by ${job.recipe}`)), status(job.status)),
-    h("div", { role: "status" }, line), bar,
+    line, bar,
     job.error && h("p.problem", job.error),
     h("p.actions", !ENDED.includes(job.status) && cancel, ["failed", "cancelled"].includes(job.status) && resume));
   if (ENDED.includes(job.status)) showEnd(mine, job);
@@ -322,6 +326,9 @@ async function listJobs() {
   if (!host.childElementCount) host.append(loading("Reading the jobs"));
   try {
     const { jobs } = await get("/train?limit=20");
+    const now = JSON.stringify([jobs, watched?.id]);
+    if (now === listed) return;
+    listed = now;
     if (!jobs.length) {
       fill(host, note("empty", "No jobs yet", "Start one: softmax-mnist takes seconds, the others minutes."));
       return;
@@ -333,6 +340,9 @@ async function listJobs() {
       h("span.fine", when(job.created_at)), status(job.status))))));
     if (focused) host.querySelector(`[href="${focused}"]`)?.focus();
   } catch (error) {
-    if (!host.querySelector(".jobs")) fill(host, trouble(error, listJobs));
+    if (!host.querySelector(".jobs")) {
+      listed = "";
+      fill(host, trouble(error, listJobs));
+    }
   }
 }

@@ -69,7 +69,7 @@ async function load() {
 }
 
 const subjectOf = (model) => model.dataset ?? "other";
-const ofSubject = () => models.filter((model) => subjectOf(model) === subject);
+const ofSubject = () => models.filter((model) => subjectOf(model) === subject).sort((a, b) => (b.accuracy ?? 0) - (a.accuracy ?? 0));
 
 function turnTo(other) {
   subject = other;
@@ -87,9 +87,9 @@ function showSubject() {
     const choose = async () => drawing.place(await (await request(url)).blob(), `${file}.png`);
     return h("button", { type: "button", onclick: choose, "aria-label": `Sample: ${label}` }, h("img", { src: url, alt: "", width: 28, height: 28 }));
   }));
-  const best = ofSubject().reduce((a, b) => ((b.accuracy ?? 0) > (a.accuracy ?? 0) ? b : a));
-  if (!chosen.has(subject)) chosen.set(subject, new Set([best.name]));
-  const names = chosen.get(subject);
+  const names = new Set(ofSubject().map(({ name }) => name).filter((name) => chosen.get(subject)?.has(name)));
+  if (!names.size) names.add(ofSubject()[0].name); // the most accurate
+  chosen.set(subject, names);
   fill($("chosen"), h("legend", "Who answers"), ...ofSubject().map((model) => {
     const box = h("input", { type: "checkbox", value: model.name, onchange: () => choose(model.name, box) });
     box.checked = names.has(model.name);
