@@ -1,23 +1,14 @@
 """The OpenAPI page, from files that we ship: nothing is fetched from elsewhere."""
 
-<<<<<<< HEAD
-=======
 from collections.abc import Iterator
-from pathlib import Path
->>>>>>> steady
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.responses import Response
 
 from app import problems
-<<<<<<< HEAD
 from app.pages import DOCS_POLICY, STATIC, html
-=======
 from app.rates import FREE
-
-STATIC = Path(__file__).parent / "static"
->>>>>>> steady
 
 
 def install(app: FastAPI) -> None:

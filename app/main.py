@@ -77,13 +77,9 @@ def create_app(settings: Settings | None = None, tracer_provider: TracerProvider
     Spans go to `tracer_provider`, or with `settings.tracing` to where OpenTelemetry's own variables say.
     """
     settings = settings or Settings()
-<<<<<<< HEAD
+    traced = settings.tracing or tracer_provider is not None
     kind = UnguessableIds if settings.feedback else Observer
     observer = kind(Counts(), RequestLog() if settings.log_requests else None)
-=======
-    traced = settings.tracing or tracer_provider is not None
-    observer = Observer(Counts(), RequestLog() if settings.log_requests else None)
->>>>>>> steady
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
