@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,9 @@ def create_app(settings: Settings | None = None, tracer_provider: TracerProvider
         )
         deadlines = Deadlines(settings.request_timeout)
         memory = Memory(home.database) if settings.feedback else None
-        works = [_keep_fresh(registry), deadlines.run(), observer.run()]
+        ending = asyncio.Event()
+        fresh = asyncio.create_task(_keep_fresh(registry, ending))
+        works = [deadlines.run(), observer.run()]
         if memory is not None:
             works.append(memory.run())
         else:
@@ -126,6 +128,8 @@ def create_app(settings: Settings | None = None, tracer_provider: TracerProvider
             cpu_quota=quota,
         )
         gc.unfreeze()
+        ending.set()
+        await fresh  # a thread that is still in torch when Python ends takes the process down with it
         for task in tasks:
             task.cancel()
         observer.flush()
@@ -174,12 +178,13 @@ def _end_with_parent() -> None:
         loop.add_reader(parent.sentinel, end)
 
 
-async def _keep_fresh(registry: Registry) -> None:
+async def _keep_fresh(registry: Registry, ending: asyncio.Event) -> None:
     """Serve what the aliases point at, also when another process moved them."""
-    while True:
+    while not ending.is_set():
         try:
             await run_in_threadpool(registry.refresh)
             await run_in_threadpool(registry.quicken)
         except OperationalError as error:
             log.error("the aliases cannot be read: %s", error.orig)
-        await asyncio.sleep(REFRESH_SECONDS)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(ending.wait(), REFRESH_SECONDS)
