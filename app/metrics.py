@@ -2,8 +2,8 @@
 
 Each process counts in plain numbers (`app.counts`) and keeps them in a file of its own, written once a second;
 the process that is asked adds up the files. Those of processes that have ended are kept: a counter never falls
-while the service runs. `prometheus_client` only writes the format: its own shared counters cost ten times as
-much per request (`benchmarks/SERVING.md`).
+while the service runs. `prometheus_client` only writes the format: its own counters, shared by processes,
+cost more than ten times as much per request (`benchmarks/counting.py`).
 """
 
 import json

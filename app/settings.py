@@ -58,7 +58,8 @@ class Settings(BaseSettings):
         default=1,
         ge=1,
         le=256,
-        description="CPU threads of a forward pass, at most a worker's share of the container's CPUs.",
+        description="CPU threads of a forward pass, at most a worker's share of the container's CPUs; "
+        "a worker per CPU does more.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level of what is logged, requests apart."

@@ -11,14 +11,17 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from app.counts import Counts
 from app.cpus import cpu_quota, threads_per_worker
 from app.logs import RequestLog
+from app.main import create_app
 from app.metrics import Processes, exposition
 from app.observing import Observed, Observer
+from app.settings import Settings
 from tests.conftest import ROOT
 from tests.test_predict import PNG
 from tests.test_service import service
@@ -200,6 +203,17 @@ def test_the_containers_quota_counts(files: dict[str, str], expected: float | No
 
 def test_threads_are_split_among_workers() -> None:
     assert [threads_per_worker(quota, 2) for quota in (0.5, 1, 2, 4, 5.5)] == [1, 1, 1, 2, 2]
+
+
+def test_more_threads_than_the_quota_are_not_started(settings: Settings) -> None:
+    before = torch.get_num_threads()
+    try:
+        with TestClient(create_app(settings.model_copy(update={"threads": 256}))) as client:
+            info = client.get("/info").json()
+        assert info["cpu_quota"] == cpu_quota()
+        assert info["threads"] == threads_per_worker(cpu_quota(), 1)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_dashboard_asks_for_metrics_that_exist(client: TestClient) -> None:
