@@ -89,7 +89,10 @@ export class Curves {
       height: HEIGHT,
       legend: { show: false },
       cursor: { show: false },
-      scales: { x: { time: false, range: (_, low, high) => [0, Math.max(1, Math.ceil(high ?? 1))] } },
+      scales: {
+        x: { time: false, range: (_, low, high) => [0, Math.max(1, Math.ceil(high ?? 1))] },
+        y: { range: () => this.#range(kind) },
+      },
       axes: [
         { ...axis, size: 28, incrs: [1, 2, 5, 10, 20, 50, 100, 200], grid: { show: false } },
         { ...axis, size: 52, values: (_, ticks) => ticks.map((tick) => (index ? `${+(tick * 100).toFixed(2)} %` : String(+tick.toFixed(4)))) },
@@ -100,6 +103,16 @@ export class Curves {
         { stroke: held, width: 2, spanGaps: true, points: { show: true, size: 6, fill: held } },
       ],
     }, this.#data(kind), this.hosts[index]));
+  }
+
+  /** The first epoch falls so far that nothing else would be seen beside it. */
+  #range({ train, held }) {
+    const from = (this.#points.at(-1)?.x ?? 0) > 2 ? 1 : 0;
+    const values = this.#points.filter(({ x }) => x >= from).flatMap((point) => [point[train], point[held]]).filter((value) => value !== undefined);
+    if (!values.length) return [0, 1];
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    const margin = 0.08 * (high - low) || 0.01;
+    return [low - margin, high + margin];
   }
 
   #width(index) { return Math.max(200, this.hosts[index].clientWidth || 200); }
