@@ -25,16 +25,27 @@ export class Answer {
     });
     this.seen = h("img", { alt: "What the model saw", width: 28, height: 28 });
     this.saliency = h("img", { alt: "How much each pixel counted", width: 28, height: 28 });
-    this.insight = h("div.insight",
+    this.insight = h(
+      "div.insight",
       h("figure", this.seen, h("figcaption", "What it saw")),
-      h("figure", this.saliency, h("figcaption", "What counted")));
-    this.element = h(`article.answer${model.classes.some((name) => name.length > 3) ? ".words" : ""}`, { "data-model": model.name, "aria-label": `Answer of ${model.name}` },
+      h("figure", this.saliency, h("figcaption", "What counted")),
+    );
+    this.element = h(
+      `article.answer${model.classes.some((name) => name.length > 3) ? ".words" : ""}`,
+      { "data-model": model.name, "aria-label": `Answer of ${model.name}` },
       h("header", h("h2", model.name), this.version, this.time),
-      h("div.answer-body",
+      h(
+        "div.answer-body",
         h("p.verdict", this.label, this.sure),
         this.problem,
-        h("ul.bars", { role: "list" }, this.bars.map((bar) => bar.row)),
-        this.insight));
+        h(
+          "ul.bars",
+          { role: "list" },
+          this.bars.map((bar) => bar.row),
+        ),
+        this.insight,
+      ),
+    );
     this.reset(0);
   }
 
@@ -46,7 +57,9 @@ export class Answer {
   ask(picture, explain = false) {
     this.#next = { picture, explain };
     if (!explain) this.#abort?.abort(); // an explanation must not keep the bars waiting
-    this.#running ??= this.#run().finally(() => { this.#running = null; });
+    this.#running ??= this.#run().finally(() => {
+      this.#running = null;
+    });
     return this.#running;
   }
 
@@ -76,7 +89,12 @@ export class Answer {
     if (explain) this.#abort = new AbortController();
     const begun = performance.now();
     try {
-      const options = { method: "POST", headers, body: picture.blob, signal: explain ? this.#abort.signal : undefined };
+      const options = {
+        method: "POST",
+        headers,
+        body: picture.blob,
+        signal: explain ? this.#abort.signal : undefined,
+      };
       const result = await (await request(this.path(explain), options)).json();
       if (picture.number < this.#floor) return;
       this.#show(result, explain ? null : performance.now() - begun);
