@@ -4,7 +4,8 @@ import { Away, request } from "./api.js";
 import { h, percent } from "./dom.js";
 
 export class Answer {
-  #next = null;
+  #live = null; // the picture to ask about next
+  #full = null; // the picture to have explained after that
   #running = null;
   #abort = null;
   #floor = 0; // answers to older pictures are not shown any more
@@ -55,8 +56,11 @@ export class Answer {
 
   /** One request at a time; of pictures that come meanwhile the last one is asked about. */
   ask(picture, explain = false) {
-    this.#next = { picture, explain };
-    if (!explain) this.#abort?.abort(); // an explanation must not keep the bars waiting
+    if (explain) this.#full = picture;
+    else {
+      [this.#live, this.#full] = [picture, null];
+      this.#abort?.abort(); // an explanation must not keep the bars waiting
+    }
     this.#running ??= this.#run().finally(() => {
       this.#running = null;
     });
@@ -64,9 +68,10 @@ export class Answer {
   }
 
   async #run() {
-    while (this.#next) {
-      const { picture, explain } = this.#next;
-      this.#next = null;
+    while (this.#live || this.#full) {
+      const explain = !this.#live;
+      const picture = this.#live ?? this.#full;
+      explain ? (this.#full = null) : (this.#live = null);
       await this.#answer(picture, explain);
     }
   }
@@ -74,7 +79,7 @@ export class Answer {
   /** Nothing to answer; what comes of pictures before `number` is dropped. */
   reset(number) {
     this.#floor = number;
-    this.#next = null;
+    this.#live = this.#full = null;
     this.result = null;
     this.element.classList.add("waiting");
     this.label.textContent = "–";
