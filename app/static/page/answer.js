@@ -4,7 +4,8 @@ import { Away, request } from "./api.js";
 import { h, percent } from "./dom.js";
 
 export class Answer {
-  #next = null;
+  #live = null; // the picture to ask about next
+  #full = null; // the picture to have explained after that
   #running = null;
   #abort = null;
   #floor = 0; // answers to older pictures are not shown any more
@@ -25,16 +26,27 @@ export class Answer {
     });
     this.seen = h("img", { alt: "What the model saw", width: 28, height: 28 });
     this.saliency = h("img", { alt: "How much each pixel counted", width: 28, height: 28 });
-    this.insight = h("div.insight",
+    this.insight = h(
+      "div.insight",
       h("figure", this.seen, h("figcaption", "What it saw")),
-      h("figure", this.saliency, h("figcaption", "What counted")));
-    this.element = h(`article.answer${model.classes.some((name) => name.length > 3) ? ".words" : ""}`, { "data-model": model.name, "aria-label": `Answer of ${model.name}` },
+      h("figure", this.saliency, h("figcaption", "What counted")),
+    );
+    this.element = h(
+      `article.answer${model.classes.some((name) => name.length > 3) ? ".words" : ""}`,
+      { "data-model": model.name, "aria-label": `Answer of ${model.name}` },
       h("header", h("h2", model.name), this.version, this.time),
-      h("div.answer-body",
+      h(
+        "div.answer-body",
         h("p.verdict", this.label, this.sure),
         this.problem,
-        h("ul.bars", { role: "list" }, this.bars.map((bar) => bar.row)),
-        this.insight));
+        h(
+          "ul.bars",
+          { role: "list" },
+          this.bars.map((bar) => bar.row),
+        ),
+        this.insight,
+      ),
+    );
     this.reset(0);
   }
 
@@ -44,16 +56,22 @@ export class Answer {
 
   /** One request at a time; of pictures that come meanwhile the last one is asked about. */
   ask(picture, explain = false) {
-    this.#next = { picture, explain };
-    if (!explain) this.#abort?.abort(); // an explanation must not keep the bars waiting
-    this.#running ??= this.#run().finally(() => { this.#running = null; });
+    if (explain) this.#full = picture;
+    else {
+      [this.#live, this.#full] = [picture, null];
+      this.#abort?.abort(); // an explanation must not keep the bars waiting
+    }
+    this.#running ??= this.#run().finally(() => {
+      this.#running = null;
+    });
     return this.#running;
   }
 
   async #run() {
-    while (this.#next) {
-      const { picture, explain } = this.#next;
-      this.#next = null;
+    while (this.#live || this.#full) {
+      const explain = !this.#live;
+      const picture = this.#live ?? this.#full;
+      explain ? (this.#full = null) : (this.#live = null);
       await this.#answer(picture, explain);
     }
   }
@@ -61,7 +79,7 @@ export class Answer {
   /** Nothing to answer; what comes of pictures before `number` is dropped. */
   reset(number) {
     this.#floor = number;
-    this.#next = null;
+    this.#live = this.#full = null;
     this.result = null;
     this.element.classList.add("waiting");
     this.label.textContent = "–";
@@ -76,7 +94,12 @@ export class Answer {
     if (explain) this.#abort = new AbortController();
     const begun = performance.now();
     try {
-      const options = { method: "POST", headers, body: picture.blob, signal: explain ? this.#abort.signal : undefined };
+      const options = {
+        method: "POST",
+        headers,
+        body: picture.blob,
+        signal: explain ? this.#abort.signal : undefined,
+      };
       const result = await (await request(this.path(explain), options)).json();
       if (picture.number < this.#floor) return;
       this.#show(result, explain ? null : performance.now() - begun);

@@ -22,9 +22,17 @@ export class Away extends Error {
 }
 
 export const key = {
-  get value() { return sessionStorage.getItem(KEY); },
-  set(text) { sessionStorage.setItem(KEY, text); service.dispatchEvent(new Event("key")); },
-  forget() { sessionStorage.removeItem(KEY); service.dispatchEvent(new Event("key")); },
+  get value() {
+    return sessionStorage.getItem(KEY);
+  },
+  set(text) {
+    sessionStorage.setItem(KEY, text);
+    service.dispatchEvent(new Event("key"));
+  },
+  forget() {
+    sessionStorage.removeItem(KEY);
+    service.dispatchEvent(new Event("key"));
+  },
 };
 
 /** Set by the page: asks its user for a key, told why; resolves to the key, or null where there is none. */
@@ -32,11 +40,15 @@ let askUser = async () => null;
 let asking = null;
 let declined = false;
 
-export function askForKeyWith(ask) { askUser = ask; }
+export function askForKeyWith(ask) {
+  askUser = ask;
+}
 
 /** Whether there is a key now. Asked once, however many requests wait for it. */
 export async function needKey(problem) {
-  asking ??= askUser(problem).finally(() => { asking = null; });
+  asking ??= askUser(problem).finally(() => {
+    asking = null;
+  });
   const text = await asking;
   declined = !text;
   if (text) key.set(text);
@@ -50,7 +62,13 @@ export async function request(path, { method = "GET", headers = {}, body, signal
     const authorization = sent ? { authorization: `Bearer ${sent}` } : {};
     let response;
     try {
-      response = await fetch(path, { method, body, signal, cache: "no-store", headers: { ...headers, ...authorization } });
+      response = await fetch(path, {
+        method,
+        body,
+        signal,
+        cache: "no-store",
+        headers: { ...headers, ...authorization },
+      });
     } catch (error) {
       if (error.name === "AbortError") throw error;
       lost();
@@ -74,7 +92,8 @@ export async function get(path, options) {
 
 /** POST, PUT or DELETE of a JSON body. */
 export async function change(method, path, body) {
-  const json = body === undefined ? {} : { headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
+  const json =
+    body === undefined ? {} : { headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
   const response = await request(path, { method, ...json });
   return response.status === 204 ? null : response.json();
 }
@@ -109,7 +128,10 @@ async function* events(stream) {
     text = blocks.pop();
     for (const block of blocks) {
       const fields = Object.fromEntries(
-        block.split(/\r?\n/).filter((line) => line && !line.startsWith(":")).map((line) => line.match(/^([^:]*):? ?(.*)$/).slice(1)),
+        block
+          .split(/\r?\n/)
+          .filter((line) => line && !line.startsWith(":"))
+          .map((line) => line.match(/^([^:]*):? ?(.*)$/).slice(1)),
       );
       if (fields.data) yield { kind: fields.event, id: Number(fields.id), data: JSON.parse(fields.data) };
     }
@@ -144,5 +166,7 @@ async function look() {
 
 /** Looks from time to time, while somebody looks at the page, whether the service is there. */
 export function watch() {
-  setInterval(() => { if (!document.hidden && !away) look(); }, BEAT);
+  setInterval(() => {
+    if (!document.hidden && !away) look();
+  }, BEAT);
 }

@@ -23,11 +23,16 @@ export class Corrections {
     }
     this.results = results;
     this.done.replaceChildren();
-    const buttons = classes.map((label) => act(label, () => this.#correct(label), { say: (text) => fill(this.done, text) }));
-    fill(this.box,
+    const buttons = classes.map((label) =>
+      act(label, () => this.#correct(label), { say: (text) => fill(this.done, text) }),
+    );
+    fill(
+      this.box,
       h("h2.minor", { id: "correct-title" }, "Wrong? It was a …"),
       h("div.labels", { role: "group", "aria-labelledby": "correct-title" }, buttons),
-      h("p.fine", "The picture is then kept on this service, to train on."), this.done);
+      h("p.fine", "The picture is then kept on this service, to train on."),
+      this.done,
+    );
     this.box.hidden = false;
   }
 
@@ -41,9 +46,11 @@ export class Corrections {
     const state = await this.refresh();
     const name = wrong[0].model;
     const waiting = state?.waiting?.[name] ?? wrong.length;
-    fill(this.done,
+    fill(
+      this.done,
       `Thank you: kept as ${label} for ${wrong.map((result) => result.model).join(" and ")}. ${plural(waiting, "correction")} ${waiting === 1 ? "waits" : "wait"} for ${name}. `,
-      h("a", { href: `#/train?model=${encodeURIComponent(name)}&feedback=true` }, "Train on them"));
+      h("a", { href: `#/train?model=${encodeURIComponent(name)}&feedback=true` }, "Train on them"),
+    );
   }
 
   /** What is kept; pictures only with a key, for they are people's. */
@@ -63,20 +70,47 @@ export class Corrections {
     const said = h("p.problem", { role: "alert" });
     const say = (text) => fill(said, text);
     const open = h("div.kept-items");
-    const show = act("Show them", async () => {
-      if (!key.value && !(await needKey())) return;
-      await this.#open();
-    }, { say });
-    fill(this.list, h("section.kept", { "aria-labelledby": "kept-title" },
-      h("h2.minor", { id: "kept-title" }, "Corrections"),
-      state.count
-        ? h("p", `${plural(state.count, "picture")} kept (${bytes(state.bytes)} of ${bytes(state.limit.bytes)}, ${count(state.limit.count)} at most). `,
-          waiting.length ? `Waiting to be trained on: ${waiting.map(([name, number]) => `${name} ${count(number)}`).join(", ")}.` : "All of them were trained on.")
-        : h("p.fine", "None yet. Draw something that a model gets wrong, and tell it what it was."),
-      state.count > 0 && h("p.actions", !this.opened && show,
-        act("Export", () => this.#export(), { say }),
-        act("Delete all", async () => { await change("DELETE", "/feedback"); await this.refresh(); }, { say, sure: true })),
-      said, open));
+    const show = act(
+      "Show them",
+      async () => {
+        if (!key.value && !(await needKey())) return;
+        await this.#open();
+      },
+      { say },
+    );
+    fill(
+      this.list,
+      h(
+        "section.kept",
+        { "aria-labelledby": "kept-title" },
+        h("h2.minor", { id: "kept-title" }, "Corrections"),
+        state.count
+          ? h(
+              "p",
+              `${plural(state.count, "picture")} kept (${bytes(state.bytes)} of ${bytes(state.limit.bytes)}, ${count(state.limit.count)} at most). `,
+              waiting.length
+                ? `Waiting to be trained on: ${waiting.map(([name, number]) => `${name} ${count(number)}`).join(", ")}.`
+                : "All of them were trained on.",
+            )
+          : h("p.fine", "None yet. Draw something that a model gets wrong, and tell it what it was."),
+        state.count > 0 &&
+          h(
+            "p.actions",
+            !this.opened && show,
+            act("Export", () => this.#export(), { say }),
+            act(
+              "Delete all",
+              async () => {
+                await change("DELETE", "/feedback");
+                await this.refresh();
+              },
+              { say, sure: true },
+            ),
+          ),
+        said,
+        open,
+      ),
+    );
     if (this.opened && state.count) fill(open, this.#items(state.items, say));
     return state;
   }
@@ -87,11 +121,34 @@ export class Corrections {
   }
 
   #items(items, say) {
-    return h("ul.gallery", { role: "list" }, items.map((item) => h("li",
-      h("img.pixels", { src: item.image, alt: `${item.label}, taken for ${item.predicted}`, width: 28, height: 28 }),
-      h("p", h("b", item.label), ` not ${item.predicted}`),
-      h("p.fine", `${item.model} ${item.version}, ${when(item.created)}${item.used_by ? ", trained on" : ""}`),
-      act("Delete", async () => { await change("DELETE", `/feedback/${encodeURIComponent(item.id)}`); await this.refresh(); }, { say, kind: "quiet" }))));
+    return h(
+      "ul.gallery",
+      { role: "list" },
+      items.map((item) =>
+        h(
+          "li",
+          h("img.pixels", {
+            src: item.image,
+            alt: `${item.label}, taken for ${item.predicted}`,
+            width: 28,
+            height: 28,
+          }),
+          h("p", h("b", item.label), ` not ${item.predicted}`),
+          h(
+            "p.fine",
+            `${item.model} ${item.version}, ${when(item.created)}${item.used_by ? ", trained on" : ""}`,
+          ),
+          act(
+            "Delete",
+            async () => {
+              await change("DELETE", `/feedback/${encodeURIComponent(item.id)}`);
+              await this.refresh();
+            },
+            { say, kind: "quiet" },
+          ),
+        ),
+      ),
+    );
   }
 
   async #export() {

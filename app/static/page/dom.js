@@ -16,7 +16,8 @@ export function h(selector, ...rest) {
   return element;
 }
 
-const there = (children) => children.flat().filter((child) => child !== null && child !== undefined && child !== false);
+const there = (children) =>
+  children.flat().filter((child) => child !== null && child !== undefined && child !== false);
 
 /** Puts these in place of what is in the element; what is null or false is left out. */
 export const fill = (element, ...children) => element.replaceChildren(...there(children));
@@ -25,7 +26,13 @@ export const $ = (id) => document.getElementById(id);
 
 /** A note in place of what is not there: still loading, nothing yet, or a problem with its way out. */
 export function note(kind, title, text = "", ...actions) {
-  return h(`div.note.${kind}`, { role: kind === "error" ? "alert" : null }, h("p.note-title", title), text && h("p", text), actions.length > 0 && h("p.actions", actions));
+  return h(
+    `div.note.${kind}`,
+    { role: kind === "error" ? "alert" : null },
+    h("p.note-title", title),
+    text && h("p", text),
+    actions.length > 0 && h("p.actions", actions),
+  );
 }
 
 export const loading = (what) => note("loading", `${what} …`);
@@ -33,7 +40,12 @@ export const loading = (what) => note("loading", `${what} …`);
 /** What went wrong, as the service said it, with a button that tries again. */
 export function trouble(error, again) {
   const button = again && h("button", { type: "button", onclick: again }, "Try again");
-  return note("error", error.title ?? "Something went wrong", [error.detail ?? error.message, error.hint].filter(Boolean).join(". ") + ".", ...(button ? [button] : []));
+  return note(
+    "error",
+    error.title ?? "Something went wrong",
+    [error.detail ?? error.message, error.hint].filter(Boolean).join(". ") + ".",
+    ...(button ? [button] : []),
+  );
 }
 
 /** A button whose action waits for the service; it cannot be pressed twice, and what went wrong is told. */
@@ -43,7 +55,10 @@ export function act(label, action, { kind = "", say, sure = false } = {}) {
     if (sure && button.dataset.sure !== "yes") {
       button.dataset.sure = "yes";
       button.textContent = "Sure?";
-      setTimeout(() => { button.dataset.sure = ""; button.textContent = label; }, 4000);
+      setTimeout(() => {
+        button.dataset.sure = "";
+        button.textContent = label;
+      }, 4000);
       return;
     }
     button.disabled = true;
@@ -58,7 +73,8 @@ export function act(label, action, { kind = "", say, sure = false } = {}) {
   return button;
 }
 
-export const percent = (share, digits = 2) => (share === null || share === undefined ? "–" : `${(share * 100).toFixed(digits)} %`);
+export const percent = (share, digits = 2) =>
+  share === null || share === undefined ? "–" : `${(share * 100).toFixed(digits)} %`;
 export const count = (number) => (number ?? 0).toLocaleString("en-GB");
 export const plural = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
 

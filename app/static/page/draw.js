@@ -23,12 +23,19 @@ export class Drawing extends EventTarget {
     canvas.addEventListener("pointermove", (event) => this.#move(event));
     for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, (event) => this.#up(event));
     canvas.addEventListener("keydown", (event) => this.#key(event));
-    canvas.addEventListener("blur", () => { this.#lift(); ring.hidden = true; });
+    canvas.addEventListener("blur", () => {
+      this.#lift();
+      ring.hidden = true;
+    });
     this.#render();
   }
 
-  get empty() { return this.#shown().length === 0; }
-  get canUndo() { return this.#items.length > 0; }
+  get empty() {
+    return this.#shown().length === 0;
+  }
+  get canUndo() {
+    return this.#items.length > 0;
+  }
 
   undo() {
     this.#stroke = null;
@@ -64,7 +71,12 @@ export class Drawing extends EventTarget {
   #shown() {
     const clear = this.#items.findLastIndex((item) => item.clear);
     const after = this.#items.slice(clear + 1);
-    return after.slice(Math.max(0, after.findLastIndex((item) => item.bitmap)));
+    return after.slice(
+      Math.max(
+        0,
+        after.findLastIndex((item) => item.bitmap),
+      ),
+    );
   }
 
   #changed(drawing) {
@@ -117,7 +129,10 @@ export class Drawing extends EventTarget {
 
   #at(event) {
     const box = this.canvas.getBoundingClientRect();
-    return { x: ((event.clientX - box.left) / box.width) * SIZE, y: ((event.clientY - box.top) / box.height) * SIZE };
+    return {
+      x: ((event.clientX - box.left) / box.width) * SIZE,
+      y: ((event.clientY - box.top) / box.height) * SIZE,
+    };
   }
 
   #down(event) {

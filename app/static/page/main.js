@@ -18,7 +18,9 @@ function route() {
   const view = name in VIEWS ? name : "try";
   for (const each of Object.keys(VIEWS)) $(each).hidden = each !== view;
   for (const link of document.querySelectorAll("nav a")) {
-    link.getAttribute("href") === `#/${view}` ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
+    link.getAttribute("href") === `#/${view}`
+      ? link.setAttribute("aria-current", "page")
+      : link.removeAttribute("aria-current");
   }
   document.title = `${TITLES[view]} · minist`;
   if (shown && shown !== view) {
@@ -34,7 +36,8 @@ async function about() {
   try {
     const info = await get("/info");
     $("about").textContent = `minist ${info.version} · PyTorch ${info.torch.split("+")[0]} on ${info.device}`;
-  } catch { // said by the banner
+  } catch {
+    // said by the banner
   }
 }
 
@@ -46,7 +49,11 @@ function askForKey(problem) {
   dialog.returnValue = "";
   dialog.showModal();
   return new Promise((done) => {
-    dialog.addEventListener("close", () => done(dialog.returnValue === "use" ? $("key-text").value.trim() || null : null), { once: true });
+    dialog.addEventListener(
+      "close",
+      () => done(dialog.returnValue === "use" ? $("key-text").value.trim() || null : null),
+      { once: true },
+    );
   });
 }
 
@@ -57,13 +64,19 @@ function banner(text, kind) {
 
 askForKeyWith(askForKey);
 $("key").onclick = () => key.forget();
-service.addEventListener("key", () => { $("key").hidden = !key.value; });
+service.addEventListener("key", () => {
+  $("key").hidden = !key.value;
+});
 $("key").hidden = !key.value;
-service.addEventListener("away", () => banner("The service is away. Nothing here is lost; it is asked again every second.", "away"));
+service.addEventListener("away", () =>
+  banner("The service is away. Nothing here is lost; it is asked again every second.", "away"),
+);
 service.addEventListener("back", () => {
   banner("The service is back.", "back");
   about();
-  setTimeout(() => { if ($("banner").className === "back") banner("", ""); }, 3000);
+  setTimeout(() => {
+    if ($("banner").className === "back") banner("", "");
+  }, 3000);
 });
 addEventListener("hashchange", route);
 for (const view of Object.values(VIEWS)) view.start?.();

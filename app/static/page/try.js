@@ -9,12 +9,26 @@ import { Drawing } from "./draw.js";
 const GAP = 50; // ms between two requests while a stroke goes on
 const PAUSE = 300; // ms without a change, after which explanations are asked for and the result is announced
 const SUBJECTS = {
-  mnist: { name: "Digits", title: "Draw a digit", samples: [..."0123456789"].map((digit) => [digit, `digit-${digit}`]) },
+  mnist: {
+    name: "Digits",
+    title: "Draw a digit",
+    samples: [..."0123456789"].map((digit) => [digit, `digit-${digit}`]),
+  },
   "fashion-mnist": {
     name: "Fashion",
     title: "Draw a garment",
-    samples: ["t-shirt-top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot"]
-      .map((name) => [name.replace("-top", "").replace("ankle-", "ankle "), name]),
+    samples: [
+      "t-shirt-top",
+      "trouser",
+      "pullover",
+      "dress",
+      "coat",
+      "sandal",
+      "shirt",
+      "sneaker",
+      "bag",
+      "ankle-boot",
+    ].map((name) => [name.replace("-top", "").replace("ankle-", "ankle "), name]),
   },
 };
 
@@ -36,9 +50,14 @@ export async function start() {
   drawing.addEventListener("change", (event) => changed(event.drawing));
   $("undo").onclick = () => drawing.undo();
   $("clear").onclick = () => drawing.clear();
-  $("width").oninput = (event) => { drawing.width = Number(event.target.value); };
+  $("width").oninput = (event) => {
+    drawing.width = Number(event.target.value);
+  };
   for (const id of ["file", "camera"]) {
-    $(id).onchange = (event) => { take(event.target.files); event.target.value = ""; };
+    $(id).onchange = (event) => {
+      take(event.target.files);
+      event.target.value = "";
+    };
   }
   $("copy").onclick = copy;
   dropAndPaste();
@@ -62,18 +81,28 @@ async function load() {
   }
   const subjects = [...new Set(models.map(subjectOf))];
   if (!subjects.includes(subject)) subject = subjectOf(models.find((model) => model.default) ?? models[0]);
-  fill($("subjects"), ...subjects.map((each) =>
-    h("button", { type: "button", "aria-pressed": String(each === subject), onclick: () => turnTo(each) }, SUBJECTS[each]?.name ?? each)));
+  fill(
+    $("subjects"),
+    ...subjects.map((each) =>
+      h(
+        "button",
+        { type: "button", "aria-pressed": String(each === subject), onclick: () => turnTo(each) },
+        SUBJECTS[each]?.name ?? each,
+      ),
+    ),
+  );
   $("subjects").hidden = subjects.length < 2;
   showSubject();
 }
 
 const subjectOf = (model) => model.dataset ?? "other";
-const ofSubject = () => models.filter((model) => subjectOf(model) === subject).sort((a, b) => (b.accuracy ?? 0) - (a.accuracy ?? 0));
+const ofSubject = () =>
+  models.filter((model) => subjectOf(model) === subject).sort((a, b) => (b.accuracy ?? 0) - (a.accuracy ?? 0));
 
 function turnTo(other) {
   subject = other;
-  for (const button of $("subjects").children) button.setAttribute("aria-pressed", String(button.textContent === (SUBJECTS[other]?.name ?? other)));
+  for (const button of $("subjects").children)
+    button.setAttribute("aria-pressed", String(button.textContent === (SUBJECTS[other]?.name ?? other)));
   drawing.clear();
   showSubject();
 }
@@ -82,26 +111,42 @@ function showSubject() {
   const { title, samples } = SUBJECTS[subject] ?? { title: "Choose a picture", samples: [] };
   $("try-title").textContent = title;
   $("samples-title").hidden = samples.length === 0;
-  fill($("samples"), ...samples.map(([label, file]) => {
-    const url = `/static/page/samples/${file}.png`;
-    const choose = async () => drawing.place(await (await request(url)).blob(), `${file}.png`);
-    return h("button", { type: "button", onclick: choose, "aria-label": `Sample: ${label}` }, h("img", { src: url, alt: "", width: 28, height: 28 }));
-  }));
-  const names = new Set(ofSubject().map(({ name }) => name).filter((name) => chosen.get(subject)?.has(name)));
+  fill(
+    $("samples"),
+    ...samples.map(([label, file]) => {
+      const url = `/static/page/samples/${file}.png`;
+      const choose = async () => drawing.place(await (await request(url)).blob(), `${file}.png`);
+      return h(
+        "button",
+        { type: "button", onclick: choose, "aria-label": `Sample: ${label}` },
+        h("img", { src: url, alt: "", width: 28, height: 28 }),
+      );
+    }),
+  );
+  const names = new Set(
+    ofSubject()
+      .map(({ name }) => name)
+      .filter((name) => chosen.get(subject)?.has(name)),
+  );
   if (!names.size) names.add(ofSubject()[0].name); // the most accurate
   chosen.set(subject, names);
-  fill($("chosen"), h("legend", "Who answers"), ...ofSubject().map((model) => {
-    const box = h("input", { type: "checkbox", value: model.name, onchange: () => choose(model.name, box) });
-    box.checked = names.has(model.name);
-    return h("label", box, h("span", model.name, h("small", percent(model.accuracy, 1))));
-  }));
+  fill(
+    $("chosen"),
+    h("legend", "Who answers"),
+    ...ofSubject().map((model) => {
+      const box = h("input", { type: "checkbox", value: model.name, onchange: () => choose(model.name, box) });
+      box.checked = names.has(model.name);
+      return h("label", box, h("span", model.name, h("small", percent(model.accuracy, 1))));
+    }),
+  );
   showAnswers();
 }
 
 function choose(name, box) {
   const names = chosen.get(subject);
   box.checked ? names.add(name) : names.delete(name);
-  if (!names.size) { // somebody has to answer
+  if (!names.size) {
+    // somebody has to answer
     names.add(name);
     box.checked = true;
   }
@@ -110,7 +155,8 @@ function choose(name, box) {
 
 function showAnswers() {
   const kept = new Map(answers.map((answer) => [`${answer.model.name}@${answer.model.version}`, answer]));
-  answers = ofSubject().filter((model) => chosen.get(subject).has(model.name))
+  answers = ofSubject()
+    .filter((model) => chosen.get(subject).has(model.name))
     .map((model) => kept.get(`${model.name}@${model.version}`) ?? new Answer(model));
   fill($("answers"), ...answers.map((answer) => answer.element));
   $("answers").dataset.count = answers.length;
@@ -138,7 +184,14 @@ function changed(goesOn) {
     gap = null;
     send();
     pause = setTimeout(settled, PAUSE);
-  } else gap ??= setTimeout(() => { gap = null; send(); }, Math.max(0, sentAt + GAP - performance.now()));
+  } else
+    gap ??= setTimeout(
+      () => {
+        gap = null;
+        send();
+      },
+      Math.max(0, sentAt + GAP - performance.now()),
+    );
 }
 
 async function send() {
@@ -158,8 +211,12 @@ async function settled() {
   if (now !== number) return;
   const results = answers.map((answer) => answer.result).filter((result) => result?.number === now);
   if (results.length) corrections.offer(results, answers[0].model.classes);
-  $("said").textContent = answers.filter((answer) => answer.result)
-    .map((answer) => `${answer.model.name} says ${answer.result.label}, ${percent(answer.result.probability, 0)}.`).join(" ");
+  $("said").textContent = answers
+    .filter((answer) => answer.result)
+    .map(
+      (answer) => `${answer.model.name} says ${answer.result.label}, ${percent(answer.result.probability, 0)}.`,
+    )
+    .join(" ");
 }
 
 async function take(files) {
@@ -180,7 +237,10 @@ async function take(files) {
 function dropAndPaste() {
   const pad = $("pad");
   const view = $("try");
-  view.addEventListener("dragover", (event) => { event.preventDefault(); pad.classList.add("over"); });
+  view.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    pad.classList.add("over");
+  });
   view.addEventListener("dragleave", () => pad.classList.remove("over"));
   view.addEventListener("drop", (event) => {
     event.preventDefault();
@@ -199,17 +259,21 @@ function showCommand(picture) {
   $("download").href = link;
   $("download").download = picture.name;
   $("download").textContent = `Download ${picture.name}`;
-  $("curl").textContent = `curl -H 'content-type: ${picture.blob.type}' --data-binary @${picture.name} '${location.origin}${answers[0].path()}'`;
+  $("curl").textContent =
+    `curl -H 'content-type: ${picture.blob.type}' --data-binary @${picture.name} '${location.origin}${answers[0].path()}'`;
   $("request").hidden = false;
 }
 
 async function copy() {
   try {
     await navigator.clipboard.writeText($("curl").textContent);
-  } catch { // only https and localhost have a clipboard
+  } catch {
+    // only https and localhost have a clipboard
     getSelection().selectAllChildren($("curl"));
     document.execCommand("copy");
   }
   $("copy").textContent = "Copied";
-  setTimeout(() => { $("copy").textContent = "Copy"; }, 1500);
+  setTimeout(() => {
+    $("copy").textContent = "Copy";
+  }, 1500);
 }
