@@ -29,7 +29,7 @@ def save(model: nn.Module, card: Card, directory: Path) -> Card:
     card = card.model_copy(
         update={
             "sha256": hashlib.sha256(data).hexdigest(),
-            "parameters": sum(tensor.numel() for tensor in weights.values()),
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "torch": torch.__version__,
         }
     )
