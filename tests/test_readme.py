@@ -66,11 +66,12 @@ def test_every_shell_command_is_one_of_those_tested() -> None:
 
 
 def test_models_and_their_accuracy_are_those_on_the_cards() -> None:
-    rows = dict(re.findall(r"^\| `([\w-]+)`.*\| (0\.\d{4}) \|$", README, re.M))
-    assert set(rows) == set(SHIPPED)
-    for name, accuracy in rows.items():
-        card = checkpoint.read_card(WEIGHTS / f"{name}.json")
-        assert f"{card.metrics['test'].accuracy:.4f}" == accuracy
+    rows = re.findall(r"^\| `([\w-]+)`.*\| (\d\.\d\d) % \| (0\.\d{4}) \|$", README, re.M)
+    assert {name for name, _, _ in rows} == set(SHIPPED)
+    for name, error, accuracy in rows:
+        test = checkpoint.read_card(WEIGHTS / f"{name}.json").metrics["test"]
+        assert test.calibrated is not None
+        assert (f"{100 * test.calibrated.ece:.2f}", f"{test.accuracy:.4f}") == (error, accuracy)
 
 
 def test_every_recipe_is_listed() -> None:
