@@ -137,7 +137,8 @@ def test_a_job_that_learns_corrections_learns_the_same_after_a_kill(
 ) -> None:
     """Whatever happens to the corrections meanwhile."""
     with service(tmp_path, MINIST_FEEDBACK="true", MINIST_LEASE_SECONDS=LEASE) as (process, client):
-        prediction = client.post("/predict", files={"file": digits["7"]}).json()["id"]
+        asked = client.post("/predict", params={"model": "minist"}, files={"file": digits["7"]})
+        prediction = asked.json()["id"]
         said = {"prediction": prediction, "label": "1"}
         assert client.post("/feedback", json=said).status_code == 201
         calm = ended(client, post(client, feedback=True, epochs=10))
