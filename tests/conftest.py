@@ -18,7 +18,16 @@ SAMPLE = ROOT / "tests" / "data"  # 500 + 200 digits of MNIST, in torchvision's 
 WEIGHTS = ROOT / "models" / "weights"
 ADMIN_KEY = "the-key-of-the-tests"
 ADMIN = {"authorization": f"Bearer {ADMIN_KEY}"}
-SHIPPED = ("digits", "minist", "cnn", "softmax-mnist", "fashion-softmax", "fashion-mlp", "fashion-cnn")
+SHIPPED = (
+    "digits",
+    "minist",
+    "cnn",
+    "softmax-mnist",
+    "fashion",
+    "fashion-softmax",
+    "fashion-mlp",
+    "fashion-cnn",
+)
 
 
 @pytest.fixture(scope="session")

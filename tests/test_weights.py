@@ -17,6 +17,7 @@ REQUIRED = {
     "minist": 0.990,
     "cnn": 0.993,
     "softmax-mnist": 0.925,
+    "fashion": 0.945,
     "fashion-softmax": 0.840,
     "fashion-mlp": 0.900,
     "fashion-cnn": 0.890,
