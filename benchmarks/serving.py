@@ -1,11 +1,15 @@
 """How fast `POST /predict` is, against what one writes by hand: the table of the README.
 
-    python -m benchmarks.serving [--rounds 3] [--seconds 5] [--check]
+    python -m benchmarks.serving [--rounds 3] [--seconds 5] [--check] [--peers]
 
 Starts each server itself, all with the logging they come with (to a file). The load is wrk, one thread,
 multipart uploads of ten 28x28 PNGs in turn. Rounds are interleaved: every target is measured once per
 round, and figures are medians over rounds. Before each measurement a client checks every digit's label;
 wrk counts what is not 2xx.
+
+With --peers also LitServe, BentoML, MLServer and TorchServe (`benchmarks/peers/`), each in an environment of
+its own that pip makes at first. They are stopped (SIGSTOP) while another is measured. One that is not to be
+had, or ceases to answer, is left out, with the reason.
 """
 
 import argparse
@@ -15,7 +19,7 @@ import json
 import os
 import platform
 import shutil
-import socket
+import signal
 import statistics
 import struct
 import subprocess
@@ -23,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,19 +38,22 @@ import torch
 import uvicorn
 from PIL import Image
 
-ROOT = Path(__file__).parent.parent
-DIGITS = [ROOT / "examples" / f"{label}.png" for label in range(10)]
-BOUNDARY = "boundary-of-the-benchmark"
-FORM = f"multipart/form-data; boundary={BOUNDARY}"
+from benchmarks.peers.environments import Unavailable
+from benchmarks.peers.known import PEERS
+from benchmarks.servers import (
+    DIGITS,
+    ROOT,
+    NoAnswer,
+    Server,
+    awake,
+    cpu_seconds,
+    free_port,
+    resident_mib,
+    started,
+)
+from benchmarks.upload import FORM, Way, form, label_of, upload
+
 BULK = 1_000  # images of one request
-
-
-@dataclass(frozen=True)
-class Server:
-    """A process that was started, and where it listens."""
-
-    process: subprocess.Popen[bytes]
-    port: int
 
 
 @dataclass(frozen=True)
@@ -55,8 +62,10 @@ class Target:
 
     name: str
     server: str
-    path: str
-    connections: int
+    way: Way
+    connections: int = 64
+    warm_up: float = 1  # seconds
+    peer: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,24 +80,19 @@ class Load:
 
 
 def targets() -> list[Target]:
+    predict = upload("/predict")
     return [
-        Target("hand-written def", "hand 1", "/def", 64),
-        Target("hand-written async def", "hand 1", "/async", 64),
-        Target("hand-written async def, 2 workers", "hand 2", "/async", 64),
-        Target("minist", "minist 1", "/predict", 64),
-        Target("minist, 2 workers", "minist 2", "/predict", 64),
-        Target("minist, 256 connections", "minist 1", "/predict", 256),
-        Target("hand-written def, 1 connection", "hand 1", "/def", 1),
-        Target("minist, 1 connection", "minist 1", "/predict", 1),
-        Target("hand-written def, cnn", "hand 1", "/cnn-def", 64),
-        Target("minist, cnn", "minist 1", "/predict?model=cnn", 64),
+        Target("hand-written def", "hand 1", upload("/def")),
+        Target("hand-written async def", "hand 1", upload("/async")),
+        Target("hand-written async def, 2 workers", "hand 2", upload("/async")),
+        Target("minist", "minist 1", predict),
+        Target("minist, 2 workers", "minist 2", predict),
+        Target("minist, 256 connections", "minist 1", predict, 256),
+        Target("hand-written def, 1 connection", "hand 1", upload("/def"), 1),
+        Target("minist, 1 connection", "minist 1", predict, 1),
+        Target("hand-written def, cnn", "hand 1", upload("/cnn-def")),
+        Target("minist, cnn", "minist 1", upload("/predict?model=cnn")),
     ]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def hand_words(port: int, workers: int) -> list[str]:
@@ -100,112 +104,75 @@ def minist_words(port: int, workers: int) -> list[str]:
     return [sys.executable, "-m", "app", "api", "--port", str(port), "--workers", str(workers)]
 
 
-@contextmanager
-def started(words: list[str], port: int, path: str, directory: Path) -> Iterator[Server]:
-    """A server that answers the first digit rightly; ended at the end."""
-    environment = {
-        **os.environ,
+STARTS = {"hand": (hand_words, upload("/def")), "minist": (minist_words, upload("/predict"))}
+
+
+def variables(directory: Path) -> dict[str, str]:
+    return {
         "MINIST_HOME": str(directory / "home"),
         "MINIST_DEVICE": "cpu",
         "MINIST_DEFAULT_MODEL": "minist",
     }
-    with (directory / f"{port}.log").open("wb") as log:
-        process = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        _wait_for_answer(process, port, path)
-        yield Server(process, port)
-    finally:
-        process.terminate()
-        try:
-            process.wait(40)
-        except subprocess.TimeoutExpired:
-            process.kill()
 
 
-def _wait_for_answer(process: subprocess.Popen[bytes], port: int, path: str) -> None:
-    until = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < until:
-        try:
-            if label_of(port, path, DIGITS[7].read_bytes()) == "7":
-                return
-        except (OSError, http.client.HTTPException, ValueError):
-            time.sleep(0.02)
-    raise SystemExit(f"no answer on port {port}")
-
-
-def form(field: str, images: list[bytes]) -> bytes:
-    parts = [
-        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="{i}.png"\r\n'
-        f"Content-Type: image/png\r\n\r\n".encode()
-        + image
-        + b"\r\n"
-        for i, image in enumerate(images)
-    ]
-    return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
-
-
-def post(connection: http.client.HTTPConnection, path: str, kind: str, body: bytes) -> object:
-    connection.request("POST", path, body, {"content-type": kind})
-    response = connection.getresponse()
-    answer = json.loads(response.read())
-    if response.status != 200:
-        raise ValueError(answer)
-    return answer
-
-
-def label_of(port: int, path: str, image: bytes) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    answer = post(connection, path, FORM, form("file", [image]))
-    connection.close()
-    assert isinstance(answer, dict)
-    return str(answer["label"])
-
-
-def check_answers(port: int, path: str) -> None:
+def check_answers(port: int, way: Way) -> None:
     for label, digit in enumerate(DIGITS):
-        assert label_of(port, path, digit.read_bytes()) == str(label), (path, label)
+        found = label_of(port, way, digit.read_bytes())
+        if found != str(label):
+            raise ValueError(f"{way.path} says {found} of {label}")
 
 
-def tree(pid: int) -> list[int]:
-    children = (path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children"))
-    return [pid, *(found for words in children for child in words for found in tree(int(child)))]
-
-
-def cpu_seconds(pid: int) -> float:
-    """What a process and its children have used."""
-    stats = (Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split() for one in tree(pid))
-    return sum(int(words[11]) + int(words[12]) for words in stats) / os.sysconf("SC_CLK_TCK")
-
-
-def wrk(server: Server, path: str, connections: int, seconds: float) -> Load:
+def wrk(server: Server, way: Way, connections: int, seconds: float) -> Load:
     words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "10s"]
-    words += ["-s", str(ROOT / "benchmarks" / "upload.lua"), f"http://127.0.0.1:{server.port}{path}"]
-    environment = {**os.environ, "DIGITS": ":".join(str(path) for path in DIGITS)}
-    before = cpu_seconds(server.process.pid)
-    output = subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout
+    words += ["-s", str(ROOT / "benchmarks" / "upload.lua"), f"http://127.0.0.1:{server.port}{way.path}"]
+    with tempfile.TemporaryDirectory() as name:
+        bodies = [Path(name, digit.stem) for digit in DIGITS]
+        for body, digit in zip(bodies, DIGITS, strict=True):
+            body.write_bytes(way.body(digit.read_bytes()))
+        environment = {**os.environ, "BODIES": ":".join(map(str, bodies)), "KIND": way.kind}
+        before = cpu_seconds(server.process.pid)
+        output = subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout
     found = json.loads(output[output.index("RESULT") + 7 :])
     cpu = (cpu_seconds(server.process.pid) - before) / max(1, found["requests"]) * 1e6
     return Load(found["requests"] / found["seconds"], found["p50"], found["p99"], found["errors"], cpu)
 
 
 def measure(
-    servers: Mapping[str, Server], chosen: list[Target], rounds: int, seconds: float
+    servers: Mapping[str, Server],
+    chosen: list[Target],
+    rounds: int,
+    seconds: float,
+    left_out: dict[str, str],
 ) -> dict[str, Load]:
-    """Medians over interleaved rounds; errors are summed."""
+    """Medians over interleaved rounds; errors are summed. A peer that fails is left out."""
     found: dict[str, list[Load]] = {target.name: [] for target in chosen}
-    for target in chosen:
-        wrk(servers[target.server], target.path, target.connections, 1)  # warm up
-    for number in range(rounds):
+    for number in range(rounds + 1):  # the first warms up
         for target in chosen:
-            server = servers[target.server]
-            check_answers(server.port, target.path)
-            load = wrk(server, target.path, target.connections, seconds)
-            found[target.name].append(load)
-            _say(
-                f"round {number + 1}: {target.name}: {load.rate:.0f}/s, p99 {load.p99:.1f} ms, "
-                f"{load.cpu:.0f} us of CPU, {load.errors} errors"
-            )
+            if target.name not in found:
+                continue
+            length = seconds if number else target.warm_up
+            try:
+                load = measure_one(servers[target.server], target, length)
+            except (OSError, http.client.HTTPException, ValueError, subprocess.CalledProcessError) as error:
+                if not target.peer:
+                    raise
+                del found[target.name]
+                left_out[target.name] = repr(error)
+                _say(f"{target.name} is left out: {error!r}")
+                continue
+            if number:
+                found[target.name].append(load)
+                _say(
+                    f"round {number}: {target.name}: {load.rate:.0f}/s, p99 {load.p99:.1f} ms, "
+                    f"{load.cpu:.0f} us of CPU, {load.errors} errors"
+                )
     return {name: _median(loads) for name, loads in found.items()}
+
+
+def measure_one(server: Server, target: Target, seconds: float) -> Load:
+    with awake(server) if target.peer else nullcontext():
+        check_answers(server.port, target.way)
+        return wrk(server, target.way, target.connections, seconds)
 
 
 def _median(loads: list[Load]) -> Load:
@@ -245,17 +212,12 @@ def measure_bulk(servers: Mapping[str, Server], rounds: int) -> dict[str, float]
     return {name: statistics.median(times) for name, times in found.items()}
 
 
-def cold_start(words: Callable[[int, int], list[str]], path: str, directory: Path) -> float:
+def cold_start(words: Callable[[int, int], list[str]], way: Way, directory: Path) -> float:
     """Seconds from the start of the process to the first right answer."""
     port = free_port()
     begun = time.perf_counter()
-    with started(words(port, 1), port, path, directory):
+    with started(words(port, 1), port, way, directory / f"{port}.log", variables(directory)):
         return time.perf_counter() - begun
-
-
-def resident_mib(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
 
 
 def bars(
@@ -283,12 +245,17 @@ def bars(
         ("1,000 images: PNG parts", by_hand / bulk["minist, PNG parts"], 2.5),
         ("cold start: by hand / minist", others["cold hand"] / others["cold minist"], 1 / 1.25),
         ("memory: by hand / minist", others["memory hand"] / others["memory minist"], 1 / 1.15),
-        ("no errors", float(all(found.errors == 0 for found in load.values())), 1),
+        ("no errors", float(all(load[target.name].errors == 0 for target in targets())), 1),
     ]
     if "TorchServe" in rate:
         rows += [
             ("1 worker / TorchServe", one / rate["TorchServe"], 1.2),
             ("2 workers / TorchServe", two / rate["TorchServe"], 1.8),
+            (
+                "1 worker: 15/18 of TorchServe's p99 / p99",
+                load["TorchServe"].p99 * 15 / 18 / load["minist"].p99,
+                1,
+            ),
         ]
     return rows
 
@@ -311,6 +278,48 @@ def tables(load: Mapping[str, Load], bulk: Mapping[str, float], others: Mapping[
         yield f"| {unit} | {hand:.2f} | {mine:.2f} | {mine / hand:.2f} |"
 
 
+def start_ours(wanted: list[Target], directory: Path, stack: ExitStack) -> dict[str, Server]:
+    servers: dict[str, Server] = {}
+    for name in dict.fromkeys(target.server for target in wanted if not target.peer):
+        kind, workers = name.split()
+        words, way = STARTS[kind]
+        port = free_port()
+        log = directory / f"{port}.log"
+        servers[name] = stack.enter_context(
+            started(words(port, int(workers)), port, way, log, variables(directory))
+        )
+    return servers
+
+
+def peer_targets() -> list[Target]:
+    return [Target(peer.name, peer.name, peer.way, warm_up=peer.warm_up, peer=True) for peer in PEERS]
+
+
+def start_peers(
+    wanted: list[Target], cache: Path, directory: Path, stack: ExitStack
+) -> tuple[dict[str, Server], dict[str, str]]:
+    """Those that answer, stopped until it is their turn; and why others are left out."""
+    servers: dict[str, Server] = {}
+    left_out: dict[str, str] = {}
+    names = {target.server for target in wanted}
+    for peer in PEERS:
+        if peer.name not in names:
+            continue
+        _say(f"starting {peer.name}, installing it where needed")
+        try:
+            servers[peer.name] = stack.enter_context(peer.started(cache, directory))
+            servers[peer.name].signal(signal.SIGSTOP)
+        except (Unavailable, NoAnswer, OSError) as error:
+            left_out[peer.name] = str(error)
+            _say(f"{peer.name} is left out: {error}")
+    return servers, left_out
+
+
+def peer_versions(servers: Mapping[str, Server], cache: Path) -> str:
+    found = {peer.title: peer.version(cache) for peer in PEERS if peer.name in servers}
+    return ", ".join(f"{title} {version}" for title, version in found.items())
+
+
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
@@ -321,19 +330,20 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
     parser.add_argument("--only", help="measure but the targets whose name contains this, without a table")
     parser.add_argument("--check", action="store_true", help="status 1 where a bar is missed")
+    parser.add_argument("--peers", action="store_true", help="also LitServe, BentoML, MLServer, TorchServe")
+    parser.add_argument("--peers-dir", type=Path, default=ROOT / ".peers", help="of the peers' environments")
     chosen = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("error: wrk is not installed (Debian: apt-get install wrk)")
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         directory = Path(name)
-        wanted = [target for target in targets() if not chosen.only or chosen.only in target.name]
-        servers: dict[str, Server] = {}
-        for server in dict.fromkeys(target.server for target in wanted):
-            kind, workers = server.split()
-            words, path = (hand_words, "/def") if kind == "hand" else (minist_words, "/predict")
-            port = free_port()
-            servers[server] = stack.enter_context(started(words(port, int(workers)), port, path, directory))
-        load = measure(servers, wanted, chosen.rounds, chosen.seconds)
+        known = targets() + (peer_targets() if chosen.peers else [])
+        wanted = [target for target in known if not chosen.only or chosen.only in target.name]
+        servers = start_ours(wanted, directory, stack)
+        peers, left_out = start_peers(wanted, chosen.peers_dir.resolve(), directory, stack)
+        servers |= peers
+        wanted = [target for target in wanted if target.server in servers]
+        load = measure(servers, wanted, chosen.rounds, chosen.seconds, left_out)
         if chosen.only:
             return
         bulk = measure_bulk(servers, chosen.rounds)
@@ -341,11 +351,10 @@ def main() -> None:
             "memory hand": resident_mib(servers["hand 1"].process.pid),
             "memory minist": resident_mib(servers["minist 1"].process.pid),
         }
-        starts = {"hand": (hand_words, "/def"), "minist": (minist_words, "/predict")}
-        times: dict[str, list[float]] = {who: [] for who in starts}
+        times: dict[str, list[float]] = {who: [] for who in STARTS}
         for _ in range(max(3, chosen.rounds)):
-            for who, (words, path) in starts.items():
-                times[who].append(cold_start(words, path, directory))
+            for who, (words, way) in STARTS.items():
+                times[who].append(cold_start(words, way, directory))
         others |= {f"cold {who}": statistics.median(found) for who, found in times.items()}
     print(*tables(load, bulk, others), sep="\n")
     versions = f"Python {platform.python_version()}, torch {torch.__version__}, FastAPI {fastapi.__version__}"
@@ -355,6 +364,11 @@ def main() -> None:
         f"{os.cpu_count()} CPUs shared with wrk, load average {os.getloadavg()[0]:.1f}; {versions}, "
         f"uvicorn {uvicorn.__version__}\n"
     )
+    if chosen.peers:
+        print(f"Peers: {peer_versions(servers, chosen.peers_dir) or 'none'}.")
+        for name, reason in left_out.items():
+            print(f"{name} is left out: {reason}")
+        print()
     missed = False
     print("| bar | reached | at least | |\n|---|---|---|---|")
     for what, figure, least in bars(load, bulk, others):
@@ -365,4 +379,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except NoAnswer as error:
+        sys.exit(f"error: {error}")

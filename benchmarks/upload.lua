@@ -1,14 +1,11 @@
--- wrk: multipart uploads of the PNGs in DIGITS (paths, separated by colons), in turn; one line of JSON at the end.
+-- wrk: the bodies in the files of BODIES (paths, separated by colons), in turn; one line of JSON at the end.
 local requests, turn = {}, 0
 
 function init(args)
-  for path in os.getenv("DIGITS"):gmatch("[^:]+") do
+  for path in os.getenv("BODIES"):gmatch("[^:]+") do
     local file = assert(io.open(path, "rb"))
-    local body = "--boundary-of-wrk\r\nContent-Disposition: form-data; name=\"file\"; filename=\"digit.png\"\r\n"
-      .. "Content-Type: image/png\r\n\r\n" .. file:read("*a") .. "\r\n--boundary-of-wrk--\r\n"
+    requests[#requests + 1] = wrk.format("POST", nil, { ["Content-Type"] = os.getenv("KIND") }, file:read("*a"))
     file:close()
-    local headers = { ["Content-Type"] = "multipart/form-data; boundary=boundary-of-wrk" }
-    requests[#requests + 1] = wrk.format("POST", nil, headers, body)
   end
 end
 

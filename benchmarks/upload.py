@@ -1,0 +1,58 @@
+"""How a server is asked for one image, and what its answer says."""
+
+import http.client
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+BOUNDARY = "boundary-of-the-benchmark"
+FORM = f"multipart/form-data; boundary={BOUNDARY}"
+
+
+@dataclass(frozen=True)
+class Way:
+    """The client that checks and wrk, which loads, send the same."""
+
+    path: str
+    kind: str  # content type
+    body: Callable[[bytes], bytes]  # of an image file
+    label: Callable[[Any], str]  # in the decoded answer
+
+
+def form(field: str, images: list[bytes]) -> bytes:
+    parts = [
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="{i}.png"\r\n'
+        f"Content-Type: image/png\r\n\r\n".encode()
+        + image
+        + b"\r\n"
+        for i, image in enumerate(images)
+    ]
+    return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
+
+
+def upload(path: str, label: Callable[[Any], str] = lambda answer: str(answer["label"])) -> Way:
+    """One file of a form."""
+    return Way(path, FORM, lambda image: form("file", [image]), label)
+
+
+def best(probabilities: list[float]) -> str:
+    """The label of a bare list of ten."""
+    if len(probabilities) != 10:
+        raise ValueError(f"not ten probabilities: {probabilities}")
+    return str(probabilities.index(max(probabilities)))
+
+
+def label_of(port: int, way: Way, image: bytes) -> str:
+    """Raises OSError, HTTPException or ValueError."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("POST", way.path, way.body(image), {"content-type": way.kind})
+    response = connection.getresponse()
+    answer = response.read()
+    connection.close()
+    if response.status != 200:
+        raise ValueError(answer)
+    try:
+        return way.label(json.loads(answer))
+    except (LookupError, TypeError) as error:
+        raise ValueError(answer) from error
