@@ -18,7 +18,7 @@ DIGITS = [ROOT / "examples" / f"{label}.png" for label in range(10)]
 
 
 class NoAnswer(Exception):
-    """A server ended, or was silent for too long; the message ends with the first error it told, or its last words."""
+    """A server ended, or was silent for too long; ends with the first error it told, or its last words."""
 
 
 @dataclass(frozen=True)
