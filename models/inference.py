@@ -73,7 +73,8 @@ class _Folded(nn.Module):
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
-        self.model = deepcopy(classifier.model).eval()
+        kept = {id(tensor): tensor for tensor in classifier.model.parameters()}
+        self.model = deepcopy(classifier.model, kept).eval()  # its layers, with the same weights
         if isinstance(self.model, CNN):
             self.model.fused = True
         first = next(layer for layer in self.model.modules() if isinstance(layer, nn.Linear | nn.Conv2d))
@@ -83,7 +84,7 @@ class _Folded(nn.Module):
         shift = weight.sum(dim=tuple(range(1, weight.ndim))) * mean / std
         bias = torch.zeros(len(weight)) if first.bias is None else first.bias.detach()
         with torch.no_grad():
-            first.weight.copy_(weight / (255 * std))
+            first.weight = nn.Parameter((weight / (255 * std)).float(), requires_grad=False)
             first.bias = nn.Parameter((bias.double() - shift).float(), requires_grad=False)
 
     def logits(self, images: Tensor) -> Tensor:
@@ -119,7 +120,7 @@ def _agrees(form: Forward, classifier: Classifier) -> bool:
     for images in (
         torch.zeros(1, *shape, dtype=torch.uint8),
         torch.full((2, *shape), 255, dtype=torch.uint8),
-        torch.randint(0, 256, (64, *shape), dtype=torch.uint8, generator=random),
+        torch.randint(0, 256, (8, *shape), dtype=torch.uint8, generator=random),
     ):
         if not torch.allclose(form(images), classifier.probabilities(images).cpu(), rtol=0, atol=TOLERANCE):
             log.warning("%s is served as it was: the quick form differs", classifier.card.name)
