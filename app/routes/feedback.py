@@ -11,6 +11,7 @@ import numpy as np
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.responses import Response
 
 from app import problems
@@ -22,6 +23,14 @@ from app.schemas import data_url
 from app.state import FeedbackOf, StateOf
 from models.images import png
 
+
+class _Hex(StringConvertor):
+    """The id of a correction in a path."""
+
+    regex = "[0-9a-f]+"
+
+
+register_url_convertor("hex", _Hex())
 router = APIRouter(prefix="/feedback", tags=["feedback"])
 
 KEY = (problems.Unauthorized, problems.Forbidden)
@@ -172,7 +181,7 @@ def export(feedback: FeedbackOf, identity: MayAdminister) -> Response:
 
 
 @router.delete(
-    "/{id}",
+    "/{id:hex}",  # "export" is none
     status_code=204,
     summary="Delete a correction",
     responses=problems.responses(*KEY, problems.UnknownCorrection, problems.StorageTrouble),
