@@ -290,7 +290,7 @@ def test_models_answer_side_by_side_with_version_and_time(page: Page) -> None:
 def test_fashion_has_samples_of_its_own(page: Page) -> None:
     page.click("text=Fashion")
     page.get_by_role("button", name="Sample: ankle boot").click()
-    says(page, "ankle boot", "fashion-mlp")
+    says(page, "ankle boot", "fashion")
     page.get_by_role("button", name="Digits", exact=True).click()
     says(page, "–")
     page.get_by_role("button", name="Sample: 9").click()
