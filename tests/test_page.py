@@ -387,9 +387,9 @@ def served(api: httpx2.Client, model: str) -> int:
 
 def test_jobs_wait_are_cancelled_and_resumed(new_page: NewPage) -> None:
     page = new_page("#/train")
-    begin_run(page, "long", **{**SHORT, "epochs": 900})
+    begin_run(page, "long", **{**SHORT, "epochs": 900, "batch_size": 1})
     give_key(page)
-    expect(page.locator(".job .progress-line")).to_contain_text("left", timeout=A_RUN)
+    expect(page.locator(".job .progress-line")).to_contain_text("accuracy", timeout=A_RUN)
     page.evaluate("scrollTo(0, 0)")
     begin_run(page, "next", **SHORT)
     expect(page.locator(".job .progress-line")).to_have_text("Next to start", timeout=SOON)

@@ -155,6 +155,7 @@ def test_sigterm_under_load_loses_no_request_that_was_begun(tmp_path: Path, digi
             response = connection.getresponse()
             assert response.status == 200
             assert b'"label":"7"' in response.read()
+            connection.close()
         ended.set()
         for thread in threads:
             thread.join()

@@ -211,7 +211,8 @@ def open_files(pids: list[int]) -> int:
 @pytest.mark.soak
 def test_100_000_requests_leave_nothing_behind(tmp_path: Path, digits: dict[str, bytes]) -> None:
     """Every good answer is right, every bad one documented; memory stays where it is; the workers live."""
-    with service(tmp_path, "api", "--workers", "2") as (process, client):
+    few = str(1024 * 1024)  # bytes; what is too large need not be large
+    with service(tmp_path, "api", "--workers", "2", MINIST_MAX_UPLOAD_BYTES=few) as (process, client):
         wait_for(lambda: len(workers_of(process)) == 2)
         workers = workers_of(process)
         soak = Soak(client.base_url.port or 80, [*good(digits), *hostile(digits)])
