@@ -13,6 +13,8 @@ import logging
 import math
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -57,8 +59,10 @@ Piece = tuple[Asked, int]  # whose, and how many of its images
 class Batcher:
     """The queue of one process. Everything happens in its event loop."""
 
-    def __init__(self, counts: Counts, max_images: int, max_bytes: int) -> None:
+    def __init__(self, counts: Counts, max_images: int, max_bytes: int, bulk_threads: int = 1) -> None:
+        """`bulk_threads` are torch's for the batches of requests that fill more than one."""
         self.counts = counts
+        self.bulk_threads = bulk_threads
         self.max_images = max_images
         self.max_bytes = max_bytes
         self.images = 0  # that wait
@@ -185,8 +189,22 @@ class Batcher:
             for asked, number in pieces
         ]
         pixels = torch.frombuffer(bytearray().join(parts), dtype=torch.uint8)
-        rows: Rows = model.forward(pixels.view(-1, *shape)).tolist()
+        with self._threads(pieces[0][0].count):
+            rows: Rows = model.forward(pixels.view(-1, *shape)).tolist()
         return rows
+
+    @contextmanager
+    def _threads(self, count: int) -> Iterator[None]:
+        """A large request may have all CPUs of this worker; small ones are answered sooner by one."""
+        usual = torch.get_num_threads()
+        if count <= CAP or self.bulk_threads <= usual:
+            yield
+            return
+        torch.set_num_threads(self.bulk_threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(usual)
 
     def _answer_alone(self, pieces: list[Piece], error: Exception) -> None:
         """A batch failed: whoever is not the reason gets an answer all the same."""

@@ -93,7 +93,12 @@ def create_app(settings: Settings | None = None, tracer_provider: TracerProvider
         if threading.current_thread() is threading.main_thread():
             draining.watch()
         _end_with_parent()
-        batcher = Batcher(observer.counts, settings.max_waiting_images, settings.max_waiting_bytes)
+        batcher = Batcher(
+            observer.counts,
+            settings.max_waiting_images,
+            settings.max_waiting_bytes,
+            threads_per_worker(quota, settings.workers),
+        )
         directory = os.environ.get(metrics.DIRECTORY)
         observer.processes = metrics.Processes(
             Path(directory) if directory else None,

@@ -214,3 +214,28 @@ def test_the_queue_works_on_tensors_of_the_right_shape() -> None:
 
     run(work)
     assert shapes == [torch.Size((3, *SHAPE))]
+
+
+@dataclass
+class Threads(Echo):
+    """Its rows tell how many threads torch had."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.full((len(images), 1), float(torch.get_num_threads()), dtype=torch.float64)
+
+
+def test_only_a_large_request_has_all_threads_and_only_for_its_batches() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    queue = Batcher(Counts(), 1_000_000, 1_000_000, bulk_threads=2)
+
+    async def ask() -> None:
+        for count, threads in ((1, 1), (CAP, 1), (CAP + 1, 2), (1, 1)):
+            found = await queue.submit(Threads(), pixels(1, count), count)
+            assert found == [[threads]] * count
+            assert torch.get_num_threads() == 1
+
+    try:
+        run(ask)
+    finally:
+        torch.set_num_threads(before)
