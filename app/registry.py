@@ -55,6 +55,7 @@ class Registry:
         self._loaded: OrderedDict[tuple[str, int], Served] = OrderedDict()
         self.snapshot = Snapshot(-1, {}, {})
         self._refreshing = Lock()
+        self._quickening = Lock()
 
     @property
     def models(self) -> list[Served]:
@@ -107,8 +108,9 @@ class Registry:
 
     def quicken(self) -> None:
         """Give every classifier its quickest form; not done while loading, so that the service is up sooner."""
-        for served in self.models:
-            served.forward.quicken()
+        with self._quickening:
+            for served in self.models:
+                served.forward.quicken()
 
     def get(self, name: str | None) -> Served | None:
         """The classifier that a name means, if it is loaded."""

@@ -43,6 +43,9 @@ def deployment(tmp_path: Path) -> Settings:
 @pytest.fixture
 def api(deployment: Settings) -> Iterator[TestClient]:
     with TestClient(create_app(deployment)) as client:
+        registry = client.app_state["registry"]
+        registry.refresh()
+        registry.quicken()
         yield client
 
 
