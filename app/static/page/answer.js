@@ -9,6 +9,7 @@ export class Answer {
   #running = null;
   #abort = null;
   #floor = 0; // answers to older pictures are not shown any more
+  #latest = 0; // the picture to have explained, by number
   result = null;
 
   constructor(model) {
@@ -56,11 +57,13 @@ export class Answer {
 
   /** One request at a time; of pictures that come meanwhile the last one is asked about. */
   ask(picture, explain = false) {
-    if (explain) this.#full = picture;
-    else {
+    if (explain) {
+      this.#full = picture;
+      this.#latest = picture.number;
+    } else if (picture.number > this.#latest) {
       [this.#live, this.#full] = [picture, null];
       this.#abort?.abort(); // an explanation must not keep the bars waiting
-    }
+    } // else the browser was so long about encoding it that its explanation is on the way
     this.#running ??= this.#run().finally(() => {
       this.#running = null;
     });

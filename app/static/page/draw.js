@@ -3,7 +3,7 @@
 const SIZE = 420; // 15 for each pixel that the models see
 const STEP = SIZE / 28;
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const LARGEST = 900_000; // bytes; the service takes 1 MiB
+const LARGEST = 900_000; // bytes; more is scaled down first, so that a photograph is answered at once
 const TAKEN = ["image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp"];
 
 /** Says "change"; its `drawing` is true while a stroke goes on. */
