@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from models import checkpoint
 from models.card import Card
@@ -88,7 +88,7 @@ def test_fitting_what_was_fitted_changes_little(sample: Dataset, index: int) -> 
     once, _ = fitted(paper(sample.test.images[index, 0].numpy(), 300, at=(70, 90)))
     again, done = fitted(Image.fromarray(255 - once))
     assert done.inverted
-    assert alike(once, again) > 0.9
+    assert alike(once, again) > 0.85
 
 
 @settings(deadline=None)
@@ -130,6 +130,66 @@ def test_specks_lines_and_a_frame_are_left_out() -> None:
         pixels, done = fitted(dirty)
         assert alike(pixels, clean) > 0.9
         assert done.inverted
+
+
+@pytest.mark.parametrize("inverted", [True, False])
+@pytest.mark.parametrize(
+    "line",
+    [
+        [(2, 4), (5, 1), (10, 1), (11, 5), (3, 14), (12, 14)],
+        [(12, 1), (4, 1), (3, 7), (9, 7), (11, 11), (8, 14), (2, 14)],
+    ],
+)
+def test_a_small_picture_may_be_cut_so_closely_that_the_bars_of_2_and_5_touch_its_border(
+    line: list[tuple[int, int]], inverted: bool
+) -> None:
+    """As the post office's digits of 16x16 are: narrower than they are high."""
+    image = Image.new("L", (16, 16), 0)
+    ImageDraw.Draw(image).line(line, fill=255, width=3)
+    pixels, done = fitted(ImageOps.invert(image) if inverted else image)
+    assert done.inverted == inverted
+    assert done.box[3] - done.box[1] >= 15
+    assert np.count_nonzero(pixels > 127) > 60
+
+
+@pytest.mark.parametrize("angle", [0, 8, -15])
+@pytest.mark.parametrize("wood", [60, 140])
+def test_a_sheet_that_lies_on_a_table_is_ground(wood: int, angle: int) -> None:
+    table = Image.new("L", (640, 520), wood)
+    sheet = Image.new("L", (360, 340), 235)
+    sheet.paste(seven(), (30, 20))
+    shape = Image.new("L", sheet.size, 255).rotate(angle, expand=True)
+    table.paste(sheet.rotate(angle, expand=True), (90, 60), shape)
+    pixels, done = fitted(table)
+    assert done.inverted
+    assert alike(pixels, fitted(seven().rotate(angle, fillcolor=255))[0]) > 0.9
+
+
+def test_the_corner_of_a_shadow_is_no_ink() -> None:
+    """Not even where it is darker than a pencil."""
+    pencil = np.asarray(seven()) / 255 * 75 + 180
+    y, x = np.mgrid[:300, :300]
+    shadow = np.where((x + 0.4 * y < 70) | (y - 0.5 * x > 240), 0.6, 1)
+    pixels, _ = fitted(Image.fromarray((pencil * shadow).astype(np.uint8)))
+    assert alike(pixels, fitted(seven())[0]) > 0.95
+
+
+def test_a_lamp_in_a_whiteboard_is_no_digit() -> None:
+    y, x = np.mgrid[:300, :300]
+    lamp = 75 * np.exp(-((x - 250) ** 2 + (y - 40) ** 2) / 300)
+    board = np.minimum(np.asarray(seven()) / 255 * 100 + 80, 170) + lamp
+    pixels, done = fitted(Image.fromarray(board.astype(np.uint8)))
+    assert done.inverted
+    assert alike(pixels, fitted(seven())[0]) > 0.95
+
+
+def test_a_pen_beside_the_digit_is_left_out() -> None:
+    image = Image.new("L", (460, 340), 240)
+    image.paste(seven(), (20, 20))
+    ImageDraw.Draw(image).line([(400, 0), (420, 300)], fill=20, width=26)
+    pixels, done = fitted(image)
+    assert done.box[2] < 300
+    assert alike(pixels, fitted(seven())[0]) > 0.95
 
 
 def test_the_bar_of_a_5_is_kept() -> None:
@@ -276,7 +336,7 @@ def test_the_shipped_model_reads_simulated_pictures(cpu: torch.device) -> None:
     for (path, label), answer in zip(pictures(), answers, strict=True):
         kind = path.name.rsplit("-", 1)[0]
         right.setdefault(kind, []).append(isinstance(answer, Prediction) and answer.index == label)
-    assert len(right) == 10
+    assert len(right) == 11
     for kind, hits in right.items():
         assert np.mean(hits) >= 0.86, kind
     assert np.mean(np.concatenate(list(right.values()))) >= 0.955

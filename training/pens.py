@@ -27,6 +27,7 @@ from models.images import Grey
 from training.datasets import Split, load_dataset
 from training.strokes import WRITTEN, Strokes
 
+OURS = 0.4  # share of digits that are written in our strokes
 Ink = NDArray[np.float32]  # [height, width], 0 ground, 1 ink
 Seen = tuple[bytes, str]  # an encoded picture and the ending of its file name
 
@@ -118,7 +119,7 @@ class Writer:
 
     def ink(self, label: int, side: int, width: float | None = None) -> Ink:
         """A digit in a box of `side` pixels; with strokes of `width` (a share of `side`) or MNIST's own."""
-        if self.random.random() < 0.3:
+        if self.random.random() < OURS:
             ways = WRITTEN[label]
             way = ways[int(self.random.integers(len(ways)))]
             return written(way, side, width or self.random.uniform(0.03, 0.1), self.random)
@@ -209,6 +210,32 @@ def _camera(photo: Image.Image, random: Generator) -> Image.Image:
     photo = photo.filter(ImageFilter.GaussianBlur(float(random.uniform(0, 0.004)) * width))
     grain = random.normal(0, random.uniform(0, 7), (height, width, 1))
     return Image.fromarray((np.asarray(photo, np.float32) + grain).clip(0, 255).astype(np.uint8))
+
+
+def table(writer: Writer, label: int) -> Seen:
+    """A note or a sheet on a table, all of it in the picture."""
+    random = writer.random
+    side = int(random.integers(150, 300))
+    ink = writer.ink(label, side, random.uniform(0.02, 0.06) if random.random() < 0.7 else None)
+    sheet = np.zeros([int(side * v) for v in random.uniform(1.15, 2, 2)], np.float32)
+    top, left = (int(random.integers(0, room + 1)) for room in np.subtract(sheet.shape, side))
+    sheet[top : top + side, left : left + side] = ink
+    tint = np.array([random.uniform(0.8, 1), random.uniform(0.8, 1), random.uniform(0.5, 1)])
+    paper = Image.fromarray(((tint * (1 - sheet[..., None] * (1 - _pen(random)))) * 255).astype(np.uint8))
+    height, width = (int(v) for v in np.array(sheet.shape) * random.uniform(1.15, 1.6, 2) + side * 0.1)
+    wood = np.array([0.45, 0.3, 0.18]) * random.uniform(0.6, 1.5)
+    grain = np.asarray(Image.fromarray(random.integers(0, 256, (height, width // 16 + 1), np.uint8)))
+    grain = np.repeat(grain, 16, axis=1)[:, :width, None] / 255 - 0.5
+    colour = (wood * (1 + 0.25 * grain) * 255).clip(0, 255).astype(np.uint8)
+    photo = Image.fromarray(colour)
+    angle = float(random.normal(0, 6))
+    whole = Image.new("L", paper.size, 255).rotate(angle, Image.Resampling.BICUBIC, expand=True)
+    paper = paper.rotate(angle, Image.Resampling.BICUBIC, expand=True)
+    room = photo.width - paper.width, photo.height - paper.height
+    at = (int(room[0] * random.uniform(0.1, 0.9)), int(room[1] * random.uniform(0.1, 0.9)))
+    photo.paste(paper, at, whole)
+    lit = np.asarray(photo) * _light(height, width, random)[..., None]
+    return _jpeg(_camera(Image.fromarray(lit.astype(np.uint8)), random), int(random.integers(40, 92)))
 
 
 def pencil(writer: Writer, label: int) -> Seen:
@@ -313,6 +340,7 @@ KINDS: Mapping[str, Callable[[Writer, int], Seen]] = {
     "scan": scan,
     "small-grey": small_grey,
     "small-binary": small_binary,
+    "photo-table": table,
 }
 
 
