@@ -234,6 +234,7 @@ def _unrule(ink: Plane) -> None:
     slope = slopes[at]
     level = coarse[(rows + shifts[at]).clip(0, height - 1), np.arange(strips)]
     profile = np.partition(level, strips // 6, 1)[:, strips // 6]
+    profile = np.minimum(profile, np.minimum(level[:, 0], level[:, -1]))  # the stem of a 4 ends before
     base = running(running(profile[:, None], 2, np.minimum, (0,)), 2, np.maximum, (0,))[:, 0]
     ridge = profile - base
     if float(ridge.max()) < 0.02:

@@ -42,7 +42,8 @@ def pieces(ink: Plane, low: float, high: float, inset: int) -> tuple[Mask | None
     fills = (wide > 0.8 * width) & (tall > 0.8 * height) & (along < ROUND)  # cut out closely
     around = large & (along > ALONG) & ~fills
     line = (long > 0.9 * max(height, width)) & (short < 0.08 * long)
-    alien = around | (large & (along > 0.55)) | line | _frames(boxes, of, ys, xs, strength, weight, ink.shape)
+    frame = _frames(boxes, of, ys, xs, strength, weight, ink.shape)
+    alien = large & (around | (along > 0.55) | line | frame)
     pen = large & (edge > 0) & (long > 0.5 * max(height, width)) & (short < 0.2 * long)
     right, below = np.minimum(xs + 1, width - 1), np.minimum(ys + 1, height - 1)
     outline = total(np.abs(ink[ys, right] - strength) + np.abs(ink[below, xs] - strength))

@@ -138,18 +138,19 @@ def test_specks_lines_and_a_frame_are_left_out() -> None:
     [
         [(2, 4), (5, 1), (10, 1), (11, 5), (3, 14), (12, 14)],
         [(12, 1), (4, 1), (3, 7), (9, 7), (11, 11), (8, 14), (2, 14)],
+        [(15, 0), (0, 0), (0, 7), (12, 8), (15, 11), (13, 15), (0, 15)],
     ],
 )
-def test_a_small_picture_may_be_cut_so_closely_that_the_bars_of_2_and_5_touch_its_border(
+def test_a_small_picture_may_be_cut_so_closely_that_the_bars_touch_its_border(
     line: list[tuple[int, int]], inverted: bool
 ) -> None:
     """As the post office's digits of 16x16 are: narrower than they are high."""
     image = Image.new("L", (16, 16), 0)
-    ImageDraw.Draw(image).line(line, fill=255, width=3)
+    ImageDraw.Draw(image).line(line, fill=255, width=2)
     pixels, done = fitted(ImageOps.invert(image) if inverted else image)
     assert done.inverted == inverted
     assert done.box[3] - done.box[1] >= 15
-    assert np.count_nonzero(pixels > 127) > 60
+    assert np.count_nonzero(pixels > 127) > 50
 
 
 @pytest.mark.parametrize("angle", [0, 8, -15])
@@ -190,6 +191,16 @@ def test_a_pen_beside_the_digit_is_left_out() -> None:
     pixels, done = fitted(image)
     assert done.box[2] < 300
     assert alike(pixels, fitted(seven())[0]) > 0.95
+
+
+def test_the_stem_of_a_4_is_no_ruled_line() -> None:
+    image = Image.new("L", (280, 280), 0)
+    draw = ImageDraw.Draw(image)
+    draw.line([(90, 40), (75, 160), (215, 165)], fill=255, width=12)
+    draw.line([(190, 25), (190, 279)], fill=255, width=12)
+    pixels, done = fitted(image)
+    assert done.box[3] >= 275
+    assert (pixels.max(1)[-8:-4] > 127).all()
 
 
 def test_the_bar_of_a_5_is_kept() -> None:

@@ -20,7 +20,7 @@ adam="--optimizer adamw --schedule one-cycle"
 
 # In two runs: first MNIST bent and blurred, then pictures that were fitted as well.
 train digits-base --recipe digits --epochs 40 --augment strong --pictures 0
-ship digits --recipe digits --start "$runs/digits-base/digits-base.pth" --lr 0.0015 --epochs 18 --pictures 8000
+ship digits --recipe digits --start "$runs/digits-base/digits-base.pth" --lr 0.002 --epochs 40 --pictures 8000
 
 ship minist --recipe mlp $adam --lr 0.002 --weight-decay 0.01 --epochs 80 --batch-size 128 \
     --augment light --average 0.999 --smoothing 0.02 --precision bfloat16
