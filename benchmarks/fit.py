@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from models.card import Card
-from models.fit import fit_digit, read
+from models.fit import ENOUGH, fit_digit, read
 from models.images import decode, open_image, page
 
 CARD = Card(
@@ -67,8 +67,8 @@ def main() -> None:
     for side in (300, 1000, 3000):
         for paper, share in (("white", 0.7), ("white", 0.25), ("grid", 0.7), ("grid", 0.25)):
             data = photograph(side, paper, share)
-            sheet = decoded(data, 10_000)
-            decoding = milliseconds(partial(decoded, data, 800), 10)
+            sheet = decoded(data, ENOUGH)
+            decoding = milliseconds(partial(decoded, data, ENOUGH), 10)
             fitting = milliseconds(partial(fit_digit, sheet))
             print(f"{f'{side}x{side} {paper}, digit {share:.0%}':28} {decoding:8.2f} {fitting:8.2f}")
     stream = io.BytesIO()

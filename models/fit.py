@@ -24,7 +24,7 @@ from models.planes import Plane, running, stroke_width
 
 Fit = Literal["auto", "none"]
 WORK = 112  # pixels along the longer side, to find the digit in
-ENOUGH = 800  # pixels along the longer side, of a JPEG that its decoder may shrink
+ENOUGH = 400  # pixels along the longer side, of a JPEG that its decoder may shrink
 EDGE = 0.3  # ink that still counts for the size of a digit
 _INVERTED = bytes(range(255, -1, -1))
 STROKE = (1.8, 2.2)  # width of strokes in the 20x20 box: thinner ones become at least the first number

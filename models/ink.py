@@ -34,7 +34,7 @@ class Ink:
     @property
     def quality(self) -> float:
         """Its sharpness, less for what is too wide for strokes: a sheet of paper, a lamp that is mirrored."""
-        return self.sharp * min(1.0, (BLOB / self.width) ** 4)
+        return self.sharp * min(1.0, (0.85 * BLOB / self.width) ** 4)
 
     @property
     def convinces(self) -> bool:
@@ -50,7 +50,7 @@ class Ink:
         """Than what was found in the polarity that the picture seems to have."""
         if (self.sheet is None) != (other.sheet is None):
             return self.sheet is not None
-        return self.quality > 1.5 * other.quality
+        return self.quality > (1 if self.dark else 1.5) * other.quality  # people write dark on light
 
 
 def ink_is_dark(image: Image.Image) -> bool:
@@ -193,8 +193,10 @@ def _sharpness(kept: Mask, ink: Plane, page: Plane) -> float:
 def _is_cut(ink: Plane, sheet: Mask, found: Ink, step: int) -> bool:
     """Whether strokes go on beyond the sheet: then it is none, but the lit side of a shadow."""
     left, top, right, bottom = (side // step for side in found.box)
-    around = np.s_[max(top - 3, 0) : bottom + 3, max(left - 3, 0) : right + 3]
-    return bool(np.count_nonzero((ink[around] > 0.5 * found.core) & ~sheet[around]) > 2)
+    around = np.s_[max(top - 1, 0) : bottom + 1, max(left - 1, 0) : right + 1]
+    strong = ink[around] > 0.5 * found.core
+    beyond = grown(strong & ~sheet[around], 1)
+    return bool((beyond & strong & sheet[around]).any())
 
 
 def _unframe(ink: Plane) -> int:

@@ -42,7 +42,7 @@ def pieces(ink: Plane, low: float, high: float, inset: int) -> tuple[Mask | None
     fills = (wide > 0.8 * width) & (tall > 0.8 * height) & (along < ROUND)  # cut out closely
     around = large & (along > ALONG) & ~fills
     line = (long > 0.9 * max(height, width)) & (short < 0.08 * long)
-    frame = _frames(boxes, of, ys, xs, strength, weight, ink.shape)
+    frame = _frames(boxes, of, ys, xs, strength, weight, strong, ink.shape)
     alien = large & (around | (along > 0.55) | line | frame)
     pen = large & (edge > 0) & (long > 0.5 * max(height, width)) & (short < 0.2 * long)
     right, below = np.minimum(xs + 1, width - 1), np.minimum(ys + 1, height - 1)
@@ -57,6 +57,9 @@ def pieces(ink: Plane, low: float, high: float, inset: int) -> tuple[Mask | None
     beside: Mask | None = around[labels] & mask if around.any() else None
     if score[main] <= 0 or (alien[main] and not fills[main]):
         return None, beside
+    box = _box_around(labels == main, boxes[:, main]) if large else None
+    if box is not None:
+        return None, box if beside is None else box | beside
     mean = weight / np.maximum(total(strength), 1e-6)
     chosen = _neighbours(main, boxes, weight, ~alien & strong & (mean > 0.5 * mean[main]))
     kept: Mask = chosen[labels] & mask
@@ -87,9 +90,13 @@ def _frames(
     xs: Numbers,
     strength: Numbers,
     weight: Numbers,
+    strong: Mask,
     shape: tuple[int, ...],
 ) -> Mask:
-    """Which pieces are printed frames: large, and all of their ink near the sides of their box."""
+    """Which pieces are printed frames: large, and all of their ink near the sides of their box.
+
+    Near three sides at least, or two where something of weight lies within.
+    """
     wide, tall = boxes[2] - boxes[0], boxes[3] - boxes[1]
     insets = (
         (xs - boxes[0][of]) / np.maximum(wide[of], 1),
@@ -102,8 +109,35 @@ def _frames(
         (np.bincount(of, strength**2 * (i < 0.08), len(weight)) > 0.15 * weight).astype(int) for i in insets
     )
     large = (wide > 0.4 * shape[1]) & (tall > 0.4 * shape[0])
-    frames: Mask = large & (outer > 0.85 * weight) & (sides >= 3)
+    frames: Mask = large & (outer > 0.85 * weight) & (sides >= 2)
+    for i in np.flatnonzero(frames & (sides == 2)):
+        margin = 0.05 * np.array([wide[i], tall[i]])[:, None]
+        within = (boxes[:2] > boxes[:2, i, None] + margin) & (boxes[2:] < boxes[2:, i, None] - margin)
+        frames[i] = bool((within.all(0) & strong & (weight > 0.05 * weight[i])).any())
     return frames
+
+
+def _box_around(piece: Mask, box: Numbers) -> Mask | None:
+    """The pixels of a printed box that a digit within touches; None where this is no box."""
+    left, top, right, bottom = (int(side) for side in box)
+    inner = piece[top:bottom, left:right]
+    high, wide = inner.shape
+    if min(high, wide) < 0.4 * min(piece.shape):
+        return None
+    near = max(1, round(0.05 * max(high, wide)))
+    rows, columns = slice(top, bottom), slice(left, right)
+    result = np.zeros_like(piece)
+    sides = 0
+    for axis, side in (
+        (0, (slice(top, top + near), columns)),
+        (0, (slice(bottom - near, bottom), columns)),
+        (1, (rows, slice(left, left + near))),
+        (1, (rows, slice(right - near, right))),
+    ):
+        if piece[side].any(axis).mean() > 0.85:
+            result[side] = piece[side]
+            sides += 1
+    return result if sides >= 3 else None
 
 
 def _neighbours(main: int, boxes: Numbers, weight: Numbers, allowed: Mask) -> Mask:
@@ -112,13 +146,17 @@ def _neighbours(main: int, boxes: Numbers, weight: Numbers, allowed: Mask) -> Ma
     chosen[main] = True
     longest = np.maximum(boxes[2] - boxes[0], boxes[3] - boxes[1])
     box = boxes[:, main].copy()
+    bar = np.zeros(len(weight), np.bool_)  # above or below, and longer at both ends; or left or right
+    for along, across in ((0, 1), (1, 0)):
+        both = (boxes[along] < box[along]) & (boxes[along + 2] > box[along + 2])
+        bar |= both & ((boxes[across] >= box[across + 2]) | (boxes[across + 2] <= box[across]))
     for _ in range(3):
         long = max(box[2] - box[0], box[3] - box[1])
         gap = np.maximum(
             np.maximum(boxes[0] - box[2], box[0] - boxes[2]), np.maximum(boxes[1] - box[3], box[1] - boxes[3])
         )
         more = allowed & ~chosen & (gap <= 0.2 * long) & (weight >= 0.04 * weight[main])
-        more &= longest <= 1.3 * longest[main]
+        more &= (longest <= 1.3 * longest[main]) & ~bar
         if not more.any():
             break
         chosen |= more

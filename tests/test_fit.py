@@ -184,6 +184,24 @@ def test_a_lamp_in_a_whiteboard_is_no_digit() -> None:
     assert alike(pixels, fitted(seven())[0]) > 0.95
 
 
+@pytest.mark.parametrize("bottom", [262, 290])
+def test_a_printed_box_around_the_digit_is_left_out(bottom: int) -> None:
+    """Even where the digit touches it."""
+    image = Image.new("L", (340, 340), 250)
+    image.paste(seven(), (20, 20))
+    ImageDraw.Draw(image).rectangle((65, 55, 275, bottom + 20), outline=40, width=4)
+    pixels, _ = fitted(image)
+    assert alike(pixels, fitted(seven())[0]) > 0.9
+
+
+def test_lines_above_and_below_that_are_longer_than_the_digit_are_left_out() -> None:
+    image = seven()
+    for y in (36, 276):
+        ImageDraw.Draw(image).line([(60, y), (250, y + 4)], fill=30, width=5)
+    pixels, _ = fitted(image)
+    assert alike(pixels, fitted(seven())[0]) > 0.95
+
+
 def test_a_pen_beside_the_digit_is_left_out() -> None:
     image = Image.new("L", (460, 340), 240)
     image.paste(seven(), (20, 20))
