@@ -15,7 +15,6 @@ BLOB = 0.2  # width of what is no stroke any more, as a share of its longer side
 GRAIN = 3  # grey levels between ink and the ground beside it that may be noise
 CLEAR = 60  # grey levels between ink and the ground beside it that leave no doubt
 FRAME = 0.15  # ink of a frame at the border
-_EIGHTH = np.full(8, 1 / 8, np.float32)
 FAINT = 0.05  # a stroke that takes less of the light than this is no ink
 
 
@@ -152,14 +151,14 @@ def _find_on(ink: Plane, page: Plane, dark: bool, step: int, size: tuple[int, in
         _unrule(ink.T)
     strongest = max(6, ink.size // 200)
     third = ink.size // 3
-    for _ in range(3):
+    for last in (False, False, True):
         ranked = np.partition(ink, (third, max(ink.size - strongest, third)), axis=None)
         peak = float(ranked[-strongest:].mean())
         low = max(0.3 * peak, 3 * float(ranked[third]))
         if peak < FAINT or low > 0.8 * peak:
             return None
         kept, around = pieces(ink, low, 0.5 * peak, inset)
-        if around is None:
+        if around is None or last:
             break
         ink[grown(around, 2)] = 0  # what is left may be fainter
     if kept is None:
@@ -221,17 +220,15 @@ def _unrule(ink: Plane) -> None:
     strips = width // 8
     if strips < 6:
         return
-    coarse = (
-        np.ascontiguousarray(ink[:, : strips * 8]).reshape(height, strips, 8) @ _EIGHTH
-    )  # the mean, but quick
+    whole = np.ascontiguousarray(ink[:, : strips * 8]).reshape(height, strips, 8)
+    coarse = whole @ np.full(8, 1 / 8, np.float32)  # the mean, but quick
     rows = np.arange(height)[:, None]
     centre = np.arange(strips) - (strips - 1) / 2
     slopes = np.linspace(-0.06, 0.06, 9)
     shifts = np.rint(slopes[:, None] * 8 * centre).astype(int)
     capped = np.minimum(coarse, 0.2)
-    levels = capped[(rows + shifts[:, None]).clip(0, height - 1), np.arange(strips)] @ np.ones(
-        strips, np.float32
-    )
+    shifted = capped[(rows + shifts[:, None]).clip(0, height - 1), np.arange(strips)]
+    levels = shifted @ np.ones(strips, np.float32)
     at = int(np.square(np.diff(levels, axis=1)).sum(1).argmax())
     slope = slopes[at]
     level = coarse[(rows + shifts[at]).clip(0, height - 1), np.arange(strips)]

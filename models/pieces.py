@@ -14,8 +14,8 @@ def pieces(ink: Plane, low: float, high: float, inset: int) -> tuple[Mask | None
     """The pixels of the digit: the heaviest piece that can be one, and its neighbours of some weight.
 
     A piece is joined ink above `low` that somewhere is above `high`; gaps of a pixel or two join. `inset` is
-    how far from the border ink begins. Second, the pixels of what lies along the border, a table or a
-    shadow, where that weighs more than the digit.
+    how far from the border ink begins. Second, the pixels of what must go before the digit can be told: what
+    lies along the border (a table, a shadow) and weighs more, or a printed box that the digit touches.
     """
     mask = ink > low
     reach = max(ink.shape) // 70
@@ -120,8 +120,7 @@ def _frames(
 def _box_around(piece: Mask, box: Numbers) -> Mask | None:
     """The pixels of a printed box that a digit within touches; None where this is no box."""
     left, top, right, bottom = (int(side) for side in box)
-    inner = piece[top:bottom, left:right]
-    high, wide = inner.shape
+    high, wide = bottom - top, right - left
     if min(high, wide) < 0.4 * min(piece.shape):
         return None
     near = max(1, round(0.05 * max(high, wide)))
