@@ -1,4 +1,4 @@
-"""`python -m app`: see `app.commands`."""
+"""`python -m app`: see `app.cli`."""
 
 import gc
 import signal
@@ -17,7 +17,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, _end)
     # Nothing of what is imported is ever garbage: collecting meanwhile takes a tenth of the start.
     gc.disable()
-    from app.commands import main
+    from app.cli import main
 
     gc.freeze()
     gc.enable()

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from app.database import Database
-from app.feedback import Feedback
-from app.jobs.engine import LocalEngine
+from app.jobs.executor import LocalExecutor
 from app.jobs.queue import Queue
 from app.jobs.supervisor import Supervisor
-from app.keys import Keys
 from app.settings import Settings
-from app.versions import Versions
+from app.store.database import Database
+from app.store.feedback import Feedback
+from app.store.keys import Keys
+from app.store.versions import Versions
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Home:
         return Supervisor(
             self.queue,
             self.versions,
-            LocalEngine(self.settings.data_dir, self.settings.device),
+            LocalExecutor(self.settings.data_dir, self.settings.device),
             self.settings.home / "runs",
             self.settings.lease_seconds,
             self.settings.keep_versions,

@@ -21,25 +21,25 @@ from sqlalchemy.exc import OperationalError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import app
-from app import docs, metrics, pages, problems
-from app.batching import Batcher
-from app.bodies import AnnouncedLimit
-from app.counts import Counts
 from app.cpus import cpu_quota, threads_per_worker
-from app.deadlines import Deadlines
-from app.draining import Draining
-from app.exam import Exam
-from app.fast_path import FastPath
-from app.gate import Gate
 from app.home import Home
-from app.logs import RequestLog
-from app.observing import Observed, Observer
-from app.rates import RateLimited
-from app.registry import Registry
-from app.remembering import Memory, UnguessableIds
-from app.routes import exam, feedback, models, predict, recipes, status, train
+from app.serving.batching import Batcher
+from app.serving.evaluation import Evaluator
+from app.serving.registry import Registry
 from app.settings import Settings
-from app.state import State
+from app.store.recent_predictions import RecentPredictions, UnguessableRequestIds
+from app.telemetry import metrics
+from app.telemetry.counters import Counters
+from app.telemetry.logs import RequestLog
+from app.web import openapi, pages, problems
+from app.web.access_log import RequestObserver, RequestObserverMiddleware
+from app.web.auth import Authenticator
+from app.web.dependencies import Services
+from app.web.draining import Draining
+from app.web.fast_path import FastPath
+from app.web.rate_limit import RateLimited
+from app.web.routes import evaluation, feedback, models, predict, recipes, status, train
+from app.web.uploads import ContentLengthLimit
 from models.devices import choose_device
 
 log = logging.getLogger("minist")
@@ -60,9 +60,9 @@ class Service(FastAPI):
     With tracing there is no fast path: FastAPI's own hooks make the spans, so every request has to go its way.
     """
 
-    def __init__(self, observer: Observer, rate_limit: str | None, traced: bool, **options: Any) -> None:
+    def __init__(self, observer: RequestObserver, rate_limit: str | None, traced: bool, **options: Any) -> None:
         super().__init__(**options)
-        front = Observed if traced else FastPath
+        front = RequestObserverMiddleware if traced else FastPath
         self._front: ASGIApp = front(super().__call__, observer)
         if rate_limit is not None:
             self._front = RateLimited(self._front, rate_limit, observer)
@@ -78,23 +78,23 @@ def create_app(settings: Settings | None = None, tracer_provider: TracerProvider
     """
     settings = settings or Settings()
     traced = settings.tracing or tracer_provider is not None
-    kind = UnguessableIds if settings.feedback else Observer
-    observer = kind(Counts(), RequestLog() if settings.log_requests else None)
+    kind = UnguessableRequestIds if settings.feedback else RequestObserver
+    observer = kind(Counters(), RequestLog() if settings.log_requests else None)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Services]]:
         quota = cpu_quota()
         torch.set_num_threads(min(settings.threads, threads_per_worker(quota, settings.workers)))
         home = Home.open(settings)
         device = choose_device(settings.device)
-        registry = Registry(home.versions, settings.default_model, device, observer.counts)
+        registry = Registry(home.versions, settings.default_model, device, observer.counters)
         registry.start()
         draining = Draining()
         if threading.current_thread() is threading.main_thread():
             draining.watch()
         _end_with_parent()
         batcher = Batcher(
-            observer.counts,
+            observer.counters,
             settings.max_waiting_images,
             settings.max_waiting_bytes,
             threads_per_worker(quota, settings.workers),
@@ -102,13 +102,12 @@ def create_app(settings: Settings | None = None, tracer_provider: TracerProvider
         directory = os.environ.get(metrics.DIRECTORY)
         observer.processes = metrics.Processes(
             Path(directory) if directory else None,
-            lambda: observer.counts.snapshot(batcher.images, batcher.bytes),
+            lambda: observer.counters.snapshot(batcher.images, batcher.bytes),
         )
-        deadlines = Deadlines(settings.request_timeout)
-        memory = Memory(home.database) if settings.feedback else None
+        memory = RecentPredictions(home.database) if settings.feedback else None
         ending = asyncio.Event()
         fresh = asyncio.create_task(_keep_fresh(registry, ending))
-        works = [deadlines.run(), observer.run()]
+        works = [observer.run()]
         if memory is not None:
             works.append(memory.run())
         else:
@@ -116,22 +115,22 @@ def create_app(settings: Settings | None = None, tracer_provider: TracerProvider
         tasks = [asyncio.create_task(work) for work in works]
         gc.collect()
         gc.freeze()  # what is there now stays: the collector need not look at it under load
-        yield State(
+        services = Services(
             settings=settings,
             registry=registry,
             versions=home.versions,
             queue=home.queue,
             feedback=home.feedback,
-            memory=memory,
-            exam=Exam(settings.data_dir),
-            gate=Gate(home.keys),
+            recent_predictions=memory,
+            evaluator=Evaluator(settings.data_dir),
+            authenticator=Authenticator(home.keys),
             draining=draining,
             batcher=batcher,
-            deadlines=deadlines,
-            counts=observer.counts,
+            counters=observer.counters,
             processes=observer.processes,
             cpu_quota=quota,
         )
+        yield {"services": services}
         gc.unfreeze()
         ending.set()
         await fresh  # a thread that is still in torch when Python ends takes the process down with it
@@ -162,11 +161,11 @@ def create_app(settings: Settings | None = None, tracer_provider: TracerProvider
     )
     problems.install(application)
     pages.install(application)
-    docs.install(application)
+    openapi.install(application)
     application.include_router(predict.router)  # reads its bodies itself, with limits of its own
-    for part in (train, recipes, models, exam, feedback, status):
+    for part in (train, recipes, models, evaluation, feedback, status):
         application.include_router(part.router, max_body_size=MAX_JSON_BYTES)
-    application.add_middleware(AnnouncedLimit, limit=MAX_JSON_BYTES, free=("/predict", "/predict/batch"))
+    application.add_middleware(ContentLengthLimit, limit=MAX_JSON_BYTES, free=("/predict", "/predict/batch"))
     return application
 
 
@@ -188,7 +187,7 @@ async def _keep_fresh(registry: Registry, ending: asyncio.Event) -> None:
     while not ending.is_set():
         try:
             await run_in_threadpool(registry.refresh)
-            await run_in_threadpool(registry.quicken)
+            await run_in_threadpool(registry.freeze)
         except OperationalError as error:
             log.error("the aliases cannot be read: %s", error.orig)
         with suppress(TimeoutError):

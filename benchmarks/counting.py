@@ -11,14 +11,14 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from app.counts import SECONDS, Counts
+from app.telemetry.counters import SECONDS, Counters
 
 REQUESTS = 20_000
 ROUNDS = 15
 
 
 def ours() -> Callable[[], None]:
-    counts = Counts()
+    counts = Counters()
 
     def request() -> None:
         counts.requests["/predict", 200] += 1

@@ -172,7 +172,7 @@ def tutorial_evaluation(model: nn.Module, batches: Batches) -> tuple[float, floa
 
 def measure_ours(recipe: str, data_dir: Path) -> Measured:
     """The same by `training` and `models`."""
-    config = RECIPES[recipe].config(validation=0, epochs=1, batch_size=64, threads=1)
+    config = RECIPES[recipe].config(validation_images=0, epochs=1, batch_size=64, threads=1)
     dataset = load_dataset("mnist", data_dir)
     device = torch.device("cpu")
     trainer = Trainer(config, dataset.train, len(dataset.classes), device)

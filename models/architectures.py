@@ -267,7 +267,7 @@ class Architecture:
 
 
 @dataclass(frozen=True)
-class ByHand(Architecture):
+class ScratchArchitecture(Architecture):
     """One of bare tensors: `first` and `last` name matrices [inputs, outputs], as textbooks write them."""
 
     def arguments(self, weights: StateDict) -> dict[str, Any]:
@@ -278,9 +278,9 @@ class ByHand(Architecture):
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "softmax-scratch": ByHand(SoftmaxScratch, first="W", last="W"),
+    "softmax-scratch": ScratchArchitecture(SoftmaxScratch, first="W", last="W"),
     "softmax": Architecture(Softmax, first="linear", last="linear"),
-    "mlp-scratch": ByHand(MLPScratch, first="W1", last="W2"),
+    "mlp-scratch": ScratchArchitecture(MLPScratch, first="W1", last="W2"),
     "softmax-mnist": Architecture(SoftmaxMNIST, first="fc1", last="fc1"),
     "mlp": Architecture(MLP, first="linear1", last="linear5"),
     "mlp-256": Architecture(SmallMLP, first="linear1", last="linear2"),

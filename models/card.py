@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.architectures import Shape
 
 Polarity = Literal["light-on-dark", "dark-on-light"]
-Subject = Literal["digit", "size"]
+Preprocessing = Literal["digit", "size"]
 
 
 class _Facts(BaseModel):
@@ -61,7 +61,7 @@ class Card(_Facts):
     mean: float = Field(description="subtracted from pixels that were scaled to 0..1")
     std: float = Field(description="divides what is left", gt=0)
     polarity: Polarity = Field(description="whether the ink is lighter or darker than the ground")
-    fit: Subject = Field(
+    preprocessing: Preprocessing = Field(
         default="size",
         description="what is done to a picture of another size: the digit in it is found, scaled and centred "
         "as MNIST does, or only size and polarity are changed",

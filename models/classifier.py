@@ -13,9 +13,9 @@ from models import checkpoint
 from models.architectures import build, identify
 from models.card import Card
 from models.errors import ImageError
-from models.fit import Fit, Input, as_trained, read
-from models.images import Grey, normalise, open_image, png, stack
-from models.png import grey_pixels
+from models.preprocessing.decode import Grey, normalise, open_image, png, stack
+from models.preprocessing.png import grey_pixels
+from models.preprocessing.preprocess import InputInfo, PreprocessMode, needs_no_preprocessing, read
 
 BATCH = 256  # images in one forward pass; larger ones fall out of the CPU's cache (measured)
 
@@ -28,7 +28,7 @@ class Prediction:
     index: int
     probability: float
     probabilities: tuple[float, ...]
-    input: Input | None = None  # what was done to the picture; None where pixels were given
+    input: InputInfo | None = None  # what was done to the picture; None where pixels were given
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,32 +84,34 @@ class Classifier:
         """Grey images, uint8 [N, 1, H, W], to one Prediction each, in order."""
         return [self._prediction(row) for row in self.probabilities(images).tolist()]
 
-    def read(self, image: Image.Image, fit: Fit = "auto") -> tuple[Grey, Input | None]:
+    def read(self, image: Image.Image, mode: PreprocessMode = "auto") -> tuple[Grey, InputInfo | None]:
         """An opened image as pixels for this model, and what `auto` did for that. Raises an ImageError."""
-        pixels, done = read(image, self.card, fit)
-        return pixels, done if fit == "auto" else None
+        pixels, done = read(image, self.card, mode)
+        return pixels, done if mode == "auto" else None
 
     @cached_property
-    def untouched(self) -> Input:
+    def identity(self) -> InputInfo:
         """What is done to an image that is as the model was trained."""
         _, height, width = self.card.input_shape
-        return Input((width, height), False, (0, 0, width, height))
+        return InputInfo((width, height), False, (0, 0, width, height))
 
-    def glance(self, encoded: bytes, fit: Fit = "auto") -> bytes | None:
+    def decode_plain_png(self, encoded: bytes, mode: PreprocessMode = "auto") -> bytes | None:
         """The grey pixels, row by row, of a plain PNG that needs nothing done; None for any other image."""
         pixels = grey_pixels(encoded, self.card.input_shape[1:])
-        return pixels if pixels is None or fit == "none" or as_trained(pixels, self.card) else None
+        return pixels if pixels is None or mode == "none" or needs_no_preprocessing(pixels, self.card) else None
 
-    def classify(self, encoded: Sequence[bytes], fit: Fit = "auto") -> list[Prediction | ImageError]:
+    def classify(
+        self, encoded: Sequence[bytes], mode: PreprocessMode = "auto"
+    ) -> list[Prediction | ImageError]:
         """Encoded images (PNG, JPEG, ..) to one Prediction each, in order.
 
         An image that cannot be read is answered by its ImageError, in its place.
         """
-        answers: list[Input | ImageError | None] = []
+        answers: list[InputInfo | ImageError | None] = []
         pixels = []
         for data in encoded:
             try:
-                grey, done = self.read(open_image(data), fit)
+                grey, done = self.read(open_image(data), mode)
                 pixels.append(grey)
                 answers.append(done)
             except ImageError as error:

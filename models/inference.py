@@ -22,7 +22,7 @@ TOLERANCE = 1e-5  # of a probability
 Forward = Callable[[Tensor], Tensor]  # uint8 [N, 1, H, W] to probabilities, float64 [N, classes], on the CPU
 
 
-class ServingForm:
+class InferenceModel:
     """What answers for a classifier; it is the classifier itself where nothing quicker gives the same."""
 
     def __init__(self, classifier: Classifier) -> None:
@@ -32,11 +32,11 @@ class ServingForm:
         foldable = classifier.device.type == "cpu" and _foldable(layers, classifier.card.mean)
         self._folded = _Folded(classifier) if foldable else None
         self._convolves = any(isinstance(layer, nn.Conv2d) for layer in layers)
-        self._agrees = self._folded is not None and self._use(_without_gradients(self._folded))
+        self._matches = self._folded is not None and self._use(_without_gradients(self._folded))
 
     def logits(self, images: Tensor) -> Tensor:
         """As `Classifier.logits`: float32 [N, classes]."""
-        if not self._agrees:
+        if not self._matches:
             return self._classifier.logits(images)
         assert self._folded is not None
         with torch.inference_mode():
@@ -46,7 +46,7 @@ class ServingForm:
         """Images, uint8 [N, 1, H, W], to probabilities, float64 [N, classes], both on the CPU."""
         return self._forward(images)
 
-    def quicken(self) -> None:
+    def freeze(self) -> None:
         """Freeze the graph where that pays. Takes some tens of milliseconds, once; callers go on meanwhile."""
         if self._folded is None or not self._convolves:
             return
@@ -57,7 +57,7 @@ class ServingForm:
             log.warning("%s is served without a frozen graph: %s", self._classifier.card.name, error)
 
     def _use(self, form: Forward) -> bool:
-        agrees = _agrees(form, self._classifier)
+        agrees = _matches(form, self._classifier)
         if agrees:
             self._forward = form
         return agrees
@@ -113,7 +113,7 @@ def _without_gradients(model: nn.Module) -> Forward:
     return forward
 
 
-def _agrees(form: Forward, classifier: Classifier) -> bool:
+def _matches(form: Forward, classifier: Classifier) -> bool:
     """On blank, full and random images, alone and in batches; running it also warms it up."""
     shape = classifier.card.input_shape
     random = torch.Generator().manual_seed(0)

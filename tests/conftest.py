@@ -65,7 +65,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="session")
 def client(settings: Settings) -> Iterator[TestClient]:
     with TestClient(create_app(settings)) as client:
-        registry = client.app_state["registry"]
+        registry = client.app_state["services"].registry
         registry.refresh()
-        registry.quicken()  # else an answer may differ in its ninth digit from the one before
+        registry.freeze()  # else an answer may differ in its ninth digit from the one before
         yield client

@@ -1,6 +1,6 @@
 """Writes tests/data/strokes.json: test digits of MNIST as a pen would draw them, for the browser tests.
 
-One image of each class from tests/data is thinned to lines of one pixel (Zhang and Suen, 1984), and the
+One image of each class from tests/data is skeletonize to lines of one pixel (Zhang and Suen, 1984), and the
 lines are followed from end to end. Points are in pixels of the 28x28 image. `python -m tests.make_strokes`
 """
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from app.batching import CAP, Batcher, Rows
-from app.counts import Counts
-from app.problems import Overloaded
+from app.errors import Overloaded
+from app.serving.batching import MAX_BATCH_SIZE, Batcher, Rows
+from app.telemetry.counters import Counters
 
 SHAPE = (1, 2, 2)
 
@@ -34,7 +34,7 @@ class Echo:
 
 
 def batcher(max_images: int = 1_000_000, max_bytes: int = 1_000_000) -> Batcher:
-    return Batcher(Counts(), max_images, max_bytes)
+    return Batcher(Counters(), max_images, max_bytes)
 
 
 def pixels(caller: int, count: int) -> bytes:
@@ -57,7 +57,7 @@ def run(work: Callable[[], Awaitable[None]]) -> None:
 Caller = tuple[int, int, int, bool]  # images, model, loop turns before it comes, whether it goes again
 CALLERS = st.lists(
     st.tuples(
-        st.one_of(st.just(1), st.integers(1, 8), st.integers(CAP - 2, 3 * CAP)),
+        st.one_of(st.just(1), st.integers(1, 8), st.integers(MAX_BATCH_SIZE - 2, 3 * MAX_BATCH_SIZE)),
         st.integers(0, 2),
         st.integers(0, 4),
         st.booleans(),
@@ -92,7 +92,7 @@ def test_each_caller_gets_exactly_its_own_rows(callers: list[Caller]) -> None:
 
     run(work)
     assert queue.images == 0
-    assert all(size <= CAP for model in models for size in model.batches)
+    assert all(size <= MAX_BATCH_SIZE for model in models for size in model.batches)
 
 
 def test_a_lone_request_waits_for_nobody() -> None:
@@ -125,11 +125,11 @@ def test_a_small_request_does_not_wait_for_the_whole_of_a_large_one() -> None:
 
     async def work() -> None:
         queue = batcher()
-        large = queue.submit(model, pixels(1, 10 * CAP), 10 * CAP)
+        large = queue.submit(model, pixels(1, 10 * MAX_BATCH_SIZE), 10 * MAX_BATCH_SIZE)
         small = queue.submit(model, pixels(2, 1), 1)
         large.add_done_callback(lambda _: order.append("large"))
         small.add_done_callback(lambda _: order.append("small"))
-        assert await large == rows(1, 10 * CAP)
+        assert await large == rows(1, 10 * MAX_BATCH_SIZE)
         assert await small == rows(2, 1)
 
     run(work)
@@ -156,7 +156,7 @@ def test_rows_of_clients_that_have_gone_never_reach_the_model() -> None:
         queue = batcher()
         queue.submit(model, pixels(1, 5), 5).cancel()
         await queue.submit(model, pixels(2, 1), 1)
-        assert queue.counts.gone == 5
+        assert queue.counters.gone == 5
 
     run(work)
     assert model.batches == [1]
@@ -181,22 +181,22 @@ def test_the_queue_is_bounded_in_images_and_tells_when_to_come_again() -> None:
 
 def test_the_queue_is_bounded_in_bytes() -> None:
     queue = batcher(max_bytes=100)
-    queue.hold(150)
+    queue.admit(150)
     with pytest.raises(Overloaded, match="150 bytes"):
-        queue.hold(1)
+        queue.admit(1)
     assert queue.saturated
     queue.release(150)
-    queue.hold(1)
+    queue.admit(1)
 
 
 def test_the_rate_follows_what_is_measured() -> None:
     async def work() -> None:
         queue = batcher()
         before = queue.rate
-        await queue.submit(Echo(), pixels(1, CAP), CAP)
+        await queue.submit(Echo(), pixels(1, MAX_BATCH_SIZE), MAX_BATCH_SIZE)
         assert queue.rate != before
-        assert queue.counts.batches.counts[-2] == 1
-        assert queue.counts.seconds["forward"].sum > 0
+        assert queue.counters.batches.counts[-2] == 1
+        assert queue.counters.seconds["forward"].sum > 0
 
     run(work)
 
@@ -227,10 +227,10 @@ class Threads(Echo):
 def test_only_a_large_request_has_all_threads_and_only_for_its_batches() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    queue = Batcher(Counts(), 1_000_000, 1_000_000, bulk_threads=2)
+    queue = Batcher(Counters(), 1_000_000, 1_000_000, bulk_threads=2)
 
     async def ask() -> None:
-        for count, threads in ((1, 1), (CAP, 1), (CAP + 1, 2), (1, 1)):
+        for count, threads in ((1, 1), (MAX_BATCH_SIZE, 1), (MAX_BATCH_SIZE + 1, 2), (1, 1)):
             found = await queue.submit(Threads(), pixels(1, count), count)
             assert found == [[threads]] * count
             assert torch.get_num_threads() == 1

@@ -113,7 +113,7 @@ def test_scores_stay_finite_for_logits_out_of_all_bounds() -> None:
 
 
 def test_a_run_keeps_its_temperature_on_the_card(tmp_path: Path, cpu: torch.device) -> None:
-    config = RECIPES["softmax-mnist"].config(epochs=2, validation=100)
+    config = RECIPES["softmax-mnist"].config(epochs=2, validation_images=100)
     card = train(Run.create(tmp_path / "run", config), SAMPLE, cpu, lambda event: None)
     test = card.metrics["test"]
     assert card.temperature != 1
@@ -126,7 +126,7 @@ def test_a_run_keeps_its_temperature_on_the_card(tmp_path: Path, cpu: torch.devi
 def test_without_a_validation_split_none_is_fitted_and_the_card_says_so(
     tmp_path: Path, cpu: torch.device
 ) -> None:
-    config = RECIPES["softmax-mnist"].config(epochs=1, validation=0)
+    config = RECIPES["softmax-mnist"].config(epochs=1, validation_images=0)
     card = train(Run.create(tmp_path / "run", config), SAMPLE, cpu, lambda event: None)
     assert card.temperature == 1
     assert card.metrics["test"].calibrated is None
@@ -158,7 +158,7 @@ def test_evaluation_judges_the_probabilities_that_are_served(cnn: Classifier, sa
 
 def test_calibrate_rewrites_the_card_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """On the validation split that the card records; the weights file stays as it is."""
-    config = RECIPES["softmax-mnist"].config(epochs=2, validation=100)
+    config = RECIPES["softmax-mnist"].config(epochs=2, validation_images=100)
     card = train(Run.create(tmp_path, config), SAMPLE, torch.device("cpu"), lambda event: None)
     weights, path = tmp_path / "softmax-mnist.pth", tmp_path / "softmax-mnist.json"
     before = weights.read_bytes()

@@ -95,7 +95,7 @@ def test_only_data_can_be_written(image: str) -> None:
 def test_a_model_is_trained_in_the_image(image: str) -> None:
     """The run directory under /data gets its checkpoint and pictures, with the same few rights."""
     data = f"--volume={SAMPLE}:/data/datasets:ro"
-    words = ("--recipe", "softmax-mnist", "--epochs", "1", "--validation", "100", "--out", "/data/run")
+    words = ("--recipe", "softmax-mnist", "--epochs", "1", "--validation-images", "100", "--out", "/data/run")
     told = docker("run", "--rm", *HARDENED, data, image, "python", "-m", "training", *words)
     assert "wrote /data/run/softmax-mnist.pth, its card, pictures and /data/run/report.html" in told
 

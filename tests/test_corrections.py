@@ -16,7 +16,7 @@ from training.loop import Trainer
 from training.recipes import RECIPES
 from training.run import Run, train
 
-CONFIG = RECIPES["mlp"].config(epochs=3, validation=100)
+CONFIG = RECIPES["mlp"].config(epochs=3, validation_images=100)
 
 
 def write(path: Path, images: torch.Tensor, labels: list[str], before: Path | None = None) -> None:

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from starlette.testclient import TestClient
 
-import app.fast_path
-from app.bodies import _cut, _parse, form_files
+import app.web.fast_path
+from app.errors import RequestError
 from app.main import create_app
-from app.problems import RequestError
 from app.settings import Settings
+from app.web.uploads import _parse, form_files, split_form
 from models.errors import ImageError
-from models.images import decode
-from models.png import grey_pixels
+from models.preprocessing.decode import decode
+from models.preprocessing.png import grey_pixels
 from tests.conftest import ADMIN
 from tests.test_predict import PNG, is_problem, photograph
 
@@ -39,7 +39,7 @@ def part(content: bytes, name: str = "file", more: str = "") -> bytes:
 def slow_way(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing is usual: every request goes through FastAPI."""
     with monkeypatch.context() as patch:
-        patch.setattr(app.fast_path, "_served", lambda scope, headers: None)
+        patch.setattr(app.web.fast_path, "_served", lambda scope, headers: None)
         yield
 
 
@@ -67,7 +67,7 @@ def requests(digits: dict[str, bytes]) -> list[tuple[str, str, bytes]]:
         ("/predict", "image/png", b""),
         ("/predict", "image/jpeg", photograph(digits["6"], (400, 260))),
         ("/predict?model=minist", "image/jpeg", photograph(digits["6"], (400, 260))),
-        ("/predict?model=minist&fit=none", "image/jpeg", photograph(digits["6"], (400, 260))),
+        ("/predict?model=minist&preprocess=none", "image/jpeg", photograph(digits["6"], (400, 260))),
         ("/predict", "text/plain", b"x"),
         ("/predict", "image/png", bytes(17 * 1024 * 1024)),
     ]
@@ -132,7 +132,7 @@ def test_a_bug_is_a_500_without_its_message(
     def broken(*_: object) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(app.fast_path, "answer_one", broken)
+    monkeypatch.setattr(app.web.fast_path, "predict_one", broken)
     response = client.post("/predict", content=digits["1"], headers=PNG)
     is_problem(response, 500, "Internal server error")
     assert "secret" not in response.text
@@ -171,7 +171,7 @@ def test_a_request_that_takes_too_long_is_504(settings: Settings, digits: dict[s
     for path in ("/predict", "/predict/batch"):
         start, body = asyncio.run(ask(path))
         assert start["status"] == 504, path
-        assert json.loads(body["body"])["title"] == "Too late"
+        assert json.loads(body["body"])["title"] == "Deadline exceeded"
 
 
 def test_more_than_may_wait_is_503_with_retry_after(settings: Settings, digits: dict[str, bytes]) -> None:
@@ -179,8 +179,8 @@ def test_more_than_may_wait_is_503_with_retry_after(settings: Settings, digits: 
     narrow = settings.model_copy(update={"max_waiting_bytes": 1})
     with TestClient(create_app(narrow)) as client:
         assert client.post("/predict", content=digits["1"], headers=PNG).status_code == 200
-        batcher = client.app_state["batcher"]
-        batcher.hold(1)
+        batcher = client.app_state["services"].batcher
+        batcher.admit(1)
         response = client.post("/predict", content=digits["1"], headers=PNG)
         body = is_problem(response, 503, "Overloaded")
         assert "bytes" in str(body["detail"])
@@ -205,7 +205,7 @@ PIECES = st.sampled_from(
 @settings(max_examples=500, deadline=None)
 @given(body=st.lists(PIECES, max_size=25).map(b"".join), field=st.sampled_from(["file", "files"]))
 def test_a_form_is_cut_only_into_what_the_parser_finds(body: bytes, field: str) -> None:
-    cut = _cut(FORM, body, field)
+    cut = split_form(FORM, body, field)
     if cut is not None:
         assert _parse(FORM, body, field) == cut
 
@@ -214,7 +214,7 @@ def test_a_form_is_cut_only_into_what_the_parser_finds(body: bytes, field: str) 
 @given(contents=st.lists(st.binary(max_size=60), min_size=1, max_size=5))
 def test_a_form_as_clients_write_it_is_cut(contents: list[bytes]) -> None:
     form = b"".join(part(content, "files", '; filename="x"') for content in contents) + b"--abc--\r\n"
-    found = _cut(FORM, form, "files")
+    found = split_form(FORM, form, "files")
     assert found == contents or any(b"\r\n--abc" in b"\r\n" + content for content in contents)
 
 

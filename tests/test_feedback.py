@@ -18,15 +18,15 @@ from pydantic import SecretStr
 from sqlalchemy import func, select, update
 from starlette.testclient import TestClient
 
-from app.database import Database
-from app.feedback import REMEMBER_SECONDS, Feedback, Full, NoSuchPrediction
 from app.home import Home
 from app.jobs.queue import Queue
 from app.main import create_app
-from app.remembering import REMEMBERED, Memory
 from app.settings import Settings
-from app.tables import predictions
-from models.images import Grey, decode, png
+from app.store.database import Database
+from app.store.feedback import REMEMBER_SECONDS, Feedback, FeedbackFull, NoSuchPrediction
+from app.store.recent_predictions import REMEMBERED, RecentPredictions
+from app.store.tables import predictions
+from models.preprocessing.decode import Grey, decode, png
 from tests.conftest import ADMIN, ADMIN_KEY, SAMPLE
 from tests.test_predict import PNG, is_problem
 from training.datasets import Dataset
@@ -43,9 +43,9 @@ def deployment(tmp_path: Path) -> Settings:
 @pytest.fixture
 def api(deployment: Settings) -> Iterator[TestClient]:
     with TestClient(create_app(deployment)) as client:
-        registry = client.app_state["registry"]
+        registry = client.app_state["services"].registry
         registry.refresh()
-        registry.quicken()
+        registry.freeze()
         yield client
 
 
@@ -81,7 +81,7 @@ def pixels(data_url: str) -> Grey:
 def test_a_prediction_has_an_id_only_where_it_can_be_corrected(
     api: TestClient, client: TestClient, digits: dict[str, bytes]
 ) -> None:
-    for more in ({}, {"explain": "true"}, {"fit": "auto"}, {"model": "minist@1"}):
+    for more in ({}, {"explain": "true"}, {"preprocess": "auto"}, {"model": "minist@1"}):
         query = {"model": "minist", **more}
         response = api.post("/predict", content=digits["7"], params=query, headers=PNG)
         body = response.json()
@@ -126,14 +126,14 @@ def test_predictions_are_remembered_by_number_and_time(
             connection.execute(update(predictions).where(predictions.c.id == old).values(at=long_ago))
         with pytest.raises(NoSuchPrediction):
             feedback.correct(old, "7")
-        Memory(other).write()
+        RecentPredictions(other).write()
         with other.write() as connection:
             assert connection.scalars(select(predictions.c.id)).all() == [new]
             connection.execute(update(predictions).values(number=1))
             more = {"model": "m", "version": 1, "predicted": "1", "pixels": b"", "at": time.time()}
             row = {"number": REMEMBERED + 1, "id": "later", **more}
             connection.execute(predictions.insert(), row)
-        Memory(other).write()
+        RecentPredictions(other).write()
         with other.read() as connection:
             assert connection.scalars(select(predictions.c.id)).all() == ["later"]
 
@@ -169,7 +169,7 @@ def test_another_worker_knows_the_prediction(deployment: Settings, digits: dict[
 
 def test_what_the_model_saw_of_a_picture_is_what_is_kept(api: TestClient, digits: dict[str, bytes]) -> None:
     large = png(np.kron(255 - decode(digits["7"], (28, 28), 0), np.ones((9, 9), np.uint8)))
-    answer = ask(api, large, fit="auto", explain="true")
+    answer = ask(api, large, preprocess="auto", explain="true")
     kept = api.post("/feedback", json={"prediction": answer["id"], "label": "1"}).json()
     assert np.array_equal(pixels(kept["image"]), pixels(answer["seen"]))
 
@@ -264,14 +264,14 @@ def test_full_is_raised_before_anything_is_written(deployment: Settings) -> None
         row = {"id": "a", "model": "m", "version": 1, "predicted": "1", "pixels": bytes(784), "at": time.time()}
         with tables.write() as connection:
             connection.execute(predictions.insert(), row)
-        with pytest.raises(Full):
+        with pytest.raises(FeedbackFull):
             Feedback(tables, 10, 783).correct("a", "2")
         assert Feedback(tables, 1, 784).correct("a", "2").label == "2"
 
 
 # -- learning ------------------------------------------------------------------------------------------
 
-QUICK = {"model": "mine", "recipe": "softmax-mnist", "epochs": 3, "validation": 100, "promote": "always"}
+QUICK = {"model": "mine", "recipe": "softmax-mnist", "epochs": 3, "validation_images": 100, "promote": "always"}
 
 
 def test_draw_wrong_correct_retrain_right(deployment: Settings, sample: Dataset) -> None:

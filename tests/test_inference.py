@@ -7,7 +7,7 @@ from torch import nn
 from models.architectures import ARCHITECTURES, build
 from models.card import Card
 from models.classifier import Classifier
-from models.inference import TOLERANCE, ServingForm
+from models.inference import TOLERANCE, InferenceModel
 from tests.conftest import SHIPPED, WEIGHTS
 
 
@@ -34,35 +34,35 @@ def images(count: int) -> torch.Tensor:
 @pytest.mark.parametrize("count", [1, 3, 300])
 def test_every_shipped_model_gives_the_same_probabilities(name: str, count: int, cpu: torch.device) -> None:
     classifier = Classifier.load(WEIGHTS / f"{name}.pth", cpu)
-    form = ServingForm(classifier)
+    form = InferenceModel(classifier)
     expected = classifier.probabilities(images(count))
     for _ in range(2):
         found = form(images(count))
         assert found.dtype == torch.float64
         assert torch.allclose(found, expected, rtol=0, atol=TOLERANCE)
-        form.quicken()
+        form.freeze()
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_architecture_is_folded(name: str, cpu: torch.device) -> None:
     classifier = classifier_of(build(name), cpu)
     before = {key: value.clone() for key, value in classifier.model.state_dict().items()}
-    form = ServingForm(classifier)
-    form.quicken()
+    form = InferenceModel(classifier)
+    form.freeze()
     assert torch.allclose(form(images(5)), classifier.probabilities(images(5)), rtol=0, atol=TOLERANCE)
     after = classifier.model.state_dict()
-    assert all(torch.equal(before[key], after[key]) for key in before)  # the classifier's own are untouched
+    assert all(torch.equal(before[key], after[key]) for key in before)  # the classifier's own are identity
 
 
 def test_a_padded_convolution_is_not_folded_but_served(cpu: torch.device) -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Flatten(), nn.Linear(2 * 28 * 28, 10))
     classifier = classifier_of(model, cpu)
-    form = ServingForm(classifier)
-    form.quicken()
+    form = InferenceModel(classifier)
+    form.freeze()
     assert torch.equal(form(images(5)), classifier.probabilities(images(5)))
 
 
 def test_a_model_without_a_bias_is_folded_too(cpu: torch.device) -> None:
     classifier = classifier_of(nn.Sequential(nn.Flatten(), nn.Linear(784, 10, bias=False)), cpu)
-    found = ServingForm(classifier)(images(5))
+    found = InferenceModel(classifier)(images(5))
     assert torch.allclose(found, classifier.probabilities(images(5)), rtol=0, atol=TOLERANCE)

@@ -8,11 +8,11 @@ import pytest
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
-from app.commands import main
-from app.database import Database
-from app.keys import Keys
+from app.cli import main
 from app.main import create_app
 from app.settings import Settings
+from app.store.database import Database
+from app.store.keys import Keys
 from tests.conftest import ADMIN, ADMIN_KEY
 from tests.test_predict import is_problem
 

@@ -21,7 +21,7 @@ from tests.test_service import free_port, service
 pytestmark = pytest.mark.browser
 
 STROKES: dict[str, list[list[list[float]]]] = json.loads((SAMPLE / "strokes.json").read_text())
-SHORT = {"recipe": "softmax-mnist", "epochs": 3, "validation": 100, "batch_size": 16}
+SHORT = {"recipe": "softmax-mnist", "epochs": 3, "validation_images": 100, "batch_size": 16}
 SOON = 30_000  # ms; the machine may be busy
 A_RUN = 300_000  # a job has the lowest priority
 

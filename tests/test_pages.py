@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from app import pages
 from app.settings import Settings
+from app.web import pages
 from tests.conftest import ADMIN
 from tests.test_predict import is_problem
 

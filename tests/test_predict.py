@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from starlette.testclient import TestClient
 
-from app.bodies import images_array
-from app.problems import WrongArray
+from app.errors import WrongArray
+from app.web.uploads import images_array
 from models.classifier import Classifier
 from tests.conftest import SHIPPED, WEIGHTS
-from tests.test_images import png_header
+from tests.test_decode import png_header
 from training.datasets import Dataset
 from training.evaluation import evaluate
 
@@ -112,11 +112,13 @@ def test_a_bomb(client: TestClient) -> None:
 def test_another_size(client: TestClient) -> None:
     stream = io.BytesIO()
     Image.new("L", (64, 48)).save(stream, "PNG")
-    asked = client.post("/predict", params={"fit": "none"}, files={"file": stream.getvalue()})
+    asked = client.post("/predict", params={"preprocess": "none"}, files={"file": stream.getvalue()})
     body = is_problem(asked, 422, "Wrong image size")
     assert "64x48" in str(body["detail"])
     assert "28x28" in str(body["detail"])
-    is_problem(client.post("/predict", params={"fit": "all"}, files={"file": b"x"}), 422, "Invalid request")
+    is_problem(
+        client.post("/predict", params={"preprocess": "all"}, files={"file": b"x"}), 422, "Invalid request"
+    )
 
 
 def test_a_blank_page(client: TestClient) -> None:
@@ -174,9 +176,9 @@ def test_what_is_as_the_model_was_trained_is_not_touched(
         Image.fromarray(image[0].numpy()).save(stream, "PNG")
         auto, none = (
             client.post(
-                "/predict", params={"model": name, "fit": fit}, files={"file": stream.getvalue()}
+                "/predict", params={"model": name, "preprocess": preprocess}, files={"file": stream.getvalue()}
             ).json()
-            for fit in ("auto", "none")
+            for preprocess in ("auto", "none")
         )
         assert auto.pop("input") == {"size": [28, 28], "inverted": False, "box": [0, 0, 28, 28]}
         assert auto == none

@@ -13,9 +13,9 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
-from app.database import MIGRATIONS, Database
-from app.jobs.queue import MAX_CRASHES, Job, KeyReused, Lost, Queue, QueueFull, WrongStatus
-from app.tables import metadata
+from app.jobs.queue import MAX_CRASHES, ClaimLost, Job, KeyReused, Queue, QueueFull, WrongStatus
+from app.store.database import MIGRATIONS, Database
+from app.store.tables import metadata
 
 CONFIG = {"name": "minist", "recipe": "mlp", "epochs": 3}
 EPOCH = {"epoch": 1, "accuracy": 0.9}
@@ -112,14 +112,14 @@ def test_every_write_of_a_claim_that_was_lost_is_refused(queue: Queue) -> None:
         lambda: queue.step(frozen, STEP),
         lambda: queue.epoch(frozen, EPOCH),
         lambda: queue.fail(frozen, "x", 1),
-        lambda: queue.crash(frozen, "x", 1),
-        lambda: queue.put_back(frozen),
+        lambda: queue.record_crash(frozen, "x", 1),
+        lambda: queue.requeue(frozen),
     )
     for write in writes:
-        with pytest.raises(Lost):
+        with pytest.raises(ClaimLost):
             write()
-    assert not queue.holds(frozen)
-    assert queue.holds(awake)
+    assert not queue.owns(frozen)
+    assert queue.owns(awake)
 
 
 def test_a_renewed_lease_is_not_taken(queue: Queue) -> None:
@@ -133,7 +133,7 @@ def test_a_renewed_lease_is_not_taken(queue: Queue) -> None:
 def test_a_job_that_crashes_every_time_fails_with_its_exit_code_and_frees_the_queue(queue: Queue) -> None:
     bad, good = submit(queue), submit(queue)
     for _ in range(MAX_CRASHES):
-        queue.crash(claim(queue), "it was killed by SIGSEGV", -11)
+        queue.record_crash(claim(queue), "it was killed by SIGSEGV", -11)
     assert (current(queue, bad).status, current(queue, bad).exit_code) == ("failed", -11)
     assert "SIGSEGV" in str(current(queue, bad).error)
     assert claim(queue).id == good.id
@@ -154,7 +154,7 @@ def test_progress_forgives_crashes(queue: Queue) -> None:
     for _ in range(3 * MAX_CRASHES):
         claimed = claim(queue)
         queue.epoch(claimed, EPOCH)
-        queue.crash(claimed, "power cut", -9)
+        queue.record_crash(claimed, "power cut", -9)
     assert current(queue, job).status == "queued"
 
 
@@ -162,7 +162,7 @@ def test_a_terminal_state_is_written_once(queue: Queue) -> None:
     job = submit(queue)
     running = claim(queue)
     assert queue.cancel(job.id).status == "cancelled"
-    with pytest.raises(Lost):
+    with pytest.raises(ClaimLost):
         queue.fail(running, "too late", 1)
     with pytest.raises(WrongStatus):
         queue.cancel(job.id)
@@ -184,7 +184,7 @@ def test_cancel_and_finish_at_once_leave_one_winner(queue: Queue) -> None:
             try:
                 act()  # type: ignore[operator]
                 outcomes.append(name)
-            except (Lost, WrongStatus):
+            except (ClaimLost, WrongStatus):
                 pass
 
         threads = [

@@ -57,7 +57,16 @@ def test_every_training_command_works(command: str, tmp_path: Path) -> None:
     words = shlex.split(command.replace(".venv/bin/python", sys.executable))
     words += [] if "--list" in words else ["--data-dir", str(SAMPLE)]
     if "--recipe" in words:
-        words += ["--epochs", "1", "--validation", "100", "--dataset", "mnist", "--out", str(tmp_path / "run")]
+        words += [
+            "--epochs",
+            "1",
+            "--validation-images",
+            "100",
+            "--dataset",
+            "mnist",
+            "--out",
+            str(tmp_path / "run"),
+        ]
     subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
 
 

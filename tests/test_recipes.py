@@ -43,7 +43,7 @@ REFERENCES = [
 
 def finished(reference: Reference, directory: Path, data: Path) -> tuple[Card, float]:
     """The card of a run with nothing held out, as the references were, and its last training loss."""
-    config = RECIPES[reference.recipe].config(validation=0, **reference.options)
+    config = RECIPES[reference.recipe].config(validation_images=0, **reference.options)
     run = Run.create(directory / "run", config)
     card = train(run, data, torch.device("cpu"), lambda event: None)
     return card, run.history()[-1].train_loss

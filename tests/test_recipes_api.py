@@ -41,9 +41,9 @@ def test_fields_tell_type_bounds_choices_and_meaning(client: TestClient) -> None
     )
     assert "learning rate" in fields["lr"]["description"]
     assert fields["schedule"]["choices"] == ["constant", "cosine", "one-cycle"]
-    assert "by-hand" not in fields["optimizer"]["choices"]
+    assert "from-scratch" not in fields["optimizer"]["choices"]
     optimizer = next(field for field in scratch["fields"] if field["name"] == "optimizer")
-    assert "by-hand" in optimizer["choices"]
+    assert "from-scratch" in optimizer["choices"]
 
 
 def test_what_is_listed_is_accepted(client: TestClient) -> None:

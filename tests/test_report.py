@@ -26,7 +26,8 @@ from training.run import Run, train
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = Run.create(
-        tmp_path_factory.mktemp("runs") / "run", RECIPES["softmax-mnist"].config(epochs=2, validation=100)
+        tmp_path_factory.mktemp("runs") / "run",
+        RECIPES["softmax-mnist"].config(epochs=2, validation_images=100),
     )
     train(run, SAMPLE, torch.device("cpu"), lambda event: None)
     return run

@@ -19,7 +19,7 @@ from training.__main__ import main
 from training.datasets import Dataset
 from training.errors import TrainingError
 from training.loop import Trainer
-from training.recipes import BY_HAND, RECIPES
+from training.recipes import FROM_SCRATCH, RECIPES
 from training.run import Run, train
 
 TOLERANCE = 1e-6
@@ -81,7 +81,7 @@ def test_each_row_loses_its_own_maximum() -> None:
     assert scratch.softmax(logits).tolist() == [[1, 0], [0.5, 0.5]]
 
 
-@pytest.mark.parametrize("name", BY_HAND)
+@pytest.mark.parametrize("name", FROM_SCRATCH)
 def test_losses_and_gradients_are_autograds(name: str, sample: Dataset) -> None:
     """Same start, same batch: the serving module with the library's loss, and the hand-written pass."""
     torch.manual_seed(0)
@@ -107,17 +107,17 @@ def test_w_and_b_map_onto_the_linear_layers_of_torch_nn() -> None:
     torch.testing.assert_close(by_hand(images), linear(images), atol=TOLERANCE, rtol=0)
 
 
-@pytest.mark.parametrize("name", BY_HAND)
+@pytest.mark.parametrize("name", FROM_SCRATCH)
 def test_a_whole_epoch_by_hand_ends_where_the_library_ends(
     name: str, sample: Dataset, cpu: torch.device
 ) -> None:
     def after_one_epoch(optimizer: str) -> nn.Module:
-        config = RECIPES[name].config(optimizer=optimizer, batch_size=32, validation=0)
+        config = RECIPES[name].config(optimizer=optimizer, batch_size=32, validation_images=0)
         trainer = Trainer(config, sample.train, 10, cpu)
         trainer.run_epoch(lambda event: None)
         return trainer.model
 
-    ours, theirs = after_one_epoch("by-hand"), after_one_epoch("sgd")
+    ours, theirs = after_one_epoch("from-scratch"), after_one_epoch("sgd")
     for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(mine, other, atol=1e-5, rtol=0)  # float32, 16 steps
 
@@ -158,11 +158,11 @@ def test_what_is_not_written_by_hand_is_refused_by_field(other: dict[str, object
     RECIPES["mlp-scratch"].config(**other, optimizer="sgd")
 
 
-@pytest.mark.parametrize("name", BY_HAND)
+@pytest.mark.parametrize("name", FROM_SCRATCH)
 def test_a_result_by_hand_is_served_like_any_other(
     name: str, tmp_path: Path, sample: Dataset, cpu: torch.device
 ) -> None:
-    config = RECIPES[name].config(dataset="mnist", epochs=4, batch_size=16, validation=100)
+    config = RECIPES[name].config(dataset="mnist", epochs=4, batch_size=16, validation_images=100)
     train(Run.create(tmp_path / "run", config), SAMPLE, cpu, lambda event: None)
     classifier = Classifier.load(tmp_path / "run" / f"{name}.pth", cpu)
     predicted = torch.tensor([prediction.index for prediction in classifier.predict(sample.test.images)])

@@ -18,7 +18,7 @@ import httpx2
 import pytest
 
 from tests.conftest import ADMIN, ADMIN_KEY, ROOT, SAMPLE
-from tests.test_images import png_header
+from tests.test_decode import png_header
 
 
 def free_port() -> int:

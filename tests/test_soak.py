@@ -20,7 +20,7 @@ import uvloop
 from PIL import Image
 
 from tests.conftest import ADMIN_KEY, ROOT
-from tests.test_images import png_header
+from tests.test_decode import png_header
 from tests.test_service import resident_mib, service
 from tests.test_survival import wait_for, workers_of
 
@@ -83,7 +83,7 @@ def good(digits: dict[str, bytes]) -> Iterator[Kind]:
         yield Kind("form", 40, http("POST", "/predict", form(image), FORM), ok, (digit,))
         yield Kind("raw", 20, http("POST", "/predict?model=cnn", image, PNG), ok, (digit,))
         yield Kind("chunks", 4, chunked("/predict", PNG, image, 100), ok, (digit,))
-        yield Kind("auto", 1, http("POST", "/predict?model=digits&fit=auto", image, PNG), ok, (digit,))
+        yield Kind("auto", 1, http("POST", "/predict?model=digits&preprocess=auto", image, PNG), ok, (digit,))
     yield Kind("boot", 20, http("POST", "/predict?model=fashion-cnn", boot, PNG), ok, ("ankle boot",))
     three = form(digits["1"], digits["2"], digits["3"], name="files")
     yield Kind("batch", 20, http("POST", "/predict/batch", three, FORM), ok, ("1", "2", "3"))

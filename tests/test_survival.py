@@ -20,11 +20,11 @@ import httpx2
 import pytest
 import torch
 
-from app.database import Database
 from app.home import Home
 from app.jobs.queue import Queue
 from app.jobs.supervisor import Supervisor
 from app.settings import Settings
+from app.store.database import Database
 from tests.conftest import ROOT, SAMPLE
 from tests.test_service import free_port, resident_mib, service
 from tests.test_train_api import events
@@ -33,7 +33,7 @@ from training.run import Run, train
 
 pytestmark = pytest.mark.survival
 
-OVERRIDES = {"epochs": 40, "batch_size": 8, "validation": 100}
+OVERRIDES = {"epochs": 40, "batch_size": 8, "validation_images": 100}
 JOB = {"model": "minist", "recipe": "mlp", "promote": "never", **OVERRIDES}
 LEASE = "2"
 T = TypeVar("T")
@@ -315,7 +315,7 @@ class AbortingEngine:
     """Runs a real process that dies of SIGABRT whatever the job."""
 
     def start(self, directory: Path, lease: float) -> Any:
-        from app.jobs.engine import ChildProcess
+        from app.jobs.executor import ChildProcess
 
         return ChildProcess([sys.executable, "-c", "import os; os.abort()"], directory)
 

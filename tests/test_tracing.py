@@ -13,9 +13,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from starlette.testclient import TestClient
 
-from app.fast_path import FastPath
 from app.main import create_app
 from app.settings import Settings
+from app.web.fast_path import FastPath
 from tests.conftest import ROOT
 from tests.test_predict import PNG
 from tests.test_service import service

@@ -9,10 +9,10 @@ import pytest
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
-from app.database import Database
 from app.jobs.queue import Job, Queue
 from app.main import create_app
 from app.settings import Settings
+from app.store.database import Database
 from tests.conftest import ADMIN, ADMIN_KEY, SAMPLE
 from tests.test_predict import is_problem
 from training.recipes import RECIPES
@@ -67,7 +67,7 @@ def test_a_post_is_accepted_with_its_location(api: TestClient) -> None:
         ({"recipe": "resnet"}, "body.recipe", "mlp"),
         ({"epochs": 0}, "body.epochs", "greater than or equal to 1"),
         ({"lr": "fast"}, "body.lr", "valid number"),
-        ({"optimizer": "lbfgs"}, "body.optimizer", "'sgd', 'adam', 'adamw' or 'by-hand'"),
+        ({"optimizer": "lbfgs"}, "body.optimizer", "'sgd', 'adam', 'adamw' or 'from-scratch'"),
         ({"promote": "maybe"}, "body.promote", "'if_better', 'always' or 'never'"),
         ({"model": "../../etc"}, "body.model", "pattern"),
         ({"dataset": "/etc/passwd"}, "body.dataset", "'mnist' or 'fashion-mnist'"),

@@ -30,7 +30,7 @@ from training.run import Run, train
 
 
 def config(recipe: str = "mlp", **overrides: object) -> Config:
-    return RECIPES[recipe].config(**{"epochs": 3, "validation": 100, **overrides})
+    return RECIPES[recipe].config(**{"epochs": 3, "validation_images": 100, **overrides})
 
 
 def weights(directory: Path, name: str = "minist") -> dict[str, torch.Tensor]:
@@ -127,19 +127,19 @@ def test_a_resumed_trainer_repeats_the_draws_and_keeps_its_average(
 
 
 def test_a_run_can_begin_with_weights(sample: Dataset, cpu: torch.device) -> None:
-    trainer = Trainer(config("digits", start=str(WEIGHTS / "digits.pth")), sample.train, 10, cpu)
+    trainer = Trainer(config("digits", init_from=str(WEIGHTS / "digits.pth")), sample.train, 10, cpu)
     assert same(dict(trainer.model.state_dict()), weights(WEIGHTS, "digits"))
     with pytest.raises(CheckpointError, match=r"nowhere\.pth"):
-        Trainer(config("digits", start="nowhere.pth"), sample.train, 10, cpu)
+        Trainer(config("digits", init_from="nowhere.pth"), sample.train, 10, cpu)
 
 
 def test_simulated_pictures_join_the_training_split(sample: Dataset, cpu: torch.device, tmp_path: Path) -> None:
     told: list[Event] = []
-    run = Run.create(tmp_path / "run", config(epochs=1, pictures=64))
+    run = Run.create(tmp_path / "run", config(epochs=1, synthetic_images=64))
     train(run, SAMPLE, cpu, told.append)
     assert [event.steps for event in told if isinstance(event, Step)][-1] == 8  # 400 + 64, in batches of 64
     with pytest.raises(ValidationError, match="digits only"):
-        config("softmax", pictures=64)
+        config("softmax", synthetic_images=64)
 
 
 def test_the_seed_decides_the_weights(sample: Dataset, cpu: torch.device) -> None:
@@ -175,7 +175,9 @@ def test_no_image_is_in_training_and_validation(sample: Dataset) -> None:
 
 
 def test_validation_0_trains_on_everything_and_watches_the_test_set(tmp_path: Path, cpu: torch.device) -> None:
-    card = train(Run.create(tmp_path / "run", config(validation=0, epochs=1)), SAMPLE, cpu, lambda event: None)
+    card = train(
+        Run.create(tmp_path / "run", config(validation_images=0, epochs=1)), SAMPLE, cpu, lambda event: None
+    )
     assert set(card.metrics) == {"test"}
     assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text())["split"] == "test"
 
@@ -235,7 +237,7 @@ def succeed(*words: str | Path) -> None:
 
 def test_ctrl_c_and_resume_end_with_the_same_weights(tmp_path: Path) -> None:
     """A real process, interrupted in the middle of an epoch by SIGINT, continued by another."""
-    options = ("--recipe", "mlp", "--epochs", "40", "--validation", "100", "--schedule", "cosine")
+    options = ("--recipe", "mlp", "--epochs", "40", "--validation-images", "100", "--schedule", "cosine")
     succeed(*options, "--out", tmp_path / "undisturbed")
     process = subprocess.Popen(
         command(*options, "--out", tmp_path / "broken"), cwd=ROOT, stdout=subprocess.PIPE, text=True
@@ -257,7 +259,16 @@ def test_ctrl_c_and_resume_end_with_the_same_weights(tmp_path: Path) -> None:
 
 def test_without_a_terminal_there_is_a_line_per_epoch_and_no_bar(tmp_path: Path) -> None:
     done = subprocess.run(
-        command("--recipe", "softmax-mnist", "--epochs", "2", "--validation", "100", "--out", tmp_path / "run"),
+        command(
+            "--recipe",
+            "softmax-mnist",
+            "--epochs",
+            "2",
+            "--validation-images",
+            "100",
+            "--out",
+            tmp_path / "run",
+        ),
         cwd=ROOT,
         check=True,
         capture_output=True,
@@ -278,7 +289,7 @@ def test_on_a_terminal_there_is_a_live_display(tmp_path: Path) -> None:
     import pty
 
     leader, follower = pty.openpty()
-    words = ("--recipe", "mlp", "--epochs", "30", "--validation", "100", "--out", tmp_path / "run")
+    words = ("--recipe", "mlp", "--epochs", "30", "--validation-images", "100", "--out", tmp_path / "run")
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "140"}
     process = subprocess.Popen(command(*words), cwd=ROOT, stdout=follower, stderr=follower, env=environment)
     os.close(follower)

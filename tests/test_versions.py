@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.counts import Counts
-from app.database import Database
-from app.jobs.queue import Job, Lost, Queue
-from app.problems import UnknownModel
-from app.registry import Registry
-from app.versions import NoSuchVersion, NothingBefore, VersionInUse, Versions
+from app.errors import UnknownModel
+from app.jobs.queue import ClaimLost, Job, Queue
+from app.serving.registry import Registry
+from app.store.database import Database
+from app.store.versions import NoSuchVersion, NothingBefore, VersionInUse, Versions
+from app.telemetry.counters import Counters
 from tests.conftest import SHIPPED, WEIGHTS
 
 SHIPPED_ACCURACY = json.loads((WEIGHTS / "minist.json").read_text())["metrics"]["test"]["accuracy"]
@@ -127,7 +127,7 @@ def test_a_claim_that_was_lost_publishes_nothing(versions: Versions, queue: Queu
     assert job is not None
     folder = staged(versions, job, 0.999)
     queue.cancel(job.id)
-    with pytest.raises(Lost):
+    with pytest.raises(ClaimLost):
         versions.publish(queue, job, folder)
     assert production(versions) == 1
     assert ("minist", 2) not in versions.snapshot().versions
@@ -192,7 +192,7 @@ def test_pruning_keeps_the_newest_and_whatever_an_alias_points_at(versions: Vers
 
 @pytest.fixture
 def registry(versions: Versions, cpu: torch.device) -> Registry:
-    registry = Registry(versions, "minist", cpu, Counts())
+    registry = Registry(versions, "minist", cpu, Counters())
     registry.start()
     return registry
 

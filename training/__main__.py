@@ -18,13 +18,13 @@ from models.devices import choose_device
 from models.errors import ModelError
 from training import regression
 from training.calibration import recalibrate
+from training.child import work
 from training.datasets import load_dataset
-from training.display import Display
 from training.errors import TrainingError
 from training.evaluation import evaluate
+from training.progress import Display
 from training.recipes import RECIPES, Augment, DatasetName, Loss, Optimizer, Precision, Recipe, Schedule
 from training.run import Run, card_of, rewrite_report, train
-from training.work import work
 
 _OVERRIDES = {
     "name": (str, "name of the model that comes out"),
@@ -34,17 +34,20 @@ _OVERRIDES = {
     "batch_size": (int, "images per step"),
     "momentum": (float, "of SGD"),
     "weight_decay": (float, "L2 penalty"),
-    "optimizer": (get_args(Optimizer), "sgd, adam, adamw, or by-hand (the from-scratch recipes)"),
+    "optimizer": (get_args(Optimizer), "sgd, adam, adamw, or from-scratch (the from-scratch recipes)"),
     "schedule": (get_args(Schedule), "of the learning rate, per step"),
     "loss": (get_args(Loss), "double-softmax repeats a source's mistake, for comparison"),
-    "smoothing": (float, "of the labels"),
+    "label_smoothing": (float, "of the labels"),
     "augment": (get_args(Augment), "change each training image anew each epoch"),
-    "start": (str, "weights file to begin with (default: random weights)"),
-    "pictures": (int, "simulated pictures of training digits to train on besides (default 0)"),
-    "average": (float, "decay of an average of the weights, which is kept instead (default 0: none)"),
+    "init_from": (str, "weights file to begin with (default: random weights)"),
+    "synthetic_images": (int, "simulated pictures of training digits to train on besides (default 0)"),
+    "ema_decay": (float, "decay of an average of the weights, which is kept instead (default 0: none)"),
     "precision": (get_args(Precision), "of products; bfloat16 is faster on processors that have it"),
     "seed": (int, "of initial weights, order and validation split (default 0)"),
-    "validation": (int, "training images held out (default 5000); 0 trains on all, as the references did"),
+    "validation_images": (
+        int,
+        "training images held out (default 5000); 0 trains on all, as the references did",
+    ),
     "threads": (int, "CPU threads (default 1)"),
 }
 

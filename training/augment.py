@@ -1,4 +1,4 @@
-"""Each image its own draw: the hand, the pen and the camera that might have made it instead.
+"""Each image its own draw: the hand, the strength and the camera that might have made it instead.
 
 Works on whole batches of float images [N, 1, H, W], light ink on a dark ground, 0..255. All randomness
 comes from the generator that is given, so that a resumed run repeats it.
@@ -16,12 +16,12 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-Draw = Callable[[Tensor, Generator], Tensor]  # images [N, 1, H, W], 0..255, to images of the same kind
+Augmentation = Callable[[Tensor, Generator], Tensor]  # images [N, 1, H, W], 0..255, to images of the same kind
 KNOTS = 6  # of the elastic field along each side
 
 
 @dataclass(frozen=True)
-class Pen:
+class AugmentStrength:
     """How far a digit may be bent and how its ink may change."""
 
     rotate: float  # standard deviation, radians
@@ -38,34 +38,36 @@ class Pen:
     gap: float  # share of images that lose a small piece
 
 
-SLIGHT = Pen(0.07, 0.07, 0.04, 0.04, 0.35, 0.6, 0.15, 0.15, 0.0, 0.0, 0.0, 0.0)
-LIGHT = Pen(0.13, 0.13, 0.08, 0.08, 0.7, 0.9, 0.3, 0.3, 0.0, 0.0, 0.0, 0.0)
-STRONG = Pen(0.16, 0.17, 0.1, 0.2, 0.8, 1.15, 0.7, 1.3, 1.0, 1.4, 0.1, 0.08)
+SLIGHT = AugmentStrength(0.07, 0.07, 0.04, 0.04, 0.35, 0.6, 0.15, 0.15, 0.0, 0.0, 0.0, 0.0)
+LIGHT = AugmentStrength(0.13, 0.13, 0.08, 0.08, 0.7, 0.9, 0.3, 0.3, 0.0, 0.0, 0.0, 0.0)
+STRONG = AugmentStrength(0.16, 0.17, 0.1, 0.2, 0.8, 1.15, 0.7, 1.3, 1.0, 1.4, 0.1, 0.08)
 
 
-def redraw(images: Tensor, pen: Pen, generator: Generator) -> Tensor:
+def augment_digits(images: Tensor, strength: AugmentStrength, generator: Generator) -> Tensor:
     """Digits as the same hand, or another, would have written them: shape first, then the ink."""
-    images = _bend(images / 255, pen, generator)
-    images = _reweigh(images, pen, generator)
-    if pen.gap:
-        images = _cut(images, pen.gap, 4, generator)
-    if pen.blur:
-        share = _uniform(len(images), generator, images).clamp_(min=0.3).sub_(0.3).mul_(pen.blur / 0.7)
+    images = elastic_affine(images / 255, strength, generator)
+    images = _reweigh(images, strength, generator)
+    if strength.gap:
+        images = _cut(images, strength.gap, 4, generator)
+    if strength.blur:
+        share = _uniform(len(images), generator, images).clamp_(min=0.3).sub_(0.3).mul_(strength.blur / 0.7)
         images = torch.lerp(images, _blur(_blur(images)), share)
-    if pen.contrast:
-        images = _steepen(images, pen.contrast, generator)
-    if pen.noise:
-        images = _speckle(images, pen.noise, generator)
+    if strength.contrast:
+        images = _steepen(images, strength.contrast, generator)
+    if strength.noise:
+        images = add_noise(images, strength.noise, generator)
     return images.clamp_(0, 1).mul_(255)
 
 
-def redraw_all(images: Tensor, generator: Generator) -> Tensor:
+def augment_mixed(images: Tensor, generator: Generator) -> Tensor:
     """Two thirds of a batch as strangers would have written it, one third as the same hand would."""
     third = len(images) // 3
-    return torch.cat([redraw(images[:third], LIGHT, generator), redraw(images[third:], STRONG, generator)])
+    return torch.cat(
+        [augment_digits(images[:third], LIGHT, generator), augment_digits(images[third:], STRONG, generator)]
+    )
 
 
-def wear(images: Tensor, generator: Generator) -> Tensor:
+def augment_garments(images: Tensor, generator: Generator) -> Tensor:
     """Garments: mirrored or not, moved by up to two pixels, a square of them hidden."""
     flipped = _uniform(len(images), generator, images) < 0.5
     images = torch.where(flipped, images.flip(3), images)
@@ -78,25 +80,25 @@ def wear(images: Tensor, generator: Generator) -> Tensor:
     return _cut(moved, 0.5, 8, generator)
 
 
-PRESETS: Mapping[str, Draw | None] = {
+PRESETS: Mapping[str, Augmentation | None] = {
     "none": None,
-    "slight": lambda images, generator: redraw(images, SLIGHT, generator),
-    "light": lambda images, generator: redraw(images, LIGHT, generator),
-    "strong": lambda images, generator: redraw(images, STRONG, generator),
-    "mixed": redraw_all,
-    "garments": wear,
+    "slight": lambda images, generator: augment_digits(images, SLIGHT, generator),
+    "light": lambda images, generator: augment_digits(images, LIGHT, generator),
+    "strong": lambda images, generator: augment_digits(images, STRONG, generator),
+    "mixed": augment_mixed,
+    "garments": augment_garments,
 }
 
 
-def _bend(images: Tensor, pen: Pen, generator: Generator) -> Tensor:
+def elastic_affine(images: Tensor, strength: AugmentStrength, generator: Generator) -> Tensor:
     """Affine map and elastic field in one sampling grid: coefficients [N, 2, 3 + knots] x basis."""
     count, _, height, width = images.shape
     normal = torch.randn(count, 2, 3 + KNOTS * KNOTS, generator=generator)
     angle, skew, size, aspect = normal[:, 0, :2].unbind(1) + normal[:, 1, :2].unbind(1)
-    angle, skew = angle * pen.rotate, skew * pen.shear
-    size, aspect = torch.exp(size * pen.scale), torch.exp(aspect * pen.stretch / 2)
+    angle, skew = angle * strength.rotate, skew * strength.shear
+    size, aspect = torch.exp(size * strength.scale), torch.exp(aspect * strength.stretch / 2)
     cos, sin = torch.cos(angle) * size, torch.sin(angle) * size
-    shift = normal[:, :, 2] * (2 * pen.shift / width)
+    shift = normal[:, :, 2] * (2 * strength.shift / width)
     affine = torch.stack(
         [
             torch.stack([cos * aspect, (cos * skew - sin) * aspect, shift[:, 0]], 1),
@@ -104,7 +106,7 @@ def _bend(images: Tensor, pen: Pen, generator: Generator) -> Tensor:
         ],
         1,
     )
-    field = normal[:, :, 3:] * (2 * pen.elastic / width)
+    field = normal[:, :, 3:] * (2 * strength.elastic / width)
     grid = torch.cat([affine, field], 2).to(images.device) @ _basis(height, width).to(images.device)
     grid = grid.reshape(count, 2, height, width).permute(0, 2, 3, 1)
     return F.grid_sample(images, grid, mode="bilinear", align_corners=False)
@@ -125,12 +127,12 @@ def _basis(height: int, width: int) -> Tensor:
     return torch.cat([torch.stack([x.flatten(), y.flatten(), torch.ones(height * width)]), bumps])
 
 
-def _reweigh(images: Tensor, pen: Pen, generator: Generator) -> Tensor:
+def _reweigh(images: Tensor, strength: AugmentStrength, generator: Generator) -> Tensor:
     """Thicker or thinner strokes: a mix with the grey dilation or erosion by a cross of 3x3."""
-    share = _uniform(len(images), generator, images) * (pen.thinner + pen.thicker) - pen.thinner
+    share = _uniform(len(images), generator, images) * (strength.thinner + strength.thicker) - strength.thinner
     darker = images - _neighbours(images, torch.minimum)
     images = images + share.clamp(max=0) * darker
-    for _ in range(1 if pen.thicker <= 1 else 2):
+    for _ in range(1 if strength.thicker <= 1 else 2):
         images = torch.lerp(images, _neighbours(images, torch.maximum), share.clamp(0, 1))
         share = share - 1
     return images
@@ -160,7 +162,7 @@ def _steepen(images: Tensor, most: float, generator: Generator) -> Tensor:
     return torch.where(steepness > 1, steep, images * steepness)
 
 
-def _speckle(images: Tensor, most: float, generator: Generator) -> Tensor:
+def add_noise(images: Tensor, most: float, generator: Generator) -> Tensor:
     """Grey noise on a third of the images, different in strength."""
     strength = _uniform(len(images), generator, images).sub_(2 / 3).clamp_(min=0).mul_(3 * most)
     return images + strength * torch.randn(images.shape, generator=generator).to(images.device)

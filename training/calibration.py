@@ -44,12 +44,12 @@ def recalibrate(weights: Path, data_dir: Path, device: torch.device) -> Card:
     """
     classifier = Classifier.load(weights, device)
     card = classifier.card
-    if card.training is None or card.dataset is None or not card.training["validation"]:
+    if card.training is None or card.dataset is None or not card.training["validation_images"]:
         raise TrainingError(f"{weights}: its card records no validation split to fit a temperature on")
     dataset = load_dataset(card.dataset.name, data_dir)
     if dataset.digest != card.dataset.digest:
         raise TrainingError(f"{data_dir} holds another {dataset.name} than {card.name} was trained on")
-    _, validation = dataset.hold_out(card.training["validation"], card.training["seed"])
+    _, validation = dataset.hold_out(card.training["validation_images"], card.training["seed"])
     assert validation is not None
     classifier = calibrate(classifier, validation)
     metrics = {

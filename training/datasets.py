@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision import datasets
 
 from models.architectures import Shape
-from models.card import Polarity, Subject
+from models.card import Polarity, Preprocessing
 from training.errors import DatasetError
 
 _SOURCES: dict[str, tuple[type[datasets.MNIST], tuple[str, ...]]] = {
@@ -68,7 +68,7 @@ class Dataset:
     classes: tuple[str, ...]
     polarity: Polarity
     digest: str
-    fit: Subject = "size"
+    preprocessing: Preprocessing = "size"
 
     @property
     def shape(self) -> Shape:
@@ -107,8 +107,8 @@ def load_dataset(name: str, root: Path) -> Dataset:
             "with --data-dir or MINIST_DATA_DIR"
         ) from error
     train, test = (Split(split.data[:, None], split.targets.long()) for split in splits)
-    fit: Subject = "digit" if name == "mnist" else "size"
+    preprocessing: Preprocessing = "digit" if name == "mnist" else "size"
     digest = hashlib.sha256()
     for tensor in (train.images, train.labels, test.images, test.labels):
         digest.update(tensor.numpy().tobytes())
-    return Dataset(name, train, test, classes, "light-on-dark", digest.hexdigest(), fit)
+    return Dataset(name, train, test, classes, "light-on-dark", digest.hexdigest(), preprocessing)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from models.card import Metrics
 from models.classifier import Classifier
-from models.inference import ServingForm
+from models.inference import InferenceModel
 from training.datasets import Split
 from training.reliability import scores
 
@@ -33,7 +33,7 @@ def evaluate(classifier: Classifier, split: Split) -> Evaluation:
     probabilities before and after the card's temperature, all from one forward pass.
     """
     classes = classifier.card.classes
-    logits, labels = ServingForm(classifier).logits(split.images).cpu(), split.labels.cpu()
+    logits, labels = InferenceModel(classifier).logits(split.images).cpu(), split.labels.cpu()
     predicted = logits.argmax(1)
     pairs = labels * len(classes) + predicted
     confusion = torch.bincount(pairs, minlength=len(classes) ** 2).reshape(len(classes), -1)

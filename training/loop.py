@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from models import architectures
 from models.checkpoint import read_weights
 from models.files import write_atomically
-from models.images import normalise
+from models.preprocessing.decode import normalise
 from training import scratch
 from training.augment import PRESETS
 from training.datasets import Split
@@ -40,9 +40,9 @@ class Trainer:
         self.train = train.to(device)
         self.device = device
         self.model = architectures.build(config.architecture, classes=classes).to(device)
-        if config.start is not None:
-            self.model.load_state_dict(read_weights(Path(config.start)))
-        self.average = copy.deepcopy(self.model).requires_grad_(False) if config.average else None
+        if config.init_from is not None:
+            self.model.load_state_dict(read_weights(Path(config.init_from)))
+        self.average = copy.deepcopy(self.model).requires_grad_(False) if config.ema_decay else None
         self.shuffle = torch.Generator().manual_seed(config.seed)
         self.augment = PRESETS[config.augment]
         self.draws = torch.Generator().manual_seed(config.seed)
@@ -91,7 +91,7 @@ class Trainer:
 
     def _backward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and logits; leaves the gradients in the parameters."""
-        if self.config.optimizer == "by-hand":
+        if self.config.optimizer == "from-scratch":
             return scratch.backward(self.config.architecture, self.model, images, labels)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             logits = self.model(images).float()
@@ -103,7 +103,7 @@ class Trainer:
     def _decay(self) -> float:
         """Of the average: shorter in the first steps, so that it forgets the random start."""
         step = float(self.scheduler.last_epoch)
-        return min(self.config.average, (1 + step) / (10 + step))
+        return min(self.config.ema_decay, (1 + step) / (10 + step))
 
     def _told(self, step: int, loss: float, accuracy: float, rate: float) -> Step:
         images = len(self.train) * (self.config.epochs - self.epoch) - step * self.config.batch_size
@@ -154,7 +154,7 @@ def _loss(config: Config) -> Callable[[Tensor, Tensor], Tensor]:
         return double_softmax
     if config.loss == "brier":
         return brier
-    return partial(F.cross_entropy, label_smoothing=config.smoothing)
+    return partial(F.cross_entropy, label_smoothing=config.label_smoothing)
 
 
 @torch.no_grad()
@@ -168,7 +168,7 @@ def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
 
 
 def _optimizer(config: Config, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
-    if config.optimizer == "by-hand":
+    if config.optimizer == "from-scratch":
         return scratch.SGD(model.parameters(), config.lr)
     settings: dict[str, Any] = {
         "lr": config.lr,

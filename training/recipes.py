@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 DatasetName = Literal["mnist", "fashion-mnist"]
 Loss = Literal["cross-entropy", "brier", "double-softmax"]
-Optimizer = Literal["sgd", "adam", "adamw", "by-hand"]
+Optimizer = Literal["sgd", "adam", "adamw", "from-scratch"]
 Schedule = Literal["constant", "cosine", "one-cycle"]
 Augment = Literal["none", "slight", "light", "strong", "mixed", "garments"]
 Precision = Literal["float32", "bfloat16"]
-BY_HAND = ("softmax-scratch", "mlp-scratch")  # architectures whose gradients are in training.scratch
+FROM_SCRATCH = ("softmax-scratch", "mlp-scratch")  # architectures whose gradients are in training.scratch
 
 
 class Config(BaseModel):
@@ -37,7 +37,7 @@ class Config(BaseModel):
     )
     optimizer: Optimizer = Field(
         default="sgd",
-        description="by-hand writes gradients and SGD out on tensors; only for the from-scratch recipes",
+        description="from-scratch writes gradients and SGD out on tensors; only for the from-scratch recipes",
     )
     schedule: Schedule = Field(default="constant", description="of the learning rate, per step")
     epochs: int = Field(ge=1, le=1000)
@@ -45,15 +45,15 @@ class Config(BaseModel):
     lr: float = Field(gt=0, le=100, description="learning rate (its peak, with a schedule)")
     momentum: float = Field(default=0.0, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0, le=1)
-    smoothing: float = Field(default=0.0, ge=0, lt=1, description="of the labels, in the cross-entropy")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="of the labels, in the cross-entropy")
     augment: Augment = Field(
         default="none", description="what each training image goes through, anew each epoch"
     )
-    start: str | None = Field(default=None, description="weights file to begin with, of the same layers")
-    pictures: int = Field(
+    init_from: str | None = Field(default=None, description="weights file to begin with, of the same layers")
+    synthetic_images: int = Field(
         default=0, ge=0, le=60_000, description="simulated pictures of training digits to train on besides"
     )
-    average: float = Field(
+    ema_decay: float = Field(
         default=0.0,
         ge=0,
         lt=1,
@@ -61,7 +61,7 @@ class Config(BaseModel):
     )
     precision: Precision = Field(default="float32", description="of products in both passes")
     seed: int = Field(default=0, ge=0, lt=2**32)
-    validation: int = Field(
+    validation_images: int = Field(
         default=5000, ge=0, lt=60_000, description="training images held out; 0 trains on all of them"
     )
     threads: int = Field(
@@ -72,22 +72,22 @@ class Config(BaseModel):
     @classmethod
     def _by_hand_where_written(cls, optimizer: Optimizer, info: ValidationInfo) -> Optimizer:
         chosen = info.data.get("architecture"), info.data.get("loss")
-        if optimizer == "by-hand" and (chosen[0] not in BY_HAND or chosen[1] != "cross-entropy"):
+        if optimizer == "from-scratch" and (chosen[0] not in FROM_SCRATCH or chosen[1] != "cross-entropy"):
             raise ValueError(
-                f"only cross-entropy and only {' and '.join(BY_HAND)} are written by hand: choose optimizer sgd"
+                f"it needs cross-entropy and one of {', '.join(FROM_SCRATCH)}: choose optimizer sgd"
             )
         return optimizer
 
     @field_validator("momentum", "weight_decay")
     @classmethod
     def _by_hand_is_plain(cls, value: float, info: ValidationInfo) -> float:
-        if value and info.data.get("optimizer") == "by-hand":
+        if value and info.data.get("optimizer") == "from-scratch":
             raise ValueError("the SGD written by hand has none: choose optimizer sgd")
         return value
 
     @model_validator(mode="after")
     def _pictures_are_of_digits(self) -> "Config":
-        if self.pictures and self.dataset != "mnist":
+        if self.synthetic_images and self.dataset != "mnist":
             raise ValueError("pictures can be simulated of digits only: leave them out")
         return self
 
@@ -120,7 +120,7 @@ RECIPES: Mapping[str, Recipe] = {
             {
                 "architecture": "softmax-scratch",
                 **_FASHION,
-                "optimizer": "by-hand",
+                "optimizer": "from-scratch",
                 "lr": 0.1,
                 "epochs": 5,
                 "batch_size": 256,
@@ -139,7 +139,7 @@ RECIPES: Mapping[str, Recipe] = {
             {
                 "architecture": "mlp-scratch",
                 **_FASHION,
-                "optimizer": "by-hand",
+                "optimizer": "from-scratch",
                 "lr": 100 / 256,
                 "epochs": 5,
                 "batch_size": 256,
@@ -197,8 +197,8 @@ RECIPES: Mapping[str, Recipe] = {
                 "weight_decay": 0.2,
                 "epochs": 60,
                 "batch_size": 256,
-                "smoothing": 0.1,
-                "average": 0.998,
+                "label_smoothing": 0.1,
+                "ema_decay": 0.998,
             },
         ),
         Recipe(
@@ -214,9 +214,9 @@ RECIPES: Mapping[str, Recipe] = {
                 "weight_decay": 0.05,
                 "epochs": 26,
                 "batch_size": 128,
-                "smoothing": 0.1,
+                "label_smoothing": 0.1,
                 "augment": "garments",
-                "average": 0.999,
+                "ema_decay": 0.999,
                 "precision": "bfloat16",
             },
         ),
@@ -233,10 +233,10 @@ RECIPES: Mapping[str, Recipe] = {
                 "weight_decay": 0.02,
                 "epochs": 40,
                 "batch_size": 256,
-                "smoothing": 0.05,
+                "label_smoothing": 0.05,
                 "augment": "mixed",
-                "pictures": 12_000,
-                "average": 0.998,
+                "synthetic_images": 12_000,
+                "ema_decay": 0.998,
                 "precision": "bfloat16",
             },
         ),

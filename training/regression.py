@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from models.files import write_atomically
-from training import pictures
+from training import plots
 from training.errors import TrainingError
 from training.scratch import linear_regression, minibatches, sgd, synthetic_line
 
@@ -108,7 +108,7 @@ def train(directory: Path, tell: Callable[[LineEpoch], None]) -> LineCard:
         history.append(_run_epoch(config, len(history) + 1, weights, x, y, generator))
         _save(directory, history, weights, generator)
         tell(history[-1])
-    pictures.draw_line_loss([epoch.train_loss for epoch in history], directory / "curves.png")
+    plots.draw_line_loss([epoch.train_loss for epoch in history], directory / "curves.png")
     return _finish(directory, config, weights, linear_regression(weights, x, y)[0])
 
 

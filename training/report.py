@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models.card import Card
 from models.files import write_atomically
-from training import pictures
+from training import plots
 from training.datasets import Dataset, Split
 from training.evaluation import Evaluation
 from training.events import Epoch
@@ -91,10 +91,10 @@ def write(directory: Path, card: Card, history: Sequence[Epoch], dataset: Datase
     labels = dataset.test.labels.cpu()
     before = reliability(test.logits.double().softmax(dim=1), labels)
     after = reliability(test.probabilities, labels) if test.metrics.calibrated else None
-    pictures.draw_curves(history, directory / "curves.png")
-    pictures.draw_confusion(test.confusion, dataset.classes, directory / "confusion.png")
-    pictures.draw_samples(dataset.test, test.predicted, dataset.classes, directory / "samples.png")
-    pictures.draw_reliability(before, after, directory / "reliability.png")
+    plots.draw_curves(history, directory / "curves.png")
+    plots.draw_confusion(test.confusion, dataset.classes, directory / "confusion.png")
+    plots.draw_samples(dataset.test, test.predicted, dataset.classes, directory / "samples.png")
+    plots.draw_reliability(before, after, directory / "reliability.png")
     path = directory / "report.html"
     write_atomically(path, page(card, history, dataset, test, before, after).encode())
     return path
@@ -120,9 +120,9 @@ def page(
         card=card,
         dataset=dataset.name,
         metrics=test.metrics,
-        loss=_both(lambda file: pictures.draw_loss(history, file)),
-        accuracy=_both(lambda file: pictures.draw_accuracy(history, file)),
-        reliability=_both(lambda file: pictures.draw_reliability(before, after, file, transparent=True)),
+        loss=_both(lambda file: plots.draw_loss(history, file)),
+        accuracy=_both(lambda file: plots.draw_accuracy(history, file)),
+        reliability=_both(lambda file: plots.draw_reliability(before, after, file, transparent=True)),
         confusion=test.confusion.tolist(),
         most_confused=max(1, int(test.confusion.clone().fill_diagonal_(0).max())),
         classes=class_rows(test.confusion, dataset.classes),
@@ -163,7 +163,7 @@ def worst_mistakes(split: Split, test: Evaluation, classes: Sequence[str]) -> li
 
 def timing(card: Card, history: Sequence[Epoch], dataset: Dataset) -> Timing:
     """Summed over the epochs; the images of one are those that were not held out."""
-    held_out = card.training["validation"] if card.training else 0
+    held_out = card.training["validation_images"] if card.training else 0
     return Timing(
         epochs=len(history),
         seconds=sum(epoch.seconds for epoch in history),

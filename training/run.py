@@ -22,7 +22,7 @@ from models import checkpoint
 from models.card import Card, DatasetFacts, Metrics
 from models.classifier import Classifier
 from models.files import write_atomically
-from training import pens, report
+from training import report
 from training.calibration import calibrate
 from training.corrections import Corrections
 from training.datasets import Dataset, Split, load_dataset
@@ -31,6 +31,7 @@ from training.evaluation import Evaluation, evaluate
 from training.events import Epoch, Listener
 from training.loop import Trainer
 from training.recipes import Config
+from training.synthetic import rendering
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,9 @@ def train(run: Run, data_dir: Path, device: torch.device, tell: Listener, wait: 
         if run.card_path.exists():
             return checkpoint.read_card(run.card_path)
         dataset = load_dataset(run.config.dataset, data_dir)
-        train_split, validation = dataset.hold_out(run.config.validation, run.config.seed)
-        if run.config.pictures:
-            train_split += pens.fitted(train_split, run.config.pictures, run.config.seed)
+        train_split, validation = dataset.hold_out(run.config.validation_images, run.config.seed)
+        if run.config.synthetic_images:
+            train_split += rendering.synthetic_split(train_split, run.config.synthetic_images, run.config.seed)
         corrections = Corrections.read(run.corrections_path, dataset)
         if corrections is not None:
             train_split += corrections.repeated(len(train_split))
@@ -220,7 +221,7 @@ def card_of(config: Config, dataset: Dataset) -> Card:
         mean=config.mean,
         std=config.std,
         polarity=dataset.polarity,
-        fit=dataset.fit,
+        preprocessing=dataset.preprocessing,
         classes=dataset.classes,
         training=config.model_dump(),
         dataset=DatasetFacts(name=dataset.name, digest=dataset.digest),

@@ -15,9 +15,9 @@ from typing import Any
 from sqlalchemy import RowMapping, and_, delete, func, insert, literal, or_, select, update
 from sqlalchemy.engine import Connection
 
-from app.database import Database
-from app.feedback import mark_used
-from app.tables import events, jobs
+from app.store.database import Database
+from app.store.feedback import mark_used
+from app.store.tables import events, jobs
 
 ACTIVE = ("queued", "running")
 TERMINAL = ("succeeded", "failed", "cancelled")
@@ -53,7 +53,7 @@ class Job:
     feedback: Mapping[str, Any] | None
 
     @classmethod
-    def of(cls, row: RowMapping) -> "Job":
+    def from_row(cls, row: RowMapping) -> "Job":
         return cls(**{name: row[name] for name in cls.__dataclass_fields__})
 
 
@@ -84,7 +84,7 @@ class WrongStatus(Exception):
     """The job's status does not allow what was asked."""
 
 
-class Lost(Exception):
+class ClaimLost(Exception):
     """The claim is gone: the job was cancelled, or another supervisor has it."""
 
 
@@ -113,7 +113,7 @@ class Queue:
         digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
         with self.database.write() as connection:
             if idempotency_key is not None:
-                found = _one(connection, jobs.c.idempotency_key == idempotency_key)
+                found = fetch_one(connection, jobs.c.idempotency_key == idempotency_key)
                 if found is not None:
                     if found.request_digest != digest:
                         raise KeyReused
@@ -141,14 +141,14 @@ class Queue:
             added = connection.execute(insert(jobs).from_select(list(values), row))
             if added.rowcount == 0:
                 raise QueueFull(limit, _retry_after(connection))
-            _tell(connection, str(values["id"]), "status", {"status": "queued"})
-            job = _one(connection, jobs.c.id == values["id"])
+            add_event(connection, str(values["id"]), "status", {"status": "queued"})
+            job = fetch_one(connection, jobs.c.id == values["id"])
         assert job is not None
         return job
 
     def get(self, job_id: str) -> Job | None:
         with self.database.read() as connection:
-            return _one(connection, jobs.c.id == job_id)
+            return fetch_one(connection, jobs.c.id == job_id)
 
     def page(self, status: str | None, limit: int, before: int | None) -> list[Job]:
         """Newest first; `before` is the number of the last job of the page before."""
@@ -158,7 +158,7 @@ class Queue:
         if before is not None:
             query = query.where(jobs.c.number < before)
         with self.database.read() as connection:
-            return [Job.of(row) for row in connection.execute(query).mappings()]
+            return [Job.from_row(row) for row in connection.execute(query).mappings()]
 
     def position(self, job: Job) -> int | None:
         """How many jobs will be started before it, and itself: 1 is the next. None once it is claimed."""
@@ -202,8 +202,8 @@ class Queue:
             )
             if changed.rowcount == 0:
                 raise WrongStatus
-            _tell(connection, job_id, "status", {"status": "queued"})
-            job = _one(connection, jobs.c.id == job_id)
+            add_event(connection, job_id, "status", {"status": "queued"})
+            job = fetch_one(connection, jobs.c.id == job_id)
         assert job is not None
         return job
 
@@ -240,8 +240,8 @@ class Queue:
             )
             if row is None:
                 return None
-            job = Job.of(row)
-            _tell(connection, job.id, "status", {"status": "running", "attempt": job.attempts})
+            job = Job.from_row(row)
+            add_event(connection, job.id, "status", {"status": "running", "attempt": job.attempts})
             return job
 
     def _give_up_on_crashers(self, now: float) -> None:
@@ -264,29 +264,29 @@ class Queue:
                 _ended(connection, job_id)
 
     def renew(self, job: Job, lease: float) -> None:
-        """Hold on to a claim. Raises Lost."""
+        """Hold on to a claim. Raises ClaimLost."""
         with self.database.write() as connection:
             _change(connection, job, lease_until=time.time() + lease)
 
-    def holds(self, job: Job) -> bool:
+    def owns(self, job: Job) -> bool:
         """Whether the claim is still good; reads only."""
         with self.database.read() as connection:
             row = connection.execute(select(jobs.c.token, jobs.c.status).where(jobs.c.id == job.id)).one()
         return (row.token, row.status) == (job.token, "running")
 
     def step(self, job: Job, data: Mapping[str, Any]) -> None:
-        """Record where the job is inside an epoch. Raises Lost."""
+        """Record where the job is inside an epoch. Raises ClaimLost."""
         with self.database.write() as connection:
             _change(connection, job, progress=dict(data))
-            _tell(connection, job.id, "step", data)
+            add_event(connection, job.id, "step", data)
 
     def epoch(self, job: Job, data: Mapping[str, Any]) -> None:
-        """Record a complete epoch; a job that gets on starts counting its crashes anew. Raises Lost."""
+        """Record a complete epoch; a job that gets on starts counting its crashes anew. Raises ClaimLost."""
         with self.database.write() as connection:
             best = connection.scalar(select(jobs.c.best).where(jobs.c.id == job.id))
             better = best is None or data["accuracy"] > best["accuracy"]
             _change(connection, job, last=dict(data), crashes=0, best=dict(data) if better else best)
-            _tell(connection, job.id, "epoch", data)
+            add_event(connection, job.id, "epoch", data)
 
     def finish(
         self,
@@ -296,7 +296,7 @@ class Queue:
         decision: Mapping[str, Any],
         card: Mapping[str, Any],
     ) -> None:
-        """Write success, inside the transaction that publishes the version with that card. Raises Lost."""
+        """Write success, inside the transaction that publishes the version with that card. Raises ClaimLost."""
         _change(
             connection,
             job,
@@ -313,14 +313,14 @@ class Queue:
         _ended(connection, job.id)
 
     def fail(self, job: Job, error: str, exit_code: int | None) -> None:
-        """End the job with the reason. Raises Lost."""
+        """End the job with the reason. Raises ClaimLost."""
         with self.database.write() as connection:
             values = {"error": error, "exit_code": exit_code, "finished_at": time.time(), "lease_until": None}
             _change(connection, job, status="failed", **values)
             _ended(connection, job.id)
 
-    def crash(self, job: Job, error: str, exit_code: int) -> None:
-        """Count a crash: back into the queue, or failed after the last that is allowed. Raises Lost."""
+    def record_crash(self, job: Job, error: str, exit_code: int) -> None:
+        """Count a crash: back into the queue, or failed after the last that is allowed. Raises ClaimLost."""
         with self.database.write() as connection:
             crashes = (connection.scalar(select(jobs.c.crashes).where(jobs.c.id == job.id)) or 0) + 1
             values: dict[str, Any] = {"crashes": crashes, "error": error, "exit_code": exit_code}
@@ -329,13 +329,13 @@ class Queue:
                 _ended(connection, job.id)
             else:
                 _change(connection, job, status="queued", lease_until=None, **values)
-                _tell(connection, job.id, "status", {"status": "queued", "error": error})
+                add_event(connection, job.id, "status", {"status": "queued", "error": error})
 
-    def put_back(self, job: Job) -> None:
-        """Return a claim unused: the supervisor ends, or the run is still held by another. Raises Lost."""
+    def requeue(self, job: Job) -> None:
+        """Return a claim unused: the supervisor ends, or the run is still held by another. Raises ClaimLost."""
         with self.database.write() as connection:
             _change(connection, job, status="queued", lease_until=None, attempts=jobs.c.attempts - 1)
-            _tell(connection, job.id, "status", {"status": "queued"})
+            add_event(connection, job.id, "status", {"status": "queued"})
 
     def ended_before(self, moment: float) -> Sequence[str]:
         """Ids of the jobs that ended before a moment."""
@@ -351,27 +351,27 @@ class Queue:
         return {status: found.get(status, 0) for status in (*ACTIVE, *TERMINAL)}
 
 
-def _one(connection: Connection, condition: Any) -> Job | None:
+def fetch_one(connection: Connection, condition: Any) -> Job | None:
     row = connection.execute(select(jobs).where(condition)).mappings().first()
-    return None if row is None else Job.of(row)
+    return None if row is None else Job.from_row(row)
 
 
 def _change(connection: Connection, job: Job, **values: Any) -> None:
     claim = and_(jobs.c.id == job.id, jobs.c.token == job.token, jobs.c.status == "running")
     if connection.execute(update(jobs).where(claim).values(**values)).rowcount == 0:
-        raise Lost
+        raise ClaimLost
 
 
-def _tell(connection: Connection, job_id: str, kind: str, data: Mapping[str, Any]) -> None:
+def add_event(connection: Connection, job_id: str, kind: str, data: Mapping[str, Any]) -> None:
     connection.execute(insert(events).values(job_id=job_id, kind=kind, data=dict(data), at=time.time()))
 
 
 def _ended(connection: Connection, job_id: str) -> Job:
     """Tell the terminal status; the steps have served."""
     connection.execute(delete(events).where(events.c.job_id == job_id, events.c.kind == "step"))
-    job = _one(connection, jobs.c.id == job_id)
+    job = fetch_one(connection, jobs.c.id == job_id)
     assert job is not None
-    _tell(connection, job_id, "status", {"status": job.status, "error": job.error, "version": job.version})
+    add_event(connection, job_id, "status", {"status": job.status, "error": job.error, "version": job.version})
     return job
 
 

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from sqlalchemy.exc import OperationalError
 
-from app.feedback import Feedback
 from app.jobs.artifacts import artifacts
-from app.jobs.engine import CORRECTIONS, Engine, Execution
-from app.jobs.queue import Job, Lost, Queue
-from app.versions import PRODUCTION, Versions
+from app.jobs.executor import CORRECTIONS, Execution, Executor
+from app.jobs.queue import ClaimLost, Job, Queue
+from app.store.feedback import Feedback
+from app.store.versions import PRODUCTION, Versions
 
 log = logging.getLogger("minist.jobs")
 
@@ -36,7 +36,7 @@ class Supervisor:
         self,
         queue: Queue,
         versions: Versions,
-        engine: Engine,
+        engine: Executor,
         runs: Path,
         lease: float,
         keep_versions: int,
@@ -78,7 +78,7 @@ class Supervisor:
         log.info("job %s: attempt %d of %s", job.id, job.attempts, job.model)
         try:
             self._run(job, alive)
-        except Lost:
+        except ClaimLost:
             log.info("job %s: the claim is gone", job.id)
         return True
 
@@ -116,21 +116,21 @@ class Supervisor:
     def _watch(self, job: Job, execution: Execution, alive: Callable[[], bool]) -> str | None:
         """Relay what the child says until it has ended; the reason it gave for a failure.
 
-        Raises Lost as soon as the claim is gone; puts the job back and raises Lost where this supervisor ends.
+        Raises ClaimLost as soon as the claim is gone; where this supervisor ends, it requeues the job first.
         """
         error: str | None = None
         renewed = 0.0
         ended = False
         while not ended:
             if self.stopping or not alive():
-                self.queue.put_back(job)
-                raise Lost
+                self.queue.requeue(job)
+                raise ClaimLost
             if time.monotonic() - renewed > self.lease / 5:
                 self.queue.renew(job, self.lease)
-                execution.beat()
+                execution.heartbeat()
                 renewed = time.monotonic()
-            elif not self.queue.holds(job):
-                raise Lost
+            elif not self.queue.owns(job):
+                raise ClaimLost
             ended = execution.exit_code() is not None
             while (message := execution.message(0 if ended else POLL_SECONDS)) is not None:
                 data = {key: value for key, value in message.items() if key != "event"}
@@ -149,13 +149,13 @@ class Supervisor:
         if code == 0:
             self._publish(job)
         elif code == BUSY_EXIT:
-            self.queue.put_back(job)
+            self.queue.requeue(job)
             time.sleep(POLL_SECONDS)
         elif error is not None:
             self.queue.fail(job, error, code)
         else:
             assert code is not None
-            self.queue.crash(job, self._last_words(job, code), code)
+            self.queue.record_crash(job, self._last_log_line(job, code), code)
 
     def _publish(self, job: Job) -> None:
         directory = self.runs / job.id
@@ -175,7 +175,7 @@ class Supervisor:
             (directory / CORRECTIONS).unlink()
         self.versions.prune(job.model, self.keep_versions)
 
-    def _last_words(self, job: Job, code: int) -> str:
+    def _last_log_line(self, job: Job, code: int) -> str:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         with contextlib.suppress(OSError):
             lines = (self.runs / job.id / "log.txt").read_text().strip().splitlines()

@@ -19,17 +19,17 @@ ship() {
 adam="--optimizer adamw --schedule one-cycle"
 
 # In two runs: first MNIST bent and blurred, then pictures that were fitted as well.
-train digits-base --recipe digits --epochs 40 --augment strong --pictures 0
-ship digits --recipe digits --start "$runs/digits-base/digits-base.pth" --lr 0.002 --epochs 40 --pictures 8000
+train digits-base --recipe digits --epochs 40 --augment strong --synthetic-images 0
+ship digits --recipe digits --init-from "$runs/digits-base/digits-base.pth" --lr 0.002 --epochs 40 --synthetic-images 8000
 
 ship minist --recipe mlp $adam --lr 0.002 --weight-decay 0.01 --epochs 80 --batch-size 128 \
-    --augment light --average 0.999 --smoothing 0.02 --precision bfloat16
+    --augment light --ema-decay 0.999 --label-smoothing 0.02 --precision bfloat16
 ship cnn --recipe cnn $adam --lr 0.004 --weight-decay 0.0005 --epochs 36 --batch-size 128 \
-    --augment slight --average 0.9995 --smoothing 0.02
+    --augment slight --ema-decay 0.9995 --label-smoothing 0.02
 # So few weights need no more images than these; the temperature does.
 ship softmax-mnist --recipe softmax-mnist $adam --lr 0.002 --weight-decay 0.02 --epochs 60 --batch-size 256 \
-    --average 0.999 --validation 15000
-ship fashion-softmax --recipe softmax $adam --lr 0.002 --weight-decay 0.02 --epochs 60 --average 0.999
+    --ema-decay 0.999 --validation-images 15000
+ship fashion-softmax --recipe softmax $adam --lr 0.002 --weight-decay 0.02 --epochs 60 --ema-decay 0.999
 ship fashion-mlp --recipe fashion-mlp
 ship fashion --recipe fashion
 ship fashion-cnn --recipe cnn --dataset fashion-mnist --schedule one-cycle --epochs 20

@@ -52,7 +52,7 @@ export class Answer {
   }
 
   path(explain = false) {
-    return `/predict?model=${encodeURIComponent(this.model.name)}&fit=auto${explain ? "&explain=true" : ""}`;
+    return `/predict?model=${encodeURIComponent(this.model.name)}&preprocess=auto${explain ? "&explain=true" : ""}`;
   }
 
   /** One request at a time; of pictures that come meanwhile the last one is asked about. */

@@ -1,0 +1,136 @@
+"""The errors that a request can meet; `app.web.problems` gives each its HTTP status.
+
+RequestError
+├── MalformedForm      a form that cannot be read
+├── EmptyBody          a body without bytes
+├── WrongFields        a form without the field that is needed, or with too many of it
+├── WrongArray         an array of another type or shape
+├── BodyTooLarge       a body above the limit
+├── WrongContentType   a content type that is not taken here
+├── UnknownModel       no model, version or alias has that name
+├── NotReady           the service cannot answer yet, or is shutting down
+├── Overloaded         more waits than is allowed
+├── DeadlineExceeded   the request took longer than is allowed
+├── TooManyRequests    the caller is over its rate limit
+├── Unauthorized       no API key, or one that is not valid
+├── Forbidden          a valid key without the scope that is needed
+├── UnknownJob         no job has that id
+├── UnknownArtifact    the job has no file of that name
+├── Conflict           the present state does not allow it
+├── InvalidRequest     a field or parameter with a value that is not allowed
+├── QueueIsFull        as many unfinished jobs as are allowed
+├── FeedbackIsOff      the service keeps no corrections
+├── FeedbackIsFull     as many corrections as are allowed
+├── UnknownPrediction  no prediction with that id can be corrected
+├── UnknownCorrection  no correction has that id
+├── NoTestSet          the test set that is needed is not under MINIST_DATA_DIR
+└── StorageTrouble     the database or the disk does not answer
+"""
+
+from collections.abc import Mapping
+
+
+class RequestError(Exception):
+    """A request that cannot be answered: `detail` says why, `hint` what to do; `headers` go along."""
+
+    def __init__(self, detail: str, hint: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.hint = hint
+        self.headers = headers
+
+
+class MalformedForm(RequestError):
+    """A form that cannot be read."""
+
+
+class EmptyBody(RequestError):
+    """A body without bytes."""
+
+
+class WrongFields(RequestError):
+    """A form without the field that is needed, or with too many of it."""
+
+
+class WrongArray(RequestError):
+    """An array of another type or shape."""
+
+
+class BodyTooLarge(RequestError):
+    """A body above the limit."""
+
+
+class WrongContentType(RequestError):
+    """A content type that is not taken here."""
+
+
+class UnknownModel(RequestError):
+    """No model, version or alias has that name."""
+
+
+class NotReady(RequestError):
+    """The service cannot answer yet, or is shutting down."""
+
+
+class Overloaded(RequestError):
+    """More waits than is allowed."""
+
+
+class DeadlineExceeded(RequestError):
+    """The request took longer than is allowed."""
+
+
+class TooManyRequests(RequestError):
+    """The caller is over its rate limit."""
+
+
+class Unauthorized(RequestError):
+    """No API key, or one that is not valid."""
+
+
+class Forbidden(RequestError):
+    """A valid key without the scope that is needed."""
+
+
+class UnknownJob(RequestError):
+    """No job has that id."""
+
+
+class UnknownArtifact(RequestError):
+    """The job has no file of that name."""
+
+
+class Conflict(RequestError):
+    """The present state does not allow it."""
+
+
+class InvalidRequest(RequestError):
+    """A field or parameter with a value that is not allowed."""
+
+
+class QueueIsFull(RequestError):
+    """As many unfinished jobs as are allowed."""
+
+
+class FeedbackIsOff(RequestError):
+    """The service keeps no corrections."""
+
+
+class FeedbackIsFull(RequestError):
+    """As many corrections as are allowed."""
+
+
+class UnknownPrediction(RequestError):
+    """No prediction with that id can be corrected."""
+
+
+class UnknownCorrection(RequestError):
+    """No correction has that id."""
+
+
+class NoTestSet(RequestError):
+    """The test set that is needed is not under MINIST_DATA_DIR."""
+
+
+class StorageTrouble(RequestError):
+    """The database or the disk does not answer."""

@@ -1,0 +1,184 @@
+"""What runs a job. The single door from `app` to `training`.
+
+Another engine (Ray, Kubernetes) implements the two protocols and knows nothing of the queue.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from copy import copy
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import IO, Any, Protocol
+
+from training.recipes import FROM_SCRATCH, RECIPES, Config, Recipe
+
+NICENESS = 15
+CORRECTIONS = "corrections.json"  # in a run directory; what is in it: training.corrections
+DECIDED_HERE = (
+    "recipe",
+    "name",
+    "architecture",
+    "mean",
+    "std",
+    "threads",
+    "init_from",
+)  # by recipe, request, deployment
+
+
+class Execution(Protocol):
+    """A job that an engine is running."""
+
+    def message(self, wait: float) -> Mapping[str, Any] | None:
+        """What the job said next (an `event` and its data), or None after `wait` seconds."""
+
+    def heartbeat(self) -> None:
+        """Tell the job that its supervisor still holds the claim."""
+
+    def kill(self) -> None:
+        """End it at once and wait until it is gone."""
+
+    def exit_code(self) -> int | None:
+        """None while it runs; negative: ended by that signal."""
+
+
+class Executor(Protocol):
+    """Starts the run in a directory that holds its `config.json`, and `corrections.json` where it has any."""
+
+    def start(self, directory: Path, lease: float) -> Execution: ...
+
+
+class LocalExecutor:
+    """One child process per job on this machine, at low priority."""
+
+    def __init__(self, data_dir: Path, device: str) -> None:
+        self.data_dir = data_dir
+        self.device = device
+
+    def start(self, directory: Path, lease: float) -> "ChildProcess":
+        words = ["nice", "-n", str(NICENESS), sys.executable, "-m", "training", "work"]
+        words += [
+            str(directory.absolute()),
+            "--data-dir",
+            str(self.data_dir.absolute()),
+            "--device",
+            self.device,
+        ]
+        words += ["--lease", str(lease)]
+        return ChildProcess(words, directory)
+
+
+class ChildProcess:
+    """A `python -m training work` and its three streams."""
+
+    def __init__(self, words: list[str], directory: Path) -> None:
+        with (directory / "log.txt").open("a") as log:
+            self._process = subprocess.Popen(
+                words,
+                cwd=Path(__file__).parent.parent.parent,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**os.environ, "MPLBACKEND": "agg", "PYTHONUNBUFFERED": "1"},
+            )
+        self._messages: SimpleQueue[Mapping[str, Any]] = SimpleQueue()
+        assert self._process.stdout is not None
+        self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def message(self, wait: float) -> Mapping[str, Any] | None:
+        try:
+            return self._messages.get(timeout=wait) if wait else self._messages.get_nowait()
+        except Empty:
+            return None
+
+    def heartbeat(self) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it has just ended: exit_code tells how
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
+
+    def kill(self) -> None:
+        assert self._process.stdin is not None
+        self._process.kill()
+        self.exit_code(wait=True)
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+
+    def exit_code(self, wait: bool = False) -> int | None:
+        """As in Execution; once it is told, everything the child said can be read."""
+        code = self._process.wait() if wait else self._process.poll()
+        if code is not None and self._reader.is_alive():
+            self._reader.join()
+        return code
+
+    def _read(self, stdout: IO[str]) -> None:
+        with stdout:
+            for line in stdout:
+                if line.startswith("{"):
+                    self._messages.put(json.loads(line))
+
+
+def check_config(recipe: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The full config of a run of that recipe. Raises pydantic.ValidationError, naming the fields."""
+    return RECIPES[recipe].config(**overrides).model_dump()
+
+
+def override_fields() -> dict[str, Any]:
+    """The settings of a recipe that a request may change, as optional fields for `pydantic.create_model`."""
+    fields: dict[str, Any] = {}
+    for name, field in Config.model_fields.items():
+        if name not in DECIDED_HERE:
+            optional = copy(field)
+            optional.default = None
+            fields[name] = (field.annotation | None, optional)  # type: ignore[operator]
+    return fields
+
+
+def recipe_names() -> tuple[str, ...]:
+    return tuple(RECIPES)
+
+
+def recipes() -> list[dict[str, Any]]:
+    """What `POST /train` accepts for each recipe: its settings, and of each field that a request may change
+    type, default, bounds, choices and description."""
+    return [_recipe(recipe) for recipe in RECIPES.values()]
+
+
+def _recipe(recipe: Recipe) -> dict[str, Any]:
+    config = recipe.config().model_dump()
+    settings = {name: value for name, value in config.items() if name not in DECIDED_HERE}
+    schema = Config.model_json_schema()["properties"]
+    return {
+        "name": recipe.name,
+        "summary": recipe.summary,
+        "reference": recipe.reference,
+        "dataset": config["dataset"],
+        "settings": settings,
+        "fields": [_field(name, schema[name], config) for name in settings],
+    }
+
+
+def _field(name: str, schema: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    choices = schema.get("enum")
+    if name == "optimizer" and config["architecture"] not in FROM_SCRATCH:
+        choices = [choice for choice in schema["enum"] if choice != "from-scratch"]
+    return {
+        "name": name,
+        "type": schema["type"],
+        "default": config[name],
+        "minimum": schema.get("minimum", schema.get("exclusiveMinimum")),
+        "maximum": schema.get("maximum", schema.get("exclusiveMaximum")),
+        "exclusive": [end for end in ("minimum", "maximum") if f"exclusive{end.capitalize()}" in schema],
+        "choices": choices,
+        "description": schema.get("description"),
+    }

@@ -1,0 +1,1 @@
+"""Answering predictions: the registry of loaded versions, the batcher, the encoder, evaluation."""

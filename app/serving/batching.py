@@ -1,0 +1,231 @@
+"""Many callers, one model: whatever waits is answered in one forward pass.
+
+    submit (any number of images) -> queue -> batch (one model, MAX_BATCH_SIZE) -> each caller's own rows
+
+A batch is taken as soon as the event loop has run what is ready, so a lone request waits for nobody, and
+under load the next batch gathers while one is computed. Requests with more images than fit go on in the next
+batch, behind those that came meanwhile: nobody waits for the whole of a large one. The forward pass runs in
+the event loop (a thread was slower: `benchmarks/SERVING.md`).
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+
+from app.errors import Overloaded
+from app.telemetry.counters import Counters
+from models.inference import Forward
+
+log = logging.getLogger("minist.batching")
+
+MAX_BATCH_SIZE = 256  # images in one forward pass; larger ones fall out of the CPU's cache
+Rows = list[list[float]]  # probabilities in class order, one row per image
+
+
+class Model(Protocol):
+    """What a batch is made for: images that were submitted for the same object may share one."""
+
+    @property
+    def forward(self) -> Forward: ...  # the rows of a batch: see models.inference
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]: ...
+
+
+@dataclass(slots=True, eq=False)
+class PendingRequest:
+    """Images that wait for their rows."""
+
+    model: Model
+    pixels: bytes | memoryview  # uint8, one image after the other
+    count: int
+    answer: asyncio.Future[Rows]
+    since: float
+    taken: int = 0
+    rows: Rows = field(default_factory=list)
+
+
+Slice = tuple[PendingRequest, int]  # whose, and how many of its images
+
+
+class Batcher:
+    """The queue of one process. Everything happens in its event loop."""
+
+    def __init__(self, counters: Counters, max_images: int, max_bytes: int, bulk_threads: int = 1) -> None:
+        """`bulk_threads` are torch's for the batches of requests that fill more than one."""
+        self.counters = counters
+        self.bulk_threads = bulk_threads
+        self.max_images = max_images
+        self.max_bytes = max_bytes
+        self.images = 0  # that wait
+        self.bytes = 0  # of request bodies that were admitted and are not answered
+        self.rate = 5_000.0  # images per second of forward passes, a moving average
+        self._waiting: deque[PendingRequest] = deque()
+        self._scheduled = False
+
+    # -- by whoever asks ---------------------------------------------------------------------------
+
+    def submit(self, model: Model, pixels: bytes | memoryview, count: int) -> asyncio.Future[Rows]:
+        """A row per image, in order; cancelling the future takes images that still wait out of the queue.
+
+        Raises Overloaded where too many images wait; a request that finds nobody waiting is always let in.
+        """
+        if self.images and self.images + count > self.max_images:
+            raise self._overloaded("images", f"{self.images:,} images wait already")
+        loop = asyncio.get_running_loop()
+        asked = PendingRequest(model, pixels, count, loop.create_future(), time.perf_counter())
+        self._waiting.append(asked)
+        self.images += count
+        if not self._scheduled:
+            self._scheduled = True
+            loop.call_soon(self._run)
+        return asked.answer
+
+    def admit(self, size: int) -> None:
+        """Admit a request body of that many bytes; `release` it when it is answered. Raises Overloaded."""
+        if self.bytes and self.bytes + size > self.max_bytes:
+            raise self._overloaded("bytes", f"{self.bytes:,} bytes of requests are being worked on")
+        self.bytes += size
+
+    def release(self, size: int) -> None:
+        self.bytes -= size
+
+    @property
+    def saturated(self) -> bool:
+        """Whether the next request of some size would be refused."""
+        return self.images >= self.max_images or self.bytes >= self.max_bytes
+
+    @property
+    def backlogged(self) -> bool:
+        """Whether what is submitted now has to wait for more than one batch."""
+        return self.images > MAX_BATCH_SIZE
+
+    def retry_after(self) -> int:
+        """Seconds after which what waits now should be answered, by the rate of late."""
+        return max(1, math.ceil(self.images / self.rate))
+
+    def _overloaded(self, reason: str, detail: str) -> Overloaded:
+        self.counters.refused[reason] += 1
+        seconds = self.retry_after()
+        return Overloaded(
+            f"{detail}, no more are taken in now",
+            f"try again in {seconds} s, or ask another instance",
+            {"retry-after": str(seconds)},
+        )
+
+    # -- in the event loop -------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        self._scheduled = False
+        slices = self._take()
+        if slices:
+            self._answer(slices)
+        if self._waiting:  # after the loop has looked for new requests
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._run)
+
+    def _take(self) -> list[Slice]:
+        """At most MAX_BATCH_SIZE images of the model whose turn it is, oldest first."""
+        slices: list[Slice] = []
+        room = MAX_BATCH_SIZE
+        others: list[PendingRequest] = []  # of other models; they keep their places
+        unfinished: list[PendingRequest] = []
+        while self._waiting and room:
+            asked = self._waiting.popleft()
+            if asked.answer.done():  # nobody waits for it any more
+                self._forget(asked)
+            elif slices and asked.model is not slices[0][0].model:
+                others.append(asked)
+            else:
+                number = min(room, asked.count - asked.taken)
+                slices.append((asked, number))
+                room -= number
+                if asked.taken + number < asked.count:
+                    unfinished.append(asked)
+        self._waiting.extendleft(reversed(others))
+        self._waiting.extend(unfinished)
+        return slices
+
+    def _forget(self, asked: PendingRequest) -> None:
+        self.images -= asked.count - asked.taken
+        self.counters.gone += asked.count - asked.taken
+
+    def _answer(self, slices: list[Slice]) -> None:
+        begun = time.perf_counter()
+        queue = self.counters.seconds["queue"]
+        for asked, _ in slices:
+            if not asked.taken:
+                queue.observe(begun - asked.since)
+        try:
+            rows = self._forward(slices)
+        except Exception as error:
+            self._answer_alone(slices, error)
+            return
+        taken = time.perf_counter() - begun
+        self.counters.seconds["forward"].observe(taken)
+        self.counters.batches.observe(len(rows))
+        self.rate += 0.05 * (len(rows) / taken - self.rate)
+        at = 0
+        for asked, number in slices:
+            self._hand_over(asked, rows[at : at + number])
+            at += number
+
+    def _forward(self, slices: list[Slice]) -> Rows:
+        model = slices[0][0].model
+        shape = model.input_shape
+        size = math.prod(shape)
+        parts = [
+            asked.pixels
+            if number == asked.count
+            else memoryview(asked.pixels)[asked.taken * size : (asked.taken + number) * size]
+            for asked, number in slices
+        ]
+        pixels = torch.frombuffer(bytearray().join(parts), dtype=torch.uint8)
+        with self._threads(slices[0][0].count):
+            rows: Rows = model.forward(pixels.view(-1, *shape)).tolist()
+        return rows
+
+    @contextmanager
+    def _threads(self, count: int) -> Iterator[None]:
+        """A large request may have all CPUs of this worker; small ones are answered sooner by one."""
+        usual = torch.get_num_threads()
+        if count <= MAX_BATCH_SIZE or self.bulk_threads <= usual:
+            yield
+            return
+        torch.set_num_threads(self.bulk_threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(usual)
+
+    def _answer_alone(self, slices: list[Slice], error: Exception) -> None:
+        """A batch failed: whoever is not the reason gets an answer all the same."""
+        if len(slices) == 1:
+            asked, _ = slices[0]
+            self.images -= asked.count - asked.taken
+            asked.taken = asked.count
+            if asked in self._waiting:
+                self._waiting.remove(asked)
+            if not asked.answer.done():
+                asked.answer.set_exception(error)
+            return
+        log.error("a batch failed, its requests are tried alone: %s", error)
+        for piece in slices:
+            self._answer([piece])
+
+    def _hand_over(self, asked: PendingRequest, rows: Rows) -> None:
+        asked.taken += len(rows)
+        self.images -= len(rows)
+        if asked.answer.done():
+            return
+        asked.rows = asked.rows + rows if asked.rows else rows
+        if asked.taken == asked.count:
+            asked.answer.set_result(asked.rows)

@@ -1,0 +1,1 @@
+"""What is kept: the database, versions, keys, feedback, recent predictions."""

@@ -1,0 +1,94 @@
+"""API keys: who may train and administer.
+
+A key is `<id>.<secret>`, the secret 256 random bits. The table holds the secret's sha256 (a slow hash
+protects guessable passwords; these cannot be guessed). A key is printed once, when it is made.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from sqlalchemy import func, insert, select, update
+
+from app.store.database import Database
+from app.store.tables import keys
+
+Scope = Literal["predict", "train", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who asks, and what they may do; `admin` may do everything."""
+
+    who: str
+    scopes: frozenset[str]
+
+    def may(self, scope: Scope) -> bool:
+        return scope in self.scopes or "admin" in self.scopes
+
+
+class Keys:
+    """The keys in the table, and the one from MINIST_API_KEY."""
+
+    def __init__(self, database: Database, from_environment: str | None) -> None:
+        self.database = database
+        self._environment = _digest(from_environment) if from_environment else None
+
+    def create(self, name: str, scopes: Sequence[Scope]) -> str:
+        """A new key, as its owner has to present it."""
+        key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
+        row = {"id": key_id, "name": name, "digest": _digest(secret), "scopes": list(scopes)}
+        with self.database.write() as connection:
+            connection.execute(insert(keys).values(**row, created_at=time.time()))
+        return f"{key_id}.{secret}"
+
+    def revoke(self, key_id: str) -> bool:
+        """Whether there was such a key that was not revoked."""
+        with self.database.write() as connection:
+            row = (keys.c.id == key_id) & keys.c.revoked_at.is_(None)
+            return connection.execute(update(keys).where(row).values(revoked_at=time.time())).rowcount == 1
+
+    def all(self) -> list[Mapping[str, Any]]:
+        """Every key without its digest, oldest first."""
+        columns = (keys.c.id, keys.c.name, keys.c.scopes, keys.c.created_at, keys.c.revoked_at)
+        with self.database.read() as connection:
+            return [
+                dict(row) for row in connection.execute(select(*columns).order_by(keys.c.created_at)).mappings()
+            ]
+
+    def identify(self, presented: str) -> Identity | None:
+        """Whose key that is, or None. Digests are compared in constant time."""
+        if self._environment and hmac.compare_digest(_digest(presented), self._environment):
+            return Identity("MINIST_API_KEY", frozenset({"admin"}))
+        key_id, _, secret = presented.partition(".")
+        query = select(keys).where(keys.c.id == key_id, keys.c.revoked_at.is_(None))
+        with self.database.read() as connection:
+            row = connection.execute(query).mappings().first()
+        known = row["digest"] if row else _digest("")
+        if not hmac.compare_digest(_digest(secret), known) or row is None:
+            return None
+        return Identity(f"{row['name']} ({row['id']})", frozenset(row["scopes"]))
+
+    def make_first(self, path: Path) -> str | None:
+        """On the first start, where nobody configured a key: an admin key, kept in `path` (mode 0600)."""
+        if self._environment:
+            return None
+        with self.database.read() as connection:
+            if connection.scalar(select(func.count()).select_from(keys)):
+                return None
+        key = self.create("first start", ["admin"])
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(key + "\n")
+        return key
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,0 +1,133 @@
+"""The tables of the service's database; `app.store.migrations` makes them."""
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),  # order of arrival
+    Column("id", String(32), nullable=False, unique=True),
+    Column("status", String(16), nullable=False),
+    Column("model", String(64), nullable=False),
+    Column("config", JSON, nullable=False),
+    Column("promote", String(16), nullable=False),
+    Column("idempotency_key", String(255), unique=True),
+    Column("request_digest", String(64), nullable=False),
+    Column("token", Integer, nullable=False, default=0),  # bumped by every claim: fences off the one before
+    Column("lease_until", Float),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("crashes", Integer, nullable=False, default=0),  # since the last complete epoch
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Column("progress", JSON),  # the last step
+    Column("last", JSON),  # the last epoch
+    Column("best", JSON),  # the epoch with the best accuracy
+    Column("error", Text),
+    Column("exit_code", Integer),
+    Column("version", Integer),
+    Column("decision", JSON),
+    Column("feedback", JSON),  # corrections that it learns, and what that changed; null: it was not asked to
+    Index("jobs_by_status", "status", "number"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("job_id", String(32), ForeignKey("jobs.id"), nullable=False),
+    Column("kind", String(16), nullable=False),  # status, step, epoch
+    Column("data", JSON, nullable=False),
+    Column("at", Float, nullable=False),
+    Index("events_by_job", "job_id", "id"),
+    sqlite_autoincrement=True,  # an id is never given twice, also after steps were pruned
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("model", String(64), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("job_id", String(32)),  # none: shipped with the service
+    Column("sha256", String(64), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("deleted", Boolean, nullable=False, default=False),  # numbers are never used twice
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("model", String(64), primary_key=True),
+    Column("alias", String(64), primary_key=True),
+    Column("version", Integer, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("who", String(64), nullable=False),
+    Column("action", String(16), nullable=False),  # publish, promote, keep, move, rollback, delete
+    Column("model", String(64), nullable=False),
+    Column("alias", String(64)),
+    Column("from_version", Integer),
+    Column("to_version", Integer),
+    Column("why", Text, nullable=False),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("revoked_at", Float),
+    UniqueConstraint("digest"),
+)
+
+predictions = Table(
+    "predictions",  # that can still be corrected
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("model", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("predicted", String(64), nullable=False),
+    Column("pixels", LargeBinary, nullable=False),  # as the model saw them, row by row
+    Column("at", Float, nullable=False),
+    Index("predictions_by_age", "at"),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),  # of the prediction
+    Column("model", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("label", String(64), nullable=False),
+    Column("predicted", String(64), nullable=False),
+    Column("pixels", LargeBinary, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("used_by", String(32)),  # the last job that learned it
+    Index("feedback_by_model", "model", "created_at"),
+)

@@ -1,0 +1,50 @@
+"""What is counted while requests are answered: plain numbers, which `app.telemetry.metrics` shows."""
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Histogram:
+    """How many observations fell below each bound, and their sum."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+
+class Counters:
+    """Of one process since its start."""
+
+    def __init__(self) -> None:
+        self.requests: defaultdict[tuple[str, int], int] = defaultdict(int)  # by route and status
+        self.seconds = {stage: Histogram(SECONDS) for stage in ("total", "decode", "queue", "forward")}
+        self.batches = Histogram(IMAGES)
+        self.predictions: dict[tuple[str, int, tuple[str, ...]], list[int]] = {}
+        self.refused: defaultdict[str, int] = defaultdict(int)  # by reason
+        self.gone = 0  # images whose client did not wait for the answer
+
+    def labels_of(self, model: str, version: int, classes: tuple[str, ...]) -> list[int]:
+        """The list in which the predictions of a version are counted, by the index of their class."""
+        return self.predictions.setdefault((model, version, classes), [0] * len(classes))
+
+    def snapshot(self, waiting_images: int, waiting_bytes: int) -> dict[str, Any]:
+        """Everything as JSON can hold it."""
+        return {
+            "requests": [[*key, number] for key, number in self.requests.items()],
+            "seconds": {stage: [found.counts, found.sum] for stage, found in self.seconds.items()},
+            "batches": [self.batches.counts, self.batches.sum],
+            "predictions": [[*key, numbers] for key, numbers in self.predictions.items()],
+            "refused": dict(self.refused),
+            "gone": self.gone,
+            "waiting": [waiting_images, waiting_bytes],
+        }

@@ -1,0 +1,158 @@
+"""`GET /metrics` for Prometheus, right with any number of worker processes.
+
+Each process counts in plain numbers (`app.telemetry.counters`) and writes them to its own file once a second;
+the process that is asked adds up the files. Those of processes that have ended are kept: a counter never falls
+while the service runs. `prometheus_client` only writes the format: its own counters, shared by processes,
+cost more than ten times as much per request (`benchmarks/counting.py`).
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from app.telemetry.counters import IMAGES, SECONDS
+
+DIRECTORY = "MINIST_METRICS_DIRECTORY"  # set for the workers by the process that starts them
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+Snapshot = Mapping[str, Any]
+
+
+class Processes:
+    """The numbers of all processes of this service; `mine` are this one's."""
+
+    def __init__(self, directory: Path | None, mine: Callable[[], Snapshot]) -> None:
+        self.directory = directory
+        self._mine = mine
+
+    def save(self) -> None:
+        if self.directory is not None:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            temporary = self.directory / f".{os.getpid()}"
+            temporary.write_text(json.dumps(self._mine()))
+            temporary.replace(self.directory / f"{os.getpid()}.json")
+
+    def all(self) -> list[Snapshot]:
+        """This process's numbers now, the others' of at most a second ago; gauges only of those that live."""
+        found = [self._mine()]
+        for path in sorted(self.directory.glob("*.json")) if self.directory else ():
+            if path.stem != str(os.getpid()):
+                snapshot = json.loads(path.read_text())
+                found.append(snapshot if _lives(int(path.stem)) else {**snapshot, "waiting": [0, 0]})
+        return found
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def exposition(
+    snapshots: Sequence[Snapshot], jobs: Mapping[str, int], accuracies: Mapping[tuple[str, int], float]
+) -> bytes:
+    """The page: `snapshots` added up, jobs by status, test accuracy by model and served version."""
+    from prometheus_client.core import CollectorRegistry
+    from prometheus_client.exposition import generate_latest
+
+    class All:
+        def collect(self) -> Iterator[Any]:
+            yield from _requests(snapshots)
+            yield from _predictions(snapshots)
+            yield from _gauges(snapshots, jobs, accuracies)
+
+    registry = CollectorRegistry()
+    registry.register(All())
+    return generate_latest(registry)
+
+
+def _requests(snapshots: Sequence[Snapshot]) -> Iterator[Any]:
+    from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+
+    requests = CounterMetricFamily("minist_requests", "Requests answered.", labels=("route", "status"))
+    added: Counter[tuple[str, int]] = Counter()
+    for snapshot in snapshots:
+        for route, status, number in snapshot["requests"]:
+            added[route, status] += number
+    for (route, status), number in added.items():
+        requests.add_metric((route, str(status)), number)
+    yield requests
+
+    seconds = HistogramMetricFamily(
+        "minist_seconds",
+        "Seconds of a request in all, decoding, waiting, and of a forward pass.",
+        labels=("stage",),
+    )
+    for stage in snapshots[0]["seconds"]:
+        buckets, total = _histogram(SECONDS, [snapshot["seconds"][stage] for snapshot in snapshots])
+        seconds.add_metric((stage,), buckets, total)
+    yield seconds
+
+    batches = HistogramMetricFamily("minist_batch_images", "Images of a forward pass.")
+    batches.add_metric((), *_histogram(IMAGES, [snapshot["batches"] for snapshot in snapshots]))
+    yield batches
+
+    refused = CounterMetricFamily("minist_refused", "Requests refused under load.", labels=("reason",))
+    reasons: Counter[str] = Counter()
+    for snapshot in snapshots:
+        reasons.update(snapshot["refused"])
+    for reason, number in reasons.items():
+        refused.add_metric((reason,), number)
+    yield refused
+    gone = sum(snapshot["gone"] for snapshot in snapshots)
+    yield CounterMetricFamily("minist_gone_images", "Images whose client did not wait.", value=gone)
+
+
+def _histogram(
+    bounds: Sequence[float], found: list[tuple[list[int], float]]
+) -> tuple[list[tuple[str, float]], float]:
+    """Prometheus' buckets, each with all that fell below it, and the sum."""
+    below = 0
+    buckets: list[tuple[str, float]] = []
+    for index, bound in enumerate([*map(str, bounds), "+Inf"]):
+        below += sum(counts[index] for counts, _ in found)
+        buckets.append((bound, below))
+    return buckets, sum(total for _, total in found)
+
+
+def _predictions(snapshots: Sequence[Snapshot]) -> Iterator[Any]:
+    from prometheus_client.core import CounterMetricFamily
+
+    family = CounterMetricFamily(
+        "minist_predictions", "Images by what they were taken for.", labels=("model", "version", "label")
+    )
+    added: Counter[tuple[str, str, str]] = Counter()
+    for snapshot in snapshots:
+        for model, version, classes, numbers in snapshot["predictions"]:
+            for label, number in zip(classes, numbers, strict=True):
+                added[model, str(version), label] += number
+    for labels, number in added.items():
+        if number:
+            family.add_metric(labels, number)
+    yield family
+
+
+def _gauges(
+    snapshots: Sequence[Snapshot], jobs: Mapping[str, int], accuracies: Mapping[tuple[str, int], float]
+) -> Iterator[Any]:
+    from prometheus_client.core import GaugeMetricFamily
+
+    images, size = (sum(snapshot["waiting"][index] for snapshot in snapshots) for index in (0, 1))
+    yield GaugeMetricFamily("minist_waiting_images", "Images that wait for a forward pass.", value=images)
+    yield GaugeMetricFamily("minist_waiting_bytes", "Bytes of request bodies being worked on.", value=size)
+    by_status = GaugeMetricFamily("minist_jobs", "Training jobs.", labels=("status",))
+    for status, number in jobs.items():
+        by_status.add_metric((status,), number)
+    yield by_status
+    accuracy = GaugeMetricFamily(
+        "minist_accuracy", "Test accuracy of the version that is served, 0..1.", labels=("model", "version")
+    )
+    for (model, version), value in accuracies.items():
+        accuracy.add_metric((model, str(version)), value)
+    yield accuracy

@@ -1,0 +1,106 @@
+"""What the application holds while it runs, and how endpoints get at it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+
+from app.jobs.queue import Queue
+from app.serving.batching import Batcher
+from app.serving.evaluation import Evaluator
+from app.serving.registry import Registry
+from app.settings import Settings
+from app.store.feedback import Feedback
+from app.store.keys import Identity, Scope
+from app.store.recent_predictions import RecentPredictions
+from app.store.versions import Versions
+from app.telemetry.counters import Counters
+from app.telemetry.metrics import Processes
+from app.web.auth import Authenticator, presented_key
+from app.web.draining import Draining
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the application holds while it runs. Made by the lifespan; Starlette hands it to every request."""
+
+    settings: Settings
+    registry: Registry
+    versions: Versions
+    queue: Queue
+    feedback: Feedback
+    recent_predictions: RecentPredictions | None  # none: predictions cannot be corrected
+    evaluator: Evaluator
+    authenticator: Authenticator
+    draining: Draining
+    batcher: Batcher
+    counters: Counters
+    processes: Processes
+    cpu_quota: float
+
+
+def services_of(scope: Mapping[str, Any]) -> Services:
+    """Those of the application that a request came to, by its ASGI scope."""
+    services: Services = scope["state"]["services"]
+    return services
+
+
+def _services(request: Request) -> Services:
+    return services_of(request.scope)
+
+
+ServicesDep = Annotated[Services, Depends(_services)]
+
+
+def _registry(services: ServicesDep) -> Registry:
+    return services.registry
+
+
+def _settings(services: ServicesDep) -> Settings:
+    return services.settings
+
+
+def _versions(services: ServicesDep) -> Versions:
+    return services.versions
+
+
+def _feedback(services: ServicesDep) -> Feedback:
+    return services.feedback
+
+
+def _queue(services: ServicesDep) -> Queue:
+    return services.queue
+
+
+RegistryDep = Annotated[Registry, Depends(_registry)]
+SettingsDep = Annotated[Settings, Depends(_settings)]
+VersionsDep = Annotated[Versions, Depends(_versions)]
+FeedbackDep = Annotated[Feedback, Depends(_feedback)]
+QueueDep = Annotated[Queue, Depends(_queue)]
+
+_Bearer = Annotated[
+    HTTPAuthorizationCredentials | None,
+    Security(HTTPBearer(auto_error=False, description="Authorization: Bearer KEY")),
+]
+_Header = Annotated[
+    str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False, description="X-API-Key: KEY"))
+]
+
+
+def _requires(scope: Scope) -> Callable[..., Identity]:
+    def admit(request: Request, services: ServicesDep, bearer: _Bearer, header: _Header) -> Identity:
+        return services.authenticator.authorize(presented_key(request.headers), scope)
+
+    return admit
+
+
+async def _may_read(request: Request, services: ServicesDep, bearer: _Bearer, header: _Header) -> None:
+    if not services.settings.open_predict:
+        services.authenticator.authorize(presented_key(request.headers), None)
+
+
+MayTrain = Annotated[Identity, Depends(_requires("train"))]
+MayAdminister = Annotated[Identity, Depends(_requires("admin"))]
+MAY_READ = Depends(_may_read)

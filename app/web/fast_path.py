@@ -1,0 +1,104 @@
+"""The short way of `POST /predict`: what is usual is answered before FastAPI sees it.
+
+    usual     one model by its plain name or none, that is served now; headers that come once
+    answered  by the same `app.web.prediction.predict_one` as the documented route, and errors by the same table
+    not usual anything else goes the way of every other request
+
+FastAPI's way costs as much as all the rest together (`benchmarks/SERVING.md`).
+"""
+
+import logging
+import re
+import time
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.errors import RequestError
+from app.serving.encoding import MEDIA_TYPE
+from app.serving.registry import ServedModel
+from app.web.access_log import CLIENT_GONE, RequestObserver, RequestObserverMiddleware
+from app.web.auth import presented_key
+from app.web.dependencies import services_of
+from app.web.prediction import Headers, predict_one
+from app.web.problems import response_of
+from models.errors import ImageError
+
+log = logging.getLogger("minist")
+
+ROUTE = "/predict"
+_PLAIN_MODEL = re.compile(rb"model=([\w.@-]+)", re.ASCII)
+_KEYS = (b"authorization", b"x-api-key")
+
+
+class FastPath:
+    """ASGI in front of ASGI."""
+
+    def __init__(self, app: ASGIApp, observer: RequestObserver) -> None:
+        self.app = RequestObserverMiddleware(app, observer)
+        self.observer = observer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: Headers = dict(scope["headers"]) if scope["type"] == "http" else {}
+        served = _served(scope, headers)
+        if served is None:
+            await self.app(scope, receive, send)
+            return
+        begun = time.perf_counter()
+        request_id = self.observer.request_id(headers)
+        status = CLIENT_GONE
+        try:
+            status, more, body = await _answer(scope, served, headers, receive, request_id)
+            found = [*more, (b"content-length", b"%d" % len(body)), (b"x-request-id", request_id)]
+            await send({"type": "http.response.start", "status": status, "headers": found})
+            await send({"type": "http.response.body", "body": body})
+        except ClientDisconnect:
+            pass
+        finally:
+            seconds = time.perf_counter() - begun
+            self.observer.note(scope, headers, request_id, ROUTE, status, seconds)
+
+
+def _served(scope: Scope, headers: Headers) -> ServedModel | None:
+    """The model that answers a usual request; None for all others."""
+    if (
+        scope["type"] != "http"
+        or scope["path"] != ROUTE
+        or scope["method"] != "POST"
+        or scope.get("root_path")
+        or len(headers) != len(scope["headers"])
+    ):
+        return None
+    registry = services_of(scope).registry
+    query = scope["query_string"]
+    if not query:
+        return registry.get(None)
+    name = _PLAIN_MODEL.fullmatch(query)
+    return registry.get(name[1].decode()) if name else None
+
+
+_JSON = [(b"content-type", MEDIA_TYPE)]
+
+
+async def _answer(
+    scope: Scope, served: ServedModel, headers: Headers, receive: Receive, request_id: bytes
+) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Status, headers without the length, and body. Raises ClientDisconnect."""
+    services = services_of(scope)
+    try:
+        if not services.settings.open_predict:
+            shown = {key.decode(): headers[key].decode("latin-1") for key in _KEYS if key in headers}
+            services.authenticator.authorize(presented_key(shown), "predict")
+        return 200, _JSON, await predict_one(services, served, "auto", headers, receive, request_id)
+    except ClientDisconnect:
+        raise
+    except Exception as error:
+        if not isinstance(error, RequestError | ImageError):
+            log.exception("a prediction failed")
+        return _problem(response_of(error))
+
+
+def _problem(response: Response) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    headers = [(name, value) for name, value in response.raw_headers if name != b"content-length"]
+    return response.status_code, headers, bytes(response.body)

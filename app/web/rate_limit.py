@@ -1,0 +1,87 @@
+"""At most so many requests per key or address, where the operator says so (`MINIST_RATE_LIMIT`).
+
+This stands in front of the service only where there is a limit. Windows are fixed: they take two numbers per
+caller and are forgotten when they end. (The moving windows of `limits` in memory keep an entry per request,
+and every address for ever.)
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from ipaddress import IPv6Address, ip_address, ip_network
+
+from fastapi.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.errors import TooManyRequests
+from app.settings import rate_limits
+from app.web.access_log import RequestObserver, RequestObserverMiddleware
+from app.web.auth import presented_key
+from app.web.dependencies import services_of
+from app.web.problems import response_of
+
+FREE = ("/livez", "/readyz", "/metrics")  # whoever watches over the service is not held up
+
+
+class RateLimited:
+    """ASGI in front of ASGI: who asks too often is answered 429. Used in the event loop only."""
+
+    def __init__(self, app: ASGIApp, text: str, observer: RequestObserver) -> None:
+        from limits.storage import MemoryStorage  # here: most services do without
+        from limits.strategies import FixedWindowRateLimiter
+
+        self.app = app
+        self.limits = rate_limits(text)
+        self.windows = FixedWindowRateLimiter(MemoryStorage())
+        self.observer = observer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in FREE:
+            await self.app(scope, receive, send)
+            return
+        refusal = self.refusal(await _caller(scope))
+        if refusal is None:
+            await self.app(scope, receive, send)
+        else:
+            self.observer.counters.refused["rate"] += 1
+            await RequestObserverMiddleware(response_of(refusal), self.observer)(scope, receive, send)
+
+    def refusal(self, caller: str) -> TooManyRequests | None:
+        """Count a request of `caller`, unless one of the limits is reached; then why it is refused."""
+        for limit in self.limits:
+            if not self.windows.test(limit, caller):
+                reset = self.windows.get_window_stats(limit, caller).reset_time
+                seconds = max(1, math.ceil(reset - time.time()))
+                return TooManyRequests(
+                    f"no more than {limit} are answered",
+                    f"try again in {seconds} s, and ask more slowly",
+                    {"retry-after": str(seconds)},
+                )
+        for limit in self.limits:
+            self.windows.hit(limit, caller)
+        return None
+
+
+async def _caller(scope: Scope) -> str:
+    """Who asks: the key where it is good (else anyone could invent new ones), or the address."""
+    presented = presented_key(_texts(scope))
+    if presented:
+        gate = services_of(scope).authenticator
+        identity = await run_in_threadpool(gate.identify, presented)
+        if identity is not None:
+            return f"key {identity.who}"
+    client = scope.get("client")
+    return f"address {_network(client[0])}" if client else "nobody"
+
+
+def _texts(scope: Scope) -> Mapping[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def _network(address: str) -> str:
+    """An IPv6 subscriber has 2^64 addresses: they count as one."""
+    try:
+        found = ip_address(address)
+    except ValueError:  # a socket's path, or what a proxy wrote
+        return address
+    return str(ip_network((found, 64), strict=False)) if isinstance(found, IPv6Address) else address

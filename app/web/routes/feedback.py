@@ -1,0 +1,252 @@
+"""Corrections: "wrong, it was a 7". Kept where the operator has switched that on (`MINIST_FEEDBACK`)."""
+
+import asyncio
+import csv
+import io
+import zipfile
+from datetime import UTC, datetime
+from typing import Annotated
+
+import numpy as np
+from fastapi import APIRouter, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.convertors import StringConvertor, register_url_convertor
+from starlette.responses import Response
+
+from app import errors
+from app.serving.registry import Registry
+from app.store.feedback import Correction, Feedback, FeedbackFull, NoSuchPrediction
+from app.web import problems
+from app.web.auth import presented_key
+from app.web.dependencies import MAY_READ, FeedbackDep, MayAdminister, ServicesDep
+from app.web.schemas import data_url
+from models.preprocessing.decode import png
+
+
+class _Hex(StringConvertor):
+    """The id of a correction in a path."""
+
+    regex = "[0-9a-f]+"
+
+
+register_url_convertor("hex", _Hex())
+router = APIRouter(prefix="/feedback", tags=["feedback"])
+
+AUTH_ERRORS = (errors.Unauthorized, errors.Forbidden)
+SIDE = 28  # pixels; of all data sets
+WAITS = (0.02, 0.1, 0.4)  # seconds; another worker may be writing the prediction down
+
+
+class CorrectionRequest(BaseModel):
+    """What a picture was."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"prediction": "0b2c7f1d9a4e4c5f8b6a7d3e", "label": "7"}]},
+    )
+
+    prediction: str = Field(max_length=64, description="`id` in the answer of `POST /predict`")
+    label: str = Field(max_length=64, description="the right class")
+
+
+class CorrectionBody(BaseModel):
+    """A picture with the label that it should have got."""
+
+    id: str = Field(description="of the prediction")
+    model: str
+    version: int = Field(description="that answered")
+    label: str = Field(description="what it should have said")
+    predicted: str = Field(description="what it said")
+    created: datetime
+    image: str = Field(description="what the model saw, a PNG as data URL")
+    used_by: str | None = Field(description="the last job that learned it; null: it waits")
+
+
+class Limit(BaseModel):
+    """How much is kept."""
+
+    count: int
+    bytes: int
+
+
+class FeedbackBody(BaseModel):
+    """The corrections that are kept."""
+
+    enabled: bool = Field(description="whether predictions can be corrected")
+    count: int
+    bytes: int = Field(description="of their pictures")
+    limit: Limit
+    waiting: dict[str, int] = Field(description="by model: corrections that no job has learned")
+    items: list[CorrectionBody] = Field(description="newest first; only with a key of scope admin")
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Correct a prediction",
+    responses=problems.responses(
+        *AUTH_ERRORS,
+        errors.FeedbackIsOff,
+        errors.FeedbackIsFull,
+        errors.UnknownPrediction,
+        errors.InvalidRequest,
+        errors.StorageTrouble,
+    ),
+)
+async def correct(said: CorrectionRequest, request: Request, services: ServicesDep) -> CorrectionBody:
+    """Keep the picture of a prediction with its right label; a later label replaces the earlier.
+
+    A prediction can be corrected for an hour. `POST /train` with `feedback` learns what is kept.
+    """
+    if not services.settings.open_predict:
+        services.authenticator.authorize(presented_key(request.headers), "predict")
+    feedback = services.feedback
+    if services.recent_predictions is None:
+        raise errors.FeedbackIsOff(
+            "this service does not remember its predictions", "the operator may set MINIST_FEEDBACK=true"
+        )
+    try:
+        model, version = await _answered_by(feedback, said.prediction)
+        classes = await run_in_threadpool(_classes, services.registry, model, version)
+        if said.label not in classes:
+            raise errors.InvalidRequest(
+                f"{said.label!r} is no class of {model!r}", f"choose one of {', '.join(classes)}"
+            )
+        return _body(await run_in_threadpool(feedback.correct, said.prediction, said.label))
+    except NoSuchPrediction as error:
+        raise errors.UnknownPrediction(
+            f"there is no prediction {said.prediction!r}, or it is too old",
+            "ask again, and correct that answer within the hour",
+        ) from error
+    except FeedbackFull as error:
+        raise errors.FeedbackIsFull(
+            "as many corrections are kept as may be",
+            "export and delete some, or raise MINIST_FEEDBACK_MAX_COUNT",
+        ) from error
+
+
+async def _answered_by(feedback: Feedback, prediction: str) -> tuple[str, int]:
+    for seconds in WAITS:
+        try:
+            return await run_in_threadpool(feedback.answered_by, prediction)
+        except NoSuchPrediction:
+            await asyncio.sleep(seconds)
+    return await run_in_threadpool(feedback.answered_by, prediction)
+
+
+def _classes(registry: Registry, model: str, version: int) -> tuple[str, ...]:
+    """Of the version that answered, or of the model where that is gone."""
+    try:
+        return registry.find(f"{model}@{version}").classifier.card.classes
+    except errors.UnknownModel:
+        return registry.find(model).classifier.card.classes
+
+
+@router.get(
+    "", summary="Show the corrections", responses=problems.responses(*AUTH_ERRORS), dependencies=[MAY_READ]
+)
+def show(
+    request: Request,
+    services: ServicesDep,
+    limit: Annotated[int, Query(ge=0, le=500, description="of items")] = 50,
+    model: Annotated[str | None, Query(description="only items of this model")] = None,
+) -> FeedbackBody:
+    """How many there are, and how many wait to be learned; with a key of scope admin, the newest of them."""
+    feedback = services.feedback
+    usage = feedback.usage()
+    key = presented_key(request.headers)
+    shown = key is not None and services.authenticator.authorize(key, None).may("admin")
+    return FeedbackBody(
+        enabled=services.recent_predictions is not None,
+        count=usage.count,
+        bytes=usage.bytes,
+        limit=Limit(count=feedback.max_count, bytes=feedback.max_bytes),
+        waiting=dict(usage.waiting),
+        items=[_body(correction) for correction in feedback.newest(limit, model)] if shown else [],
+    )
+
+
+@router.get(
+    "/export",
+    summary="Export the corrections",
+    response_class=Response,
+    responses={
+        200: {"description": "a zip file", "content": {"application/zip": {}}},
+        **problems.responses(*AUTH_ERRORS),
+    },
+)
+def export(feedback: FeedbackDep, identity: MayAdminister) -> Response:
+    """A zip file: a PNG of each picture, and `labels.csv`."""
+    headers = {"content-disposition": 'attachment; filename="feedback.zip"', "cache-control": "no-store"}
+    return Response(_zip(feedback.newest(None, None)), media_type="application/zip", headers=headers)
+
+
+@router.delete(
+    "/{id:hex}",  # "export" is none
+    status_code=204,
+    summary="Delete a correction",
+    responses=problems.responses(*AUTH_ERRORS, errors.UnknownCorrection, errors.StorageTrouble),
+)
+def delete(id: str, feedback: FeedbackDep, identity: MayAdminister) -> None:
+    """Forget a correction with its picture. A version that has learned it stays as it is."""
+    if not feedback.delete(id):
+        raise errors.UnknownCorrection(f"there is no correction {id!r}", "GET /feedback lists them")
+
+
+@router.delete(
+    "",
+    status_code=204,
+    summary="Delete all corrections",
+    responses=problems.responses(*AUTH_ERRORS, errors.StorageTrouble),
+)
+def clear(feedback: FeedbackDep, identity: MayAdminister) -> None:
+    """Forget all corrections, and the predictions that could still be corrected.
+
+    A job that has begun to learn them keeps a copy until it succeeds, or its run directory is cleared away.
+    """
+    feedback.clear()
+
+
+def _body(correction: Correction) -> CorrectionBody:
+    return CorrectionBody(
+        id=correction.id,
+        model=correction.model,
+        version=correction.version,
+        label=correction.label,
+        predicted=correction.predicted,
+        created=_time(correction),
+        image=data_url(_png(correction)),
+        used_by=correction.used_by,
+    )
+
+
+def _zip(corrections: list[Correction]) -> bytes:
+    stream, table = io.BytesIO(), io.StringIO()
+    rows = csv.writer(table)
+    rows.writerow(["file", "label", "predicted", "model", "version", "created", "used_by"])
+    with zipfile.ZipFile(stream, "w") as archive:
+        for correction in corrections:
+            name = f"{correction.id}.png"
+            archive.writestr(name, _png(correction))
+            rows.writerow(
+                [
+                    name,
+                    correction.label,
+                    correction.predicted,
+                    correction.model,
+                    correction.version,
+                    _time(correction).isoformat(),
+                    correction.used_by or "",
+                ]
+            )
+        archive.writestr("labels.csv", table.getvalue())
+    return stream.getvalue()
+
+
+def _png(correction: Correction) -> bytes:
+    return png(np.frombuffer(correction.pixels, np.uint8).reshape(SIDE, SIDE))
+
+
+def _time(correction: Correction) -> datetime:
+    return datetime.fromtimestamp(correction.created_at, UTC)

@@ -1,0 +1,76 @@
+"""Probes for whoever runs the service."""
+
+import torch
+from fastapi import APIRouter
+from starlette.responses import PlainTextResponse, Response
+
+import app
+from app import errors
+from app.serving.registry import Registry
+from app.telemetry import metrics
+from app.web import problems
+from app.web.dependencies import MAY_READ, RegistryDep, ServicesDep
+from app.web.schemas import Info, Status
+
+router = APIRouter(tags=["status"])
+
+
+@router.get("/livez", summary="Is the process alive?")
+async def livez(registry: RegistryDep) -> Status:
+    """200 while the event loop turns and the device computes."""
+    device = registry.find(None).classifier.device
+    assert torch.ones(2, device=device).sum().item() == 2
+    return Status(status="ok")
+
+
+@router.get("/readyz", summary="Can it answer predictions?", responses=problems.responses(errors.NotReady))
+async def readyz(services: ServicesDep) -> Status:
+    """200 only when the default model answers: not while as much waits as may, nor once SIGTERM has come."""
+    if services.draining:
+        raise errors.NotReady("the service is ending", "ask another instance")
+    if services.batcher.saturated:
+        raise errors.NotReady("as many requests wait as may", "ask another instance, or again later")
+    if not default_answers(services.registry):
+        raise errors.NotReady("the default model does not answer", "look into the service's log")
+    return Status(status="ok")
+
+
+@router.get("/info", summary="What runs here?", dependencies=[MAY_READ])
+def info(registry: RegistryDep, services: ServicesDep) -> Info:
+    """Versions, device, threads and the names of the models."""
+    registry.refresh()
+    return Info(
+        version=app.__version__,
+        torch=torch.__version__,
+        device=str(registry.find(None).classifier.device),
+        threads=torch.get_num_threads(),
+        workers=services.settings.workers,
+        cpu_quota=services.cpu_quota,
+        default_model=registry.default,
+        models=[served.name for served in registry.models],
+    )
+
+
+@router.get(
+    "/metrics",
+    summary="Numbers for Prometheus",
+    response_class=PlainTextResponse,
+    response_description="Prometheus' text format",
+    dependencies=[MAY_READ],
+)
+def show_metrics(services: ServicesDep) -> Response:
+    """Of all workers: requests, latencies, batches, the queue, predictions, jobs, the served accuracy."""
+    accuracies = {
+        (served.name, served.version): test.accuracy
+        for served in services.registry.models
+        if (test := served.classifier.card.metrics.get("test"))
+    }
+    page = metrics.exposition(services.processes.all(), services.queue.counts(), accuracies)
+    return Response(page, media_type=metrics.MEDIA_TYPE)
+
+
+def default_answers(registry: Registry) -> bool:
+    """Whether a blank image gets a distribution from the default model."""
+    served = registry.find(None)
+    blank = torch.zeros(1, *served.input_shape, dtype=torch.uint8)
+    return abs(served.forward(blank).sum().item() - 1) < 1e-5

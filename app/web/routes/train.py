@@ -1,0 +1,393 @@
+"""Training jobs: start, watch, cancel, resume."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.sse import format_sse_event
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from starlette.responses import FileResponse, StreamingResponse
+
+from app import errors
+from app.jobs.artifacts import artifacts
+from app.jobs.executor import check_config, override_fields, recipe_names
+from app.jobs.queue import TERMINAL, Event, Job, KeyReused, Queue, QueueFull, WrongStatus
+from app.settings import Settings
+from app.web import problems
+from app.web.dependencies import MAY_READ, MayTrain, QueueDep, ServicesDep, SettingsDep
+from app.web.draining import Draining
+from app.web.pages import ARTIFACT_POLICY, security_headers
+from app.web.schemas import to_json
+
+router = APIRouter(prefix="/train", tags=["train"])
+
+FOLLOW_SECONDS = 0.25
+KEEPALIVE_SECONDS = 15
+AUTH_ERRORS = (errors.Unauthorized, errors.Forbidden)
+
+Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"model": "minist", "recipe": "mlp", "epochs": 3, "promote": "if_better"}]
+        },
+    )
+
+    model: str = Field(
+        description="model that gets a new version; a new name makes a new model",
+        pattern=r"^[a-z0-9][a-z0-9-]{0,63}$",
+    )
+    recipe: Literal[recipe_names()] = Field(description="what to train")  # type: ignore[valid-type]
+    promote: Literal["if_better", "always", "never"] = Field(
+        default="if_better",
+        description="whether `production` moves to the new version: if its test accuracy is not lower than the "
+        "present one's on the same data, always, or never",
+    )
+    feedback: bool = Field(
+        default=False,
+        description="whether the corrections of the model (`POST /feedback`) join its training images",
+    )
+
+
+TrainRequest: type[_Request] = create_model(
+    "TrainRequest", __base__=_Request, __doc__="A recipe, and what differs from it.", **override_fields()
+)
+
+
+class FeedbackChange(BaseModel):
+    """What corrections changed; null until the job has succeeded."""
+
+    used: int | None = Field(default=None, description="corrections that joined the training images")
+    right_before: int | None = Field(
+        default=None, description="of them, by the version that served before; null where none did"
+    )
+    right_after: int | None = Field(default=None, description="of them, by the new version")
+
+
+class JobBody(BaseModel):
+    """A training job."""
+
+    id: str
+    status: Status
+    model: str
+    recipe: str
+    promote: str
+    config: dict[str, Any] = Field(description="every setting of the run")
+    position: int | None = Field(description="in the queue; 1 is the next to start")
+    epoch: int = Field(description="complete epochs")
+    epochs: int
+    step: int = Field(description="of the present epoch")
+    steps: int | None
+    images_per_second: float | None
+    eta_seconds: float | None
+    last: dict[str, Any] | None = Field(description="metrics of the last complete epoch")
+    best: dict[str, Any] | None = Field(description="metrics of the epoch with the best accuracy")
+    attempts: int = Field(description="how often it was started")
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: str | None = Field(description="why it failed, or crashed the last time")
+    exit_code: int | None
+    version: int | None = Field(description="version of the model that came out")
+    decision: dict[str, Any] | None = Field(description="whether production moved to it, and why")
+    feedback: FeedbackChange | None = Field(description="null where the job does not learn from corrections")
+
+
+class JobPage(BaseModel):
+    """Some jobs, newest first."""
+
+    jobs: list[JobBody]
+    next: str | None = Field(description="cursor of the next page")
+
+
+class EventBody(BaseModel):
+    """Something that happened to a job."""
+
+    id: int
+    event: Literal["status", "step", "epoch"]
+    at: datetime
+    data: dict[str, Any]
+
+
+class ArtifactBody(BaseModel):
+    """A file that a run left."""
+
+    name: str
+    bytes: int
+    url: str
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Start a training job",
+    response_model=JobBody,
+    responses={
+        202: {"headers": {"Location": {"description": "URL of the job", "schema": {"type": "string"}}}},
+        **problems.responses(
+            *AUTH_ERRORS,
+            errors.FeedbackIsOff,
+            errors.InvalidRequest,
+            errors.QueueIsFull,
+            errors.StorageTrouble,
+        ),
+    },
+)
+def start(
+    request: TrainRequest,  # type: ignore[valid-type]
+    response: Response,
+    queue: QueueDep,
+    settings: SettingsDep,
+    identity: MayTrain,
+    idempotency_key: Annotated[
+        str | None, Header(description="the same key and body again answer with the same job", max_length=255)
+    ] = None,
+) -> JobBody:
+    """Queue a run of a recipe. PredictionEncoder at once; watch it at `Location`, or live at its `/events`."""
+    asked = request.model_dump(exclude_none=True)  # type: ignore[attr-defined]
+    model, recipe, promote, feedback = (asked.pop(n) for n in ("model", "recipe", "promote", "feedback"))
+    if feedback and not settings.feedback:
+        raise errors.FeedbackIsOff(
+            "this service keeps no corrections to learn from",
+            "train without feedback, or set MINIST_FEEDBACK=true",
+        )
+    try:
+        config = check_config(recipe, {**asked, "name": model, "threads": settings.train_threads})
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from error
+    try:
+        job = queue.submit(config, promote, settings.queue_limit, idempotency_key, feedback)
+    except QueueFull as full:
+        raise _queue_is_full(full) from full
+    except KeyReused as error:
+        raise errors.InvalidRequest(
+            f"the Idempotency-Key {idempotency_key!r} was used for another request", "choose a new key"
+        ) from error
+    response.headers["location"] = f"/train/{job.id}"
+    return _body(job, queue)
+
+
+@router.get("", summary="List the jobs", dependencies=[MAY_READ])
+def list_jobs(
+    queue: QueueDep,
+    status: Annotated[Status | None, Query(description="only jobs of this status")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="jobs on a page")] = 20,
+    cursor: Annotated[str | None, Query(pattern=r"^\d{1,18}$", description="`next` of the page before")] = None,
+) -> JobPage:
+    """Newest first."""
+    jobs = queue.page(status, limit + 1, int(cursor) if cursor else None)
+    following = str(jobs[limit - 1].number) if len(jobs) > limit else None
+    return JobPage(jobs=[_body(job, queue) for job in jobs[:limit]], next=following)
+
+
+@router.get(
+    "/{id}", summary="Show a job", responses=problems.responses(errors.UnknownJob), dependencies=[MAY_READ]
+)
+def show_job(id: str, queue: QueueDep) -> JobBody:
+    """Where it stands: status, position in the queue, epoch and step, metrics, ETA, error, version."""
+    return _body(_job(queue, id), queue)
+
+
+@router.delete(
+    "/{id}",
+    summary="Cancel a job",
+    responses=problems.responses(*AUTH_ERRORS, errors.UnknownJob, errors.Conflict, errors.StorageTrouble),
+)
+def cancel(id: str, queue: QueueDep, identity: MayTrain) -> JobBody:
+    """End a queued or running job at once; its last complete epoch stays and can be resumed from."""
+    job = _job(queue, id)
+    try:
+        return _body(queue.cancel(id), queue)
+    except WrongStatus as error:
+        raise errors.Conflict(
+            f"the job has {job.status} already", "only queued and running jobs end"
+        ) from error
+
+
+@router.post(
+    "/{id}/resume",
+    status_code=202,
+    summary="Resume a job",
+    responses=problems.responses(
+        *AUTH_ERRORS, errors.UnknownJob, errors.Conflict, errors.QueueIsFull, errors.StorageTrouble
+    ),
+)
+def resume(id: str, queue: QueueDep, settings: SettingsDep, identity: MayTrain) -> JobBody:
+    """Queue a cancelled or failed job again; it goes on from its last complete epoch."""
+    job = _job(queue, id)
+    try:
+        return _body(queue.resume(id, settings.queue_limit), queue)
+    except WrongStatus as error:
+        raise errors.Conflict(f"the job is {job.status}", "only cancelled and failed jobs resume") from error
+    except QueueFull as full:
+        raise _queue_is_full(full) from full
+
+
+@router.get(
+    "/{id}/events",
+    summary="Follow a job live",
+    response_class=StreamingResponse,
+    responses={
+        200: {"description": "server-sent events", "content": {"text/event-stream": {}}},
+        204: {"description": "the job has ended and every event was seen"},
+        **problems.responses(errors.UnknownJob),
+    },
+    dependencies=[MAY_READ],
+)
+async def follow(
+    id: str,
+    services: ServicesDep,
+    last_event_id: Annotated[int, Header(ge=0, le=2**62, description="replay what came after this event")] = 0,
+) -> Response:
+    """Server-sent events `status`, `step` (at most twice a second) and `epoch`, from the first or from
+    `Last-Event-ID`, until the job's terminal status."""
+    queue = services.queue
+    job = await run_in_threadpool(_job, queue, id)
+    if job.status in TERMINAL and not await run_in_threadpool(queue.events, id, last_event_id):
+        return Response(status_code=204)
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    stream = _stream(queue, id, last_event_id, services.draining)
+    return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+
+
+@router.get(
+    "/{id}/metrics",
+    summary="A job's events as JSON",
+    responses=problems.responses(errors.UnknownJob),
+    dependencies=[MAY_READ],
+)
+def metrics(id: str, queue: QueueDep) -> list[EventBody]:
+    """The same as `/events`, all that is kept, at once."""
+    _job(queue, id)
+    return [
+        EventBody(id=event.id, event=event.kind, at=_time(event.at), data=dict(event.data))  # type: ignore[arg-type]
+        for event in queue.events(id)
+    ]
+
+
+@router.get(
+    "/{id}/artifacts",
+    summary="List a job's files",
+    responses=problems.responses(errors.UnknownJob),
+    dependencies=[MAY_READ],
+)
+def list_artifacts(id: str, services: ServicesDep) -> list[ArtifactBody]:
+    """Curves, confusion matrix, sample grid, log, metrics, and the weights with their card."""
+    return [
+        ArtifactBody(name=name, bytes=path.stat().st_size, url=f"/train/{id}/artifacts/{name}")
+        for name, path in _artifacts(services.queue, services.settings, id).items()
+    ]
+
+
+@router.get(
+    "/{id}/artifacts/{name}",
+    summary="Get a file of a job",
+    response_class=FileResponse,
+    responses={
+        200: {"content": {"application/octet-stream": {}}},
+        **problems.responses(errors.UnknownJob, errors.UnknownArtifact),
+    },
+    dependencies=[MAY_READ],
+)
+def show_artifact(id: str, name: str, services: ServicesDep) -> FileResponse:
+    """One file by its name in the list."""
+    found = _artifacts(services.queue, services.settings, id)
+    if name not in found:  # a name is looked up, never opened as a path
+        raise errors.UnknownArtifact(
+            f"the job has no file {name!r}", f"ask for one of {', '.join(found) or 'none'}"
+        )
+    return FileResponse(found[name], headers=security_headers(ARTIFACT_POLICY))
+
+
+def _job(queue: Queue, job_id: str) -> Job:
+    job = queue.get(job_id)
+    if job is None:
+        raise errors.UnknownJob(f"there is no job {job_id!r}", "GET /train lists the jobs")
+    return job
+
+
+def _body(job: Job, queue: Queue) -> JobBody:
+    epochs_done = job.last["epoch"] if job.last else 0
+    within = (
+        job.progress if job.progress and job.status == "running" and job.progress["epoch"] > epochs_done else {}
+    )
+    running = job.progress if job.progress and job.status == "running" else {}
+    return JobBody(
+        id=job.id,
+        status=job.status,  # type: ignore[arg-type]
+        model=job.model,
+        recipe=job.config["recipe"],
+        promote=job.promote,
+        config=dict(job.config),
+        position=queue.position(job),
+        epoch=epochs_done,
+        epochs=job.config["epochs"],
+        step=within.get("step", 0),
+        steps=job.progress["steps"] if job.progress else None,
+        images_per_second=running.get("images_per_second"),
+        eta_seconds=running.get("eta_seconds"),
+        last=_dict(job.last),
+        best=_dict(job.best),
+        attempts=job.attempts,
+        created_at=_time(job.created_at),
+        started_at=_time(job.started_at) if job.started_at else None,
+        finished_at=_time(job.finished_at) if job.finished_at else None,
+        error=job.error,
+        exit_code=job.exit_code,
+        version=job.version,
+        decision=_dict(job.decision),
+        feedback=None if job.feedback is None else FeedbackChange(**job.feedback),
+    )
+
+
+def _dict(mapping: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if mapping is None else dict(mapping)
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _queue_is_full(full: QueueFull) -> errors.QueueIsFull:
+    return errors.QueueIsFull(
+        f"{full.limit} jobs are waiting or running",
+        f"try again in about {full.retry_after} seconds, or cancel one",
+        {"retry-after": str(full.retry_after)},
+    )
+
+
+def _artifacts(queue: Queue, settings: Settings, job_id: str) -> Mapping[str, Path]:
+    """From the run directory; once that was cleared away, from the version that came out."""
+    job = _job(queue, job_id)
+    return artifacts(settings.home / "runs" / job.id) or artifacts(
+        settings.home / "models" / job.model / str(job.version)
+    )
+
+
+async def _stream(queue: Queue, job_id: str, after: int, draining: Draining) -> AsyncIterator[bytes]:
+    """Events as they come, until the newest is a terminal status (a resumed job has older ones)."""
+    said = time.monotonic()
+    while not draining:
+        found = await run_in_threadpool(queue.events, job_id, after)
+        for event in found:
+            yield _sse(event)
+            after, said = event.id, time.monotonic()
+        if found and found[-1].kind == "status" and found[-1].data["status"] in TERMINAL:
+            return
+        if time.monotonic() - said > KEEPALIVE_SECONDS:
+            yield b": still here\n\n"
+            said = time.monotonic()
+        await asyncio.sleep(FOLLOW_SECONDS)
+
+
+def _sse(event: Event) -> bytes:
+    return format_sse_event(data_str=to_json(event.data).decode(), event=event.kind, id=str(event.id))

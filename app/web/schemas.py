@@ -1,0 +1,115 @@
+"""Wire shapes, and how answers become bytes."""
+
+import base64
+import json
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from app.serving.registry import ServedModel
+from models.classifier import Explanation, Prediction
+
+EXAMPLE: dict[str, Any] = {
+    "model": "digits",
+    "version": 1,
+    "label": "7",
+    "index": 7,
+    "probability": 0.9991,
+    "probabilities": {str(i): 0.9991 if i == 7 else 0.0001 for i in range(10)},
+    "input": {"size": [1200, 1600], "inverted": True, "box": [412, 380, 790, 1105]},
+}
+
+
+class InputBody(BaseModel):
+    """What was done to a picture before the model saw it."""
+
+    size: tuple[int, int] = Field(description="width and height of the picture as it is shown")
+    inverted: bool = Field(description="whether dark and light were exchanged")
+    box: tuple[int, int, int, int] = Field(
+        description="left, top, right and bottom, in its pixels, of what was found and scaled; "
+        "the whole picture where it was left as it is"
+    )
+
+
+class PredictionBody(BaseModel):
+    """What a model says of one image."""
+
+    id: str | None = Field(
+        default=None, description="names the prediction for `POST /feedback`; only where MINIST_FEEDBACK is on"
+    )
+    model: str = Field(description="model that answered")
+    version: int = Field(description="its version")
+    label: str = Field(description="most probable class")
+    index: int = Field(description="position of that class, from 0")
+    probability: float = Field(description="its probability, 0..1")
+    probabilities: dict[str, float] = Field(description="every class's, in class order; they sum to 1")
+    input: InputBody | None = Field(
+        default=None, description="with preprocess=auto: what was done to the picture; not for arrays"
+    )
+    seen: str | None = Field(default=None, description="with explain: what the model saw, a PNG as data URL")
+    saliency: str | None = Field(
+        default=None, description="with explain: how much each pixel counts for the answer, a PNG as data URL"
+    )
+
+    model_config = {"json_schema_extra": {"examples": [EXAMPLE]}}
+
+
+class ModelSummary(BaseModel):
+    """A served model in one line."""
+
+    name: str
+    version: int
+    default: bool = Field(description="whether it answers requests that name no model")
+    architecture: str
+    dataset: str | None
+    accuracy: float | None = Field(description="on the test set, 0..1")
+    parameters: int
+    classes: list[str]
+
+
+class Info(BaseModel):
+    """What runs here."""
+
+    version: str = Field(description="of minist")
+    torch: str
+    device: str
+    threads: int = Field(description="CPU threads of one forward pass")
+    workers: int = Field(description="processes that answer requests")
+    cpu_quota: float = Field(description="CPUs that the container may use, of all workers together")
+    default_model: str
+    models: list[str]
+
+
+class Status(BaseModel):
+    """A probe's answer."""
+
+    status: str = Field(examples=["ok"])
+
+
+def prediction_fields(served: ServedModel, prediction: Prediction) -> dict[str, Any]:
+    """The fields of PredictionBody."""
+    fields = {
+        "model": served.name,
+        "version": served.version,
+        "label": prediction.label,
+        "index": prediction.index,
+        "probability": prediction.probability,
+        "probabilities": dict(zip(served.classifier.card.classes, prediction.probabilities, strict=True)),
+    }
+    if (done := prediction.input) is not None:
+        fields["input"] = {"size": done.size, "inverted": done.inverted, "box": done.box}
+    return fields
+
+
+def explanation_fields(explanation: Explanation) -> dict[str, str]:
+    """The fields that `explain` adds."""
+    return {"seen": data_url(explanation.seen), "saliency": data_url(explanation.saliency)}
+
+
+def data_url(png: bytes) -> str:
+    """A PNG file for an `src`."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def to_json(body: Any) -> bytes:
+    return json.dumps(body, separators=(",", ":")).encode()

@@ -1,0 +1,198 @@
+"""Encoded images to grey pixels."""
+
+import io
+import struct
+import time
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from models.errors import BrokenImage, EmptyImage, ImageError, ImageTooLarge, NotAnImage, WrongImageSize
+from models.preprocessing.decode import Grey, decode, normalise
+
+SIZE = (28, 28)
+GREY: Grey = np.add.outer(np.arange(28) * 5, np.arange(28) * 3).astype(np.uint8)
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that promises so many pixels and holds none."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF"])
+def test_lossless_formats_give_the_very_pixels(kind: str) -> None:
+    assert np.array_equal(decode(encoded(Image.fromarray(GREY), kind), SIZE, 0), GREY)
+
+
+@pytest.mark.parametrize(("kind", "options"), [("JPEG", {"quality": 95}), ("WEBP", {"quality": 95})])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_lossy_formats_come_close(kind: str, options: dict[str, int], mode: str) -> None:
+    pixels = decode(encoded(Image.fromarray(GREY).convert(mode), kind, **options), SIZE, 0)
+    assert np.abs(pixels.astype(int) - GREY).mean() < 4
+
+
+def test_webp_lossless() -> None:
+    pixels = decode(encoded(Image.fromarray(GREY).convert("RGB"), "WEBP", lossless=True), SIZE, 0)
+    assert np.array_equal(pixels, GREY)
+
+
+def test_one_bit_png_is_black_and_white() -> None:
+    pixels = decode(encoded(Image.fromarray(GREY > 100), "PNG"), SIZE, 0)
+    assert np.array_equal(pixels, np.where(GREY > 100, 255, 0))
+
+
+def test_sixteen_bit_png_keeps_its_high_byte() -> None:
+    wide = (GREY.astype(np.uint16) << 8) | 0x7F
+    assert np.array_equal(decode(encoded(Image.fromarray(wide), "PNG"), SIZE, 0), GREY)
+
+
+def test_palette_png() -> None:
+    palette = Image.fromarray(GREY).quantize(256)
+    assert np.abs(decode(encoded(palette, "PNG"), SIZE, 0).astype(int) - GREY).max() <= 1
+
+
+def test_cmyk_jpeg() -> None:
+    cmyk = Image.fromarray(GREY).convert("RGB").convert("CMYK")
+    assert np.abs(decode(encoded(cmyk, "JPEG", quality=95), SIZE, 0).astype(int) - GREY).mean() < 6
+
+
+@pytest.mark.parametrize("ground", [0, 255])
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "palette"])
+def test_transparent_pixels_take_the_colour_of_the_ground(kind: str, ground: int) -> None:
+    """Alpha is composed, never dropped: what was painted under transparent pixels does not show."""
+    ink = np.zeros(SIZE, np.uint8)
+    ink[10:18, 10:18] = 1
+    image = Image.merge("LA", [Image.fromarray(np.full(SIZE, 90, np.uint8)), Image.fromarray(ink * 255)])
+    if kind == "palette":
+        palette = Image.fromarray(ink)
+        palette.putpalette([200, 10, 10, 90, 90, 90])
+        data = encoded(palette, "PNG", transparency=0)
+    else:
+        data = encoded(image.convert(kind), "PNG")
+    assert np.array_equal(decode(data, SIZE, ground), np.where(ink == 1, 90, ground))
+
+
+def test_half_transparent_ink_is_mixed_with_the_ground() -> None:
+    image = Image.new("RGBA", SIZE, (255, 255, 255, 128))
+    assert np.abs(decode(encoded(image, "PNG"), SIZE, 0).astype(int) - 128).max() <= 1
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 3), (8, 1)])
+def test_exif_rotation_is_undone(orientation: int, turns: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = decode(encoded(Image.fromarray(GREY), "JPEG", quality=95, exif=exif.tobytes()), SIZE, 0)
+    assert np.abs(pixels.astype(int) - np.rot90(GREY, turns)).mean() < 4
+
+
+def test_exif_rotation_counts_for_the_size() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    tall = encoded(Image.new("L", (20, 30), 50), "JPEG", exif=exif.tobytes())
+    assert decode(tall, (20, 30), 0).shape == (20, 30)
+    with pytest.raises(WrongImageSize, match="30x20"):
+        decode(tall, (30, 20), 0)
+
+
+def test_first_frame_of_an_animation() -> None:
+    frames = [Image.fromarray(GREY), Image.new("L", SIZE, 255)]
+    assert np.array_equal(
+        decode(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]), SIZE, 0), GREY
+    )
+
+
+def test_no_bytes() -> None:
+    with pytest.raises(EmptyImage):
+        decode(b"", SIZE, 0)
+
+
+@pytest.mark.parametrize(
+    "data", [b"hello", b"%PDF-1.7 \n", b"<svg xmlns='http://www.w3.org/2000/svg'/>", bytes(999)]
+)
+def test_not_an_image(data: bytes) -> None:
+    with pytest.raises(NotAnImage, match="PNG, JPEG"):
+        decode(data, SIZE, 0)
+
+
+def test_a_format_that_is_not_offered_is_not_opened() -> None:
+    with pytest.raises(NotAnImage):
+        decode(encoded(Image.fromarray(GREY), "TIFF"), SIZE, 0)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "WEBP"])
+def test_truncated_images(kind: str) -> None:
+    data = encoded(Image.fromarray(GREY).convert("RGB"), kind)
+    with pytest.raises((BrokenImage, NotAnImage)):
+        decode(data[: len(data) // 2], SIZE, 0)
+
+
+def test_another_size_is_told_with_both_sizes() -> None:
+    with pytest.raises(WrongImageSize, match="64x48 pixels, the model takes 28x28"):
+        decode(encoded(Image.new("L", (64, 48)), "PNG"), SIZE, 0)
+
+
+@pytest.mark.parametrize(
+    "data", [png_header(20_000, 20_000), png_header(10_000, 9_000), png_header(8_000, 8_000)]
+)
+def test_a_bomb_is_refused_from_its_header(data: bytes) -> None:
+    tracemalloc.start()
+    begun = time.perf_counter()
+    with pytest.raises(ImageTooLarge):
+        decode(data, SIZE, 0)
+    seconds, (_, peak) = time.perf_counter() - begun, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert seconds < 0.5
+    assert peak < 10_000_000  # 20000x20000 grey pixels would be 400 MB
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.binary(max_size=300))
+def test_arbitrary_bytes_are_an_image_error(data: bytes) -> None:
+    with pytest.raises(ImageError):
+        decode(data, SIZE, 0)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    kind=st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "WEBP"]),
+    changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=8),
+    cut=st.integers(0, 200),
+)
+def test_damaged_images_are_pixels_or_an_image_error(
+    kind: str, changes: list[tuple[int, int]], cut: int
+) -> None:
+    """Whatever happens to the bytes, the answer is an array of the right shape or an ImageError."""
+    data = bytearray(encoded(Image.fromarray(GREY).convert("RGB"), kind))
+    for position, value in changes:
+        data[position % len(data)] = value
+    try:
+        pixels = decode(bytes(data[: len(data) - cut]), SIZE, 0)
+    except ImageError:
+        return
+    assert pixels.shape == SIZE
+    assert pixels.dtype == np.uint8
+
+
+def test_normalise_is_what_the_tutorials_transforms_do() -> None:
+    images = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    expected = (images / 255 - 0.1307) / 0.3081
+    torch.testing.assert_close(normalise(images, 0.1307, 0.3081), expected, atol=1e-6, rtol=1e-5)

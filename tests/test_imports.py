@@ -1,0 +1,76 @@
+"""The rooms and their one-way doors."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+ALLOWED = {"models": {"models"}, "training": {"models", "training"}, "app": {"models", "app"}}
+HTTP = {"fastapi", "starlette", "uvicorn"}
+DATA = {"torchvision", "matplotlib"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Top-level names of all modules that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            yield node.module.split(".")[0]
+
+
+DOOR = ROOT / "app" / "jobs" / "executor.py"  # from app to training: names and settings of recipes
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_a_room_imports_only_the_rooms_it_may(room: str) -> None:
+    for path in (ROOT / room).rglob("*.py"):
+        used = set(imports(path))
+        assert used & set(ALLOWED) <= ALLOWED[room] | ({"training"} if path == DOOR else set()), path
+        assert not (room != "app" and used & HTTP), path
+        assert not (room != "training" and used & DATA), path
+
+
+def test_the_serving_process_imports_neither_torchvision_nor_matplotlib() -> None:
+    """Not even through a library: asked of a process that has the whole application loaded."""
+    script = "import sys, app.cli, app.main; app.main.create_app(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    modules = set(done.stdout.split())
+    loaded = {name.split(".")[0] for name in modules}
+    assert "torch" in loaded
+    assert not loaded & (DATA | {"alembic"})
+    assert {name for name in modules if name.startswith("training.")} <= {"training.recipes"}
+
+
+def test_a_supervisor_does_without_torch() -> None:
+    """It only watches: no reason to take the memory of a second torch."""
+    script = "import sys, app.home, app.jobs.supervisor; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "torch" not in done.stdout.split()
+
+
+def test_importing_a_room_changes_nothing() -> None:
+    """No threads started, no thread count set, no file written: nothing happens at import."""
+    script = (
+        "import threading, torch; before = torch.get_num_threads(), threading.active_count();"
+        "import app.main, app.cli, training.run, training.__main__;"
+        "assert before == (torch.get_num_threads(), threading.active_count())"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", script], cwd=ROOT, check=True)
+
+
+def test_no_identifier_repeats_the_misspelling() -> None:
+    """`minist` is the name of the project and of a file; code says MNIST."""
+    for room in ALLOWED:
+        for path in (ROOT / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = [getattr(node, key, None) for key in ("id", "attr", "name", "arg")]
+                assert not any(
+                    isinstance(name, str) and re.search("minist(?!er)", name.lower()) for name in names
+                ), path

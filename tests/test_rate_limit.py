@@ -1,0 +1,157 @@
+"""So many requests per key or address, and no more."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from starlette.testclient import TestClient
+
+from app.main import create_app
+from app.settings import Settings, rate_limits
+from app.telemetry.counters import Counters
+from app.web.access_log import RequestObserver
+from app.web.rate_limit import FREE, RateLimited, _network
+from tests.conftest import ADMIN
+from tests.test_predict import PNG, is_problem
+
+
+def limited(text: str) -> RateLimited:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError
+
+    return RateLimited(application, text, RequestObserver(Counters(), None))
+
+
+@dataclass
+class Clock:
+    """What `limits` takes for the time."""
+
+    now: float
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock(1_000_000.0)
+    for module in ("limits.storage.memory", "app.web.rate_limit"):
+        monkeypatch.setattr(f"{module}.time", SimpleNamespace(time=found.time))
+    return found
+
+
+def refused_for(rates: RateLimited, caller: str) -> int | None:
+    """The seconds of Retry-After; None where the request is let through."""
+    refusal = rates.refusal(caller)
+    return None if refusal is None else int((refusal.headers or {})["retry-after"])
+
+
+def test_a_caller_waits_for_the_end_of_the_window_and_others_do_not(clock: Clock) -> None:
+    rates = limited("3/minute")
+    assert [refused_for(rates, "a") for _ in range(5)] == [None, None, None, 60, 60]
+    assert refused_for(rates, "b") is None
+    clock.now += 45
+    assert refused_for(rates, "a") == 15
+    clock.now += 15
+    assert [refused_for(rates, "a") for _ in range(4)] == [None, None, None, 60]
+
+
+def test_every_limit_holds_and_what_is_refused_is_not_counted(clock: Clock) -> None:
+    rates = limited("2/second;5/hour")
+    answered = 0
+    for _ in range(10):
+        answered += [refused_for(rates, "a") for _ in range(4)].count(None)
+        clock.now += 1
+    assert answered == 5
+    assert refused_for(rates, "a") == 3600 - 10
+
+
+def test_callers_are_forgotten(clock: Clock) -> None:
+    """However many addresses come, those of an ended window take no memory."""
+    rates = limited("2/second")
+    storage: Any = rates.windows.storage
+    for second in range(5):
+        for caller in range(100):
+            rates.refusal(f"{second}/{caller}")
+        clock.now += 2
+        time.sleep(0.05)  # `limits` tidies up in a thread of its own, 10 ms after a request
+    rates.refusal("last")
+    time.sleep(0.1)
+    assert len(storage.storage) == len(storage.expirations) == 1
+    assert not storage.events
+
+
+@pytest.mark.parametrize("text", ["", "x", "5", "0/second", "1/second,,2/hour", "5/second nonsense"])
+def test_what_is_no_limit_is_told_at_the_start(text: str) -> None:
+    with pytest.raises(ValidationError, match="no rate limit; write one like 100/second"):
+        Settings(rate_limit=text)
+
+
+def test_limits_can_be_written_in_words() -> None:
+    assert list(map(str, rate_limits("10 per 5 minutes, 100/day"))) == ["10 per 5 minute", "100 per 1 day"]
+
+
+@pytest.mark.parametrize(
+    ("address", "counted"),
+    [("10.0.0.1", "10.0.0.1"), ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"), ("testclient", "testclient")],
+)
+def test_an_ipv6_network_counts_as_one(address: str, counted: str) -> None:
+    assert _network(address) == counted
+
+
+def ask_by(client: TestClient, digits: dict[str, bytes]) -> Callable[..., Any]:
+    def ask(path: str = "/predict", **headers: str) -> Any:
+        if path.startswith("/predict"):
+            return client.post(path, content=digits["7"], headers={**PNG, **headers})
+        return client.get(path, headers=headers)
+
+    return ask
+
+
+def test_who_asks_too_often_is_told_so_on_either_way(settings: Settings, digits: dict[str, bytes]) -> None:
+    """The fast path and FastAPI's routes share the limit; probes and metrics have none."""
+    with TestClient(create_app(settings.model_copy(update={"rate_limit": "4/hour"}))) as client:
+        ask = ask_by(client, digits)
+        assert [ask(path).status_code for path in ("/predict", "/predict?model=cnn", "/models", "/nope")] == [
+            200, 200, 200, 404,
+        ]  # fmt: skip
+        for path in ("/predict", "/models", "/nope"):
+            response = ask(path)
+            body = is_problem(response, 429, "Too many requests")
+            assert body["detail"] == "no more than 4 per 1 hour are answered"
+            assert 3590 <= int(response.headers["retry-after"]) <= 3600
+            assert response.headers["x-request-id"]
+        assert {ask(path).status_code for path in FREE} == {200}
+        assert 'minist_refused_total{reason="rate"} 3.0' in ask("/metrics").text
+
+
+def test_a_good_key_has_a_limit_of_its_own_and_a_bad_one_none(
+    settings: Settings, digits: dict[str, bytes]
+) -> None:
+    with TestClient(create_app(settings.model_copy(update={"rate_limit": "2/hour"}))) as client:
+        ask = ask_by(client, digits)
+        assert [ask(**{"x-api-key": f"invented{i}.secret"}).status_code for i in range(4)] == [
+            200,
+            200,
+            429,
+            429,
+        ]
+        assert [ask(**ADMIN).status_code for _ in range(3)] == [200, 200, 429]
+        assert ask().status_code == 429
+
+
+def test_without_a_limit_nothing_stands_in_front(settings: Settings) -> None:
+    from app.web.fast_path import FastPath
+
+    assert settings.rate_limit is None
+    assert type(create_app(settings)._front) is FastPath  # type: ignore[attr-defined]
+
+
+def test_every_limited_operation_says_so(client: TestClient) -> None:
+    for path, operations in client.get("/openapi.json").json()["paths"].items():
+        for operation in operations.values():
+            assert ("429" in operation["responses"]) == (path not in FREE), path

@@ -1,0 +1,1 @@
+"""Synthetic images of digits, and the development set made from them."""
