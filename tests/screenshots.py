@@ -15,10 +15,9 @@ from typing import Any
 import httpx2
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.browser import CHROMIUM, FLAGS, address, choose, draw, explained
 from tests.conftest import ADMIN_KEY, ROOT
-from tests.test_docs_page import CHROMIUM, FLAGS
-from tests.test_page import address, choose, draw, explained
-from tests.test_service import service
+from tests.processes import service
 
 WIDTHS = (360, 768, 1600)
 JOB = {"model": "softmax-mnist", "recipe": "softmax-mnist", "epochs": 8, "lr": 0.1, "promote": "always"}

@@ -10,7 +10,7 @@ from app.settings import Settings
 from models.card import Card
 from models.errors import CheckpointError
 from tests.conftest import ADMIN, SHIPPED
-from tests.test_predict import is_problem
+from tests.samples import is_problem
 
 
 def test_models_are_listed(client: TestClient) -> None:

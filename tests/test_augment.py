@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.test_training import config
+from tests.samples import config
 from training.augment import PRESETS
 from training.datasets import Dataset
 from training.loop import Trainer

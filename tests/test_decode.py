@@ -1,10 +1,8 @@
 """Encoded images to grey pixels."""
 
 import io
-import struct
 import time
 import tracemalloc
-import zlib
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from PIL import Image
 
 from models.errors import BrokenImage, EmptyImage, ImageError, ImageTooLarge, NotAnImage, WrongImageSize
 from models.preprocessing.decode import Grey, decode, normalise
+from tests.samples import png_header
 
 SIZE = (28, 28)
 GREY: Grey = np.add.outer(np.arange(28) * 5, np.arange(28) * 3).astype(np.uint8)
@@ -24,18 +23,6 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
-
-
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that promises so many pixels and holds none."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-    )
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF"])

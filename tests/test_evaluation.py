@@ -21,7 +21,7 @@ from app.settings import Settings
 from models.classifier import Classifier
 from models.preprocessing.decode import decode
 from tests.conftest import SAMPLE, WEIGHTS
-from tests.test_predict import is_problem
+from tests.samples import is_problem
 from training.datasets import Dataset
 from training.evaluation import evaluate
 

@@ -26,7 +26,7 @@ from models.errors import ImageError
 from models.preprocessing.decode import decode
 from models.preprocessing.png import grey_pixels
 from tests.conftest import ADMIN
-from tests.test_predict import PNG, is_problem, photograph
+from tests.samples import PNG, is_problem, photograph
 
 FORM = "multipart/form-data; boundary=abc"
 

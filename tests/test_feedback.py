@@ -28,7 +28,7 @@ from app.store.recent_predictions import REMEMBERED, RecentPredictions
 from app.store.tables import predictions
 from models.preprocessing.decode import Grey, decode, png
 from tests.conftest import ADMIN, ADMIN_KEY, SAMPLE
-from tests.test_predict import PNG, is_problem
+from tests.samples import PNG, is_problem
 from training.datasets import Dataset
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ADMIN_KEY
-from tests.test_service import service
+from tests.processes import service
 
 CHECKS = (
     "not_a_server_error",

@@ -14,7 +14,7 @@ from app.settings import Settings
 from app.store.database import Database
 from app.store.keys import Keys
 from tests.conftest import ADMIN, ADMIN_KEY
-from tests.test_predict import is_problem
+from tests.samples import is_problem
 
 JOB = {"model": "minist", "recipe": "mlp", "epochs": 1}
 CHANGES = [

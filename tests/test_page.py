@@ -12,17 +12,15 @@ from typing import Any
 import httpx2
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from tests.browser import CHROMIUM, FLAGS, SOON, STROKES, address, answer, choose, draw, explained
 from tests.conftest import ADMIN_KEY, ROOT, SAMPLE
-from tests.test_docs_page import CHROMIUM, FLAGS
-from tests.test_service import free_port, service
+from tests.processes import free_port, service
 
 pytestmark = pytest.mark.browser
 
-STROKES: dict[str, list[list[list[float]]]] = json.loads((SAMPLE / "strokes.json").read_text())
 SHORT = {"recipe": "softmax-mnist", "epochs": 3, "validation_images": 100, "batch_size": 16}
-SOON = 30_000  # ms; the machine may be busy
 A_RUN = 300_000  # a job has the lowest priority
 
 # A focused control is ringed itself, or what stands for it.
@@ -85,48 +83,8 @@ def page(new_page: NewPage) -> Page:
     return new_page()
 
 
-def address(client: httpx2.Client) -> str:
-    return str(client.base_url).rstrip("/")
-
-
-def draw(page: Page, label: str) -> None:
-    """The strokes of a test digit, by the mouse."""
-    expect(page.locator(".answer").first).to_be_visible(timeout=SOON)
-    box = page.locator("#canvas").bounding_box()
-    assert box
-    scale = box["width"] / 28
-    for line in STROKES[label]:
-        points = [(box["x"] + (x + 0.5) * scale, box["y"] + (y + 0.5) * scale) for x, y in line]
-        page.mouse.move(*points[0])
-        page.mouse.down()
-        for point in points[1:]:
-            page.mouse.move(*point)
-        page.mouse.up()
-
-
-def answer(page: Page, model: str = "digits") -> Locator:
-    return page.locator(f".answer[data-model={model}]")
-
-
 def says(page: Page, label: str, model: str = "digits") -> None:
     expect(answer(page, model).locator(".label")).to_have_text(label, timeout=SOON)
-
-
-def explained(page: Page, model: str = "digits") -> None:
-    """The pen has rested, and everything that is asked then was answered."""
-    expect(answer(page, model).locator(".insight")).to_have_attribute("data-state", "new", timeout=SOON)
-
-
-def choose(page: Page, *models: str) -> None:
-    """These models and no others answer."""
-    for label in page.locator("#chosen label").all():
-        box = label.locator("input")
-        if box.get_attribute("value") in models and not box.is_checked():
-            label.click()
-    for label in page.locator("#chosen label").all():
-        box = label.locator("input")
-        if box.get_attribute("value") not in models and box.is_checked():
-            label.click()
 
 
 def give_key(page: Page, key: str = ADMIN_KEY) -> None:

@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 from app.settings import Settings
 from app.web import pages
 from tests.conftest import ADMIN
-from tests.test_predict import is_problem
+from tests.samples import is_problem
 
 POLICY = (
     "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self' data: blob:; "

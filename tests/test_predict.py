@@ -16,23 +16,9 @@ from app.errors import WrongArray
 from app.web.uploads import images_array
 from models.classifier import Classifier
 from tests.conftest import SHIPPED, WEIGHTS
-from tests.test_decode import png_header
+from tests.samples import PNG, is_problem, photograph, png_header
 from training.datasets import Dataset
 from training.evaluation import evaluate
-
-PNG = {"content-type": "image/png"}
-
-
-def is_problem(response: object, status: int, title: str) -> dict[str, object]:
-    """Check a problem document and return it."""
-    assert response.status_code == status, response.text  # type: ignore[attr-defined]
-    assert response.headers["content-type"] == "application/problem+json"  # type: ignore[attr-defined]
-    body: dict[str, object] = response.json()  # type: ignore[attr-defined]
-    assert body["status"] == status
-    assert body["title"] == title
-    assert body["detail"]
-    assert body["hint"]
-    return body
 
 
 @pytest.mark.parametrize("label", [str(i) for i in range(10)])
@@ -127,16 +113,6 @@ def test_a_blank_page(client: TestClient) -> None:
     is_problem(client.post("/predict", files={"file": stream.getvalue()}), 422, "Nothing found")
     (answer,) = client.post("/predict/batch", files=[("files", stream.getvalue())]).json()
     assert answer["title"] == "Nothing found"
-
-
-def photograph(digit: bytes, size: tuple[int, int]) -> bytes:
-    """An example as dark ink on a sheet of another shape."""
-    large = Image.open(io.BytesIO(digit)).resize((200, 200), Image.Resampling.BICUBIC)
-    sheet = Image.new("RGB", size, (235, 230, 220))
-    sheet.paste((20, 30, 120), (100, 40, 300, 240), large)
-    stream = io.BytesIO()
-    sheet.save(stream, "JPEG", quality=85)
-    return stream.getvalue()
 
 
 @pytest.mark.parametrize("size", [(400, 260), (1200, 900)])

@@ -17,10 +17,10 @@ from models.classifier import Classifier, Prediction
 from models.errors import ImageError, NothingFound, WrongImageSize
 from models.preprocessing.decode import Grey, open_image
 from models.preprocessing.preprocess import InputInfo, read
-from tests.conftest import SAMPLE, WEIGHTS
+from tests.conftest import WEIGHTS
+from tests.samples import PICTURES
 from training.datasets import Dataset
 
-PICTURES = SAMPLE / "pictures"  # made by `python -m training.synthetic.rendering`
 DIGITS = checkpoint.read_card(WEIGHTS / "digits.json")
 FASHION = checkpoint.read_card(WEIGHTS / "fashion-softmax.json")
 UNTOUCHED = InputInfo((28, 28), False, (0, 0, 28, 28))

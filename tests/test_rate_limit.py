@@ -16,7 +16,7 @@ from app.telemetry.counters import Counters
 from app.web.access_log import RequestObserver
 from app.web.rate_limit import FREE, RateLimited, _network
 from tests.conftest import ADMIN
-from tests.test_predict import PNG, is_problem
+from tests.samples import PNG, is_problem
 
 
 def limited(text: str) -> RateLimited:

@@ -12,7 +12,7 @@ import pytest
 from app.settings import Settings
 from models import checkpoint
 from tests.conftest import ADMIN_KEY, ROOT, SAMPLE, SHIPPED, WEIGHTS
-from tests.test_service import service
+from tests.processes import service
 from training.recipes import RECIPES
 
 README = (ROOT / "README.md").read_text()

@@ -11,8 +11,8 @@ from playwright.sync_api import sync_playwright
 
 from models.card import Card
 from models.classifier import Classifier
+from tests.browser import CHROMIUM, FLAGS
 from tests.conftest import SAMPLE
-from tests.test_docs_page import CHROMIUM, FLAGS
 from training import report
 from training.__main__ import main
 from training.datasets import Dataset

@@ -11,75 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from tests.conftest import ADMIN, ADMIN_KEY, ROOT, SAMPLE
-from tests.test_decode import png_header
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def service(
-    home: Path, *words: str, port: int | None = None, **settings: str
-) -> Iterator[tuple[subprocess.Popen[str], httpx2.Client]]:
-    """`python -m app` on a free port, ready to answer; killed at the end if it still runs.
-
-    What it prints goes to `service.log` in its home: nobody reads a pipe while the test asks.
-    """
-    port = port or free_port()
-    environment = {
-        **os.environ,
-        "MINIST_HOME": str(home),
-        "MINIST_DATA_DIR": str(SAMPLE),
-        "MINIST_DEVICE": "cpu",
-        "MINIST_API_KEY": ADMIN_KEY,
-        **settings,
-    }
-    with (home / "service.log").open("a") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "app", *words, "--port", str(port)],
-            cwd=ROOT,
-            env=environment,
-            stdout=log,
-            stderr=log,
-            text=True,
-        )
-    try:
-        with httpx2.Client(
-            base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False, headers=ADMIN
-        ) as client:
-            wait_until_ready(process, client)
-            yield process, client
-    finally:
-        process.kill()
-        process.wait()
-
-
-def wait_until_ready(process: subprocess.Popen[str], client: httpx2.Client) -> None:
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            if client.get("/readyz").status_code == 200:
-                return
-        except httpx2.TransportError:
-            time.sleep(0.05)
-    raise AssertionError("not ready; see service.log")
-
-
-def resident_mib(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    found = re.search(r"VmRSS:\s+(\d+) kB", status)
-    assert found
-    return int(found[1]) / 1024
+from tests.conftest import ROOT
+from tests.processes import free_port, resident_mib, service
+from tests.samples import png_header
 
 
 @pytest.mark.parametrize("words", [(), ("--workers", "2")])

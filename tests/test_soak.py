@@ -20,9 +20,8 @@ import uvloop
 from PIL import Image
 
 from tests.conftest import ADMIN_KEY, ROOT
-from tests.test_decode import png_header
-from tests.test_service import resident_mib, service
-from tests.test_survival import wait_for, workers_of
+from tests.processes import resident_mib, service, wait_for, workers_of
+from tests.samples import png_header
 
 REQUESTS = 100_000
 CONNECTIONS = 32

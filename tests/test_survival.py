@@ -9,12 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx2
 import pytest
@@ -26,8 +26,8 @@ from app.jobs.supervisor import Supervisor
 from app.settings import Settings
 from app.store.database import Database
 from tests.conftest import ROOT, SAMPLE
-from tests.test_service import free_port, resident_mib, service
-from tests.test_train_api import events
+from tests.processes import alive, children, free_port, resident_mib, service, wait_for, workers_of
+from tests.samples import events
 from training.recipes import RECIPES
 from training.run import Run, train
 
@@ -36,7 +36,6 @@ pytestmark = pytest.mark.survival
 OVERRIDES = {"epochs": 40, "batch_size": 8, "validation_images": 100}
 JOB = {"model": "minist", "recipe": "mlp", "promote": "never", **OVERRIDES}
 LEASE = "2"
-T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -59,28 +58,6 @@ def assert_same(home: Path, job: dict[str, Any], undisturbed: dict[str, torch.Te
     found = weights(home / "models" / "minist" / str(job["version"]))
     assert found.keys() == undisturbed.keys()
     assert all(torch.equal(found[key], undisturbed[key]) for key in found)
-
-
-def children(pid: int) -> list[int]:
-    """Pids of the processes that a process has started."""
-    found = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            found += [int(child) for child in path.read_text().split()]
-        except OSError:  # a thread has just ended
-            continue
-    return found
-
-
-def wait_for(what: Callable[[], T | None], seconds: float = 180) -> T:
-    """What comes of it; a job's process has the lowest priority, so on a busy machine it may take long."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it did not happen")
 
 
 def post(client: httpx2.Client, **changes: object) -> str:
@@ -177,14 +154,6 @@ def test_after_kill_and_restart_the_job_goes_on(
         assert rest[-1][2]["status"] == "succeeded"
         assert_same(tmp_path, show(client, job_id), undisturbed)
         told_once(client, job_id)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs (a zombie does not)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_sigterm_puts_the_job_back_and_a_restart_goes_on_at_once(
@@ -536,15 +505,3 @@ def test_a_killed_worker_is_replaced_while_the_other_answers(tmp_path: Path, dig
     assert not wrong
     assert len(failed) <= len(clients)  # each of its connections breaks once
     assert all(moment < killed + 1 for moment in failed)
-
-
-def workers_of(process: subprocess.Popen[str]) -> list[int]:
-    """Pids of the workers that have loaded their models."""
-
-    def is_large(pid: int) -> bool:
-        try:
-            return resident_mib(pid) > 150
-        except (OSError, AssertionError):  # it has just ended
-            return False
-
-    return [pid for pid in children(process.pid) if alive(pid) and is_large(pid)]

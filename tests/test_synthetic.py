@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.test_preprocessing import PICTURES
+from tests.samples import PICTURES
 from training.datasets import Dataset
 from training.synthetic.rendering import KINDS, Writer, simulate, skeletonize, synthetic_split
 from training.synthetic.strokes import WRITTEN

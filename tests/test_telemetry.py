@@ -23,8 +23,8 @@ from app.telemetry.logs import RequestLog
 from app.telemetry.metrics import Processes, exposition
 from app.web.access_log import RequestObserver, RequestObserverMiddleware
 from tests.conftest import ROOT
-from tests.test_predict import PNG
-from tests.test_service import service
+from tests.processes import service
+from tests.samples import PNG
 
 
 def samples(page: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

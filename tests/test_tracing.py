@@ -17,8 +17,8 @@ from app.main import create_app
 from app.settings import Settings
 from app.web.fast_path import FastPath
 from tests.conftest import ROOT
-from tests.test_predict import PNG
-from tests.test_service import service
+from tests.processes import service
+from tests.samples import PNG
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}

@@ -1,6 +1,5 @@
 """The job endpoints without a supervisor: what they accept, refuse and tell."""
 
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +13,7 @@ from app.main import create_app
 from app.settings import Settings
 from app.store.database import Database
 from tests.conftest import ADMIN, ADMIN_KEY, SAMPLE
-from tests.test_predict import is_problem
+from tests.samples import events, is_problem
 from training.recipes import RECIPES
 
 JOB = {"model": "minist", "recipe": "mlp", "epochs": 2}
@@ -136,16 +135,6 @@ def test_cancel_and_resume(api: TestClient) -> None:
     assert api.delete(f"/train/{job}").json()["status"] == "cancelled"
     is_problem(api.delete(f"/train/{job}"), 409, "Conflict")
     assert api.post(f"/train/{job}/resume").json()["status"] == "queued"
-
-
-def events(text: str) -> list[tuple[str, int, dict[str, object]]]:
-    """(kind, id, data) of each server-sent event."""
-    found = []
-    for block in text.strip().split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
-        if fields:
-            found.append((fields["event"], int(fields["id"]), json.loads(fields["data"])))
-    return found
 
 
 def test_events_are_replayed_from_the_last_seen_and_end_with_the_job(api: TestClient, queue: Queue) -> None:

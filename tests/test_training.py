@@ -19,6 +19,7 @@ from models import checkpoint
 from models.classifier import Classifier
 from models.errors import CheckpointError
 from tests.conftest import ROOT, SAMPLE, WEIGHTS
+from tests.samples import config
 from training.__main__ import main
 from training.datasets import Dataset, load_dataset
 from training.errors import DatasetError, TrainingError
@@ -27,10 +28,6 @@ from training.events import Epoch, Event, Step
 from training.loop import Trainer, double_softmax
 from training.recipes import RECIPES, Config
 from training.run import Run, train
-
-
-def config(recipe: str = "mlp", **overrides: object) -> Config:
-    return RECIPES[recipe].config(**{"epochs": 3, "validation_images": 100, **overrides})
 
 
 def weights(directory: Path, name: str = "minist") -> dict[str, torch.Tensor]:

@@ -1,0 +1,122 @@
+"""The service as a process, and what can be asked of the operating system about it."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import httpx2
+
+from tests.conftest import ADMIN, ADMIN_KEY, ROOT, SAMPLE
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def service(
+    home: Path, *words: str, port: int | None = None, **settings: str
+) -> Iterator[tuple[subprocess.Popen[str], httpx2.Client]]:
+    """`python -m app` on a free port, ready to answer; killed at the end if it still runs.
+
+    What it prints goes to `service.log` in its home: nobody reads a pipe while the test asks.
+    """
+    port = port or free_port()
+    environment = {
+        **os.environ,
+        "MINIST_HOME": str(home),
+        "MINIST_DATA_DIR": str(SAMPLE),
+        "MINIST_DEVICE": "cpu",
+        "MINIST_API_KEY": ADMIN_KEY,
+        **settings,
+    }
+    with (home / "service.log").open("a") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app", *words, "--port", str(port)],
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            text=True,
+        )
+    try:
+        with httpx2.Client(
+            base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False, headers=ADMIN
+        ) as client:
+            wait_until_ready(process, client)
+            yield process, client
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_until_ready(process: subprocess.Popen[str], client: httpx2.Client) -> None:
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            if client.get("/readyz").status_code == 200:
+                return
+        except httpx2.TransportError:
+            time.sleep(0.05)
+    raise AssertionError("not ready; see service.log")
+
+
+def resident_mib(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"VmRSS:\s+(\d+) kB", status)
+    assert found
+    return int(found[1]) / 1024
+
+
+T = TypeVar("T")
+
+
+def children(pid: int) -> list[int]:
+    """Pids of the processes that a process has started."""
+    found = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += [int(child) for child in path.read_text().split()]
+        except OSError:  # a thread has just ended
+            continue
+    return found
+
+
+def wait_for(what: Callable[[], T | None], seconds: float = 180) -> T:
+    """What comes of it; a job's process has the lowest priority, so on a busy machine it may take long."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = what()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not happen")
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs (a zombie does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    """Pids of the workers that have loaded their models."""
+
+    def is_large(pid: int) -> bool:
+        try:
+            return resident_mib(pid) > 150
+        except (OSError, AssertionError):  # it has just ended
+            return False
+
+    return [pid for pid in children(process.pid) if alive(pid) and is_large(pid)]
