@@ -41,7 +41,7 @@ def service(
     }
     with (home / "service.log").open("a") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app", *words, "--port", str(port)],
+            [sys.executable, "-m", "app", "serve", *words, "--port", str(port)],
             cwd=ROOT,
             env=environment,
             stdout=log,

@@ -6,7 +6,6 @@ Another engine (Ray, Kubernetes) implements the two protocols and knows nothing 
 import json
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,9 +14,9 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, Any, Protocol
 
+from app.interpreter import module_command
 from training.recipes import FROM_SCRATCH, RECIPES, Config, Recipe
 
-NICENESS = 15
 CORRECTIONS = "corrections.json"  # in a run directory; what is in it: training.corrections
 DECIDED_HERE = (
     "recipe",
@@ -60,16 +59,9 @@ class LocalExecutor:
         self.device = device
 
     def start(self, directory: Path, lease: float) -> "ChildProcess":
-        words = ["nice", "-n", str(NICENESS), sys.executable, "-m", "training", "work"]
-        words += [
-            str(directory.absolute()),
-            "--data-dir",
-            str(self.data_dir.absolute()),
-            "--device",
-            self.device,
-        ]
-        words += ["--lease", str(lease)]
-        return ChildProcess(words, directory)
+        words = [str(directory.absolute()), "--data-dir", str(self.data_dir.absolute())]
+        words += ["--device", self.device, "--lease", str(lease)]
+        return ChildProcess(module_command("training", "work", *words), directory)
 
 
 class ChildProcess:
@@ -79,11 +71,11 @@ class ChildProcess:
         with (directory / "log.txt").open("a") as log:
             self._process = subprocess.Popen(
                 words,
-                cwd=Path(__file__).parent.parent.parent,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),  # only Windows has it
                 env={**os.environ, "MPLBACKEND": "agg", "PYTHONUNBUFFERED": "1"},
             )
         self._messages: SimpleQueue[Mapping[str, Any]] = SimpleQueue()
