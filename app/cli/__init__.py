@@ -26,6 +26,7 @@ class Command:
 COMMANDS = (
     Command("serve", "app.cli.serve:run", "answer requests and train ('api' or 'worker': one of the two)"),
     Command("keys", "app.cli.keys:run", "make, list and revoke API keys"),
+    Command("publish", "app.cli.publish:run", "make a finished run a version that is served"),
     Command("train", "training.cli:train", "train a classifier by a recipe"),
     Command("evaluate", "training.cli:evaluate", "loss and accuracy of any weights file on a test set"),
     Command("calibrate", "training.cli:calibrate", "fit the temperature of finished checkpoints"),
@@ -41,6 +42,7 @@ EXAMPLES = """
 examples:
   minist serve --port 8080
   minist train --recipe mlp --epochs 3 --out runs/mine
+  minist publish runs/mine
 """
 
 

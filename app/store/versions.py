@@ -23,6 +23,7 @@ from app.store.database import Database
 from app.store.tables import aliases, audit, versions
 
 PRODUCTION = "production"
+SHIPPER = "minist"  # in the audit list: the service itself
 SHIPPED = Path(models.__file__).parent / "weights"
 
 
@@ -118,16 +119,16 @@ class Versions:
                 if connection.execute(known).first() is not None:  # another process was quicker
                     shutil.rmtree(staged)
                     continue
-                shipped_before = select(versions.c.version).where(
-                    versions.c.model == model, versions.c.job_id.is_(None)
+                shipped_before = select(audit.c.to_version).where(
+                    audit.c.model == model, audit.c.action == "publish", audit.c.who == SHIPPER
                 )
                 current = _current(connection, model)
                 follows = current is None or current in connection.scalars(shipped_before).all()
                 version = self._add(connection, model, staged, digest, None)
-                _note(connection, "minist", "publish", model, None, None, version, "shipped with this release")
+                _note(connection, SHIPPER, "publish", model, None, None, version, "shipped with this release")
                 if follows:
                     _point(
-                        connection, "minist", "promote", model, PRODUCTION, version, "shipped with this release"
+                        connection, SHIPPER, "promote", model, PRODUCTION, version, "shipped with this release"
                     )
 
     def publish(self, queue: Queue, job: Job, staged: Path) -> int:
@@ -138,26 +139,37 @@ class Versions:
         """
         card = json.loads((staged / f"{job.model}.json").read_text())
         with self.database.write() as connection:
-            current = _current(connection, job.model)
-            version = self._next(connection, job.model)
-            decision = self._decide(job, card, current)
-            queue.finish(connection, job, version, decision, card)
-            assert self._add(connection, job.model, staged, card["sha256"], job.id) == version
-            why = f"job {job.id}: {decision['reason']}"
-            _note(
-                connection,
-                f"job {job.id}",
-                "publish",
-                job.model,
-                None,
-                None,
-                version,
-                f"job {job.id} succeeded",
-            )
-            if decision["promoted"]:
-                _point(connection, f"job {job.id}", "promote", job.model, PRODUCTION, version, why)
-            else:
-                _note(connection, f"job {job.id}", "keep", job.model, PRODUCTION, current, current, why)
+            decision = self._decide(connection, job.model, job.promote, card)
+            queue.finish(connection, job, self._next(connection, job.model), decision, card)
+            return self._publish(connection, job.model, staged, card, decision, f"job {job.id}", job.id)
+
+    def publish_run(self, model: str, promote: str, staged: Path, who: str) -> tuple[int, Mapping[str, Any]]:
+        """Make the result of a run that was no job the next version, and decide as for a job; returns both."""
+        card = json.loads((staged / f"{model}.json").read_text())
+        with self.database.write() as connection:
+            decision = self._decide(connection, model, promote, card)
+            return self._publish(connection, model, staged, card, decision, who, None), decision
+
+    def _publish(
+        self,
+        connection: Connection,
+        model: str,
+        staged: Path,
+        card: Mapping[str, Any],
+        decision: Mapping[str, Any],
+        who: str,
+        job_id: str | None,
+    ) -> int:
+        """The version, and `production` as decided, with their rows in the audit list."""
+        version = self._add(connection, model, staged, card["sha256"], job_id)
+        done = "published at the command line" if job_id is None else f"{who} succeeded"
+        _note(connection, who, "publish", model, None, None, version, done)
+        why = f"{who}: {decision['reason']}"
+        if decision["promoted"]:
+            _point(connection, who, "promote", model, PRODUCTION, version, why)
+        else:
+            current = decision["current_version"]
+            _note(connection, who, "keep", model, PRODUCTION, current, current, why)
         return version
 
     def stage(self, model: str, files: list[Path], name: str) -> Path:
@@ -185,18 +197,21 @@ class Versions:
         connection.execute(insert(versions).values(**row, created_at=time.time(), deleted=False))
         return version
 
-    def _decide(self, job: Job, card: Mapping[str, Any], current: int | None) -> dict[str, Any]:
+    def _decide(
+        self, connection: Connection, model: str, promote: str, card: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Whether `production` moves to the new version, and why."""
+        current = _current(connection, model)
         accuracy = card["metrics"]["test"]["accuracy"]
-        decision: dict[str, Any] = {"rule": job.promote, "accuracy": accuracy, "current_version": current}
-        if job.promote == "never":
+        decision: dict[str, Any] = {"rule": promote, "accuracy": accuracy, "current_version": current}
+        if promote == "never":
             return {**decision, "promoted": False, "reason": "the job asked never to promote"}
         if current is None:
             return {**decision, "promoted": True, "reason": "it is the model's first version"}
-        path = self.directory / job.model / str(current) / f"{job.model}.json"
+        path = self.directory / model / str(current) / f"{model}.json"
         now = json.loads(path.read_text())
         decision["current_accuracy"] = now["metrics"].get("test", {}).get("accuracy")
-        if job.promote == "always":
+        if promote == "always":
             return {**decision, "promoted": True, "reason": "the job asked always to promote"}
         if now["dataset"] != card["dataset"]:
             reason = "the current version was measured on other data"
