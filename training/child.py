@@ -29,10 +29,13 @@ FAILED, BUSY, ORPHANED = (
     76,
 )  # exit codes: a sentence says why; the run is held by another; nobody listens
 STEP_SECONDS = 0.5
+NICENESS = 15  # requests go first
 
 
 def work(directory: Path, data_dir: Path, device: str, lease: float) -> int:
     """Train the run in `directory` from its last checkpoint; returns the exit code."""
+    if hasattr(os, "nice"):  # elsewhere the priority is the executor's to set
+        os.nice(NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is for the supervisor to deal with
     _watch(lease)
     try:

@@ -31,7 +31,7 @@ class Authenticator:
         if identity is None:
             raise Unauthorized(
                 "the API key is not known, or was revoked",
-                "look it up in MINIST_HOME/admin.key, or make one by 'python -m app keys create'",
+                "look it up in MINIST_HOME/admin.key, or make one by 'minist keys create'",
                 {"www-authenticate": 'Bearer error="invalid_token"'},
             )
         if scope is not None and not identity.may(scope):
