@@ -116,7 +116,7 @@ class Queue:
                 found = fetch_one(connection, jobs.c.idempotency_key == idempotency_key)
                 if found is not None:
                     if found.request_digest != digest:
-                        raise KeyReused
+                        raise KeyReused(f"the Idempotency-Key {idempotency_key!r} was used for another request")
                     return found
             values = {
                 "id": uuid.uuid4().hex,
@@ -186,7 +186,7 @@ class Queue:
                 .values(status="cancelled", token=jobs.c.token + 1, lease_until=None, finished_at=time.time())
             )
             if changed.rowcount == 0:
-                raise WrongStatus
+                raise _wrong_status(connection, job_id)
             return _ended(connection, job_id)
 
     def resume(self, job_id: str, limit: int) -> Job:
@@ -201,7 +201,7 @@ class Queue:
                 .values(status="queued", crashes=0, error=None, exit_code=None, finished_at=None)
             )
             if changed.rowcount == 0:
-                raise WrongStatus
+                raise _wrong_status(connection, job_id)
             add_event(connection, job_id, "status", {"status": "queued"})
             job = fetch_one(connection, jobs.c.id == job_id)
         assert job is not None
@@ -349,6 +349,10 @@ class Queue:
         with self.database.read() as connection:
             found = {row.status: row.number for row in connection.execute(query)}
         return {status: found.get(status, 0) for status in (*ACTIVE, *TERMINAL)}
+
+
+def _wrong_status(connection: Connection, job_id: str) -> WrongStatus:
+    return WrongStatus(f"the job is {connection.scalar(select(jobs.c.status).where(jobs.c.id == job_id))}")
 
 
 def fetch_one(connection: Connection, condition: Any) -> Job | None:

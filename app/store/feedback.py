@@ -75,7 +75,7 @@ class Feedback:
                 row = connection.execute(select(table.c.model, table.c.version).where(condition)).first()
                 if row is not None:
                     return row.model, row.version
-        raise NoSuchPrediction
+        raise _no_prediction(prediction)
 
     def correct(self, prediction: str, label: str) -> Correction:
         """Keep a prediction's picture with its label; a later label replaces the earlier.
@@ -89,7 +89,7 @@ class Feedback:
             if row is None:
                 found = connection.execute(select(predictions).where(_is(prediction))).mappings().first()
                 if found is None:
-                    raise NoSuchPrediction
+                    raise _no_prediction(prediction)
                 self._make_sure_of_room(connection, len(found["pixels"]))
                 kept = {name: found[name] for name in ("id", "model", "version", "predicted", "pixels")}
                 added = insert(feedback).values(**kept, **said).returning(*feedback.c)
@@ -99,7 +99,7 @@ class Feedback:
     def _make_sure_of_room(self, connection: Connection, size: int) -> None:
         count, taken = connection.execute(_SIZE).one()
         if count >= self.max_count or taken + size > self.max_bytes:
-            raise FeedbackFull
+            raise FeedbackFull(f"{count:,} corrections are kept, as many as are allowed")
 
     # -- by whoever looks after them ---------------------------------------------------------------
 
@@ -158,6 +158,10 @@ def mark_used(connection: Connection, job_id: str, model: str, classes: Sequence
     """Note that a job has learned the model's corrections of these classes that were made `until` then."""
     condition = (feedback.c.model == model) & (feedback.c.created_at <= until) & feedback.c.label.in_(classes)
     connection.execute(update(feedback).where(condition).values(used_by=job_id))
+
+
+def _no_prediction(prediction: str) -> NoSuchPrediction:
+    return NoSuchPrediction(f"there is no prediction {prediction!r}, or it is too old")
 
 
 _SIZE = select(func.count(), func.coalesce(func.sum(func.length(feedback.c.pixels)), 0))

@@ -212,7 +212,7 @@ class Versions:
         """Point an alias at a version. Raises NoSuchVersion."""
         with self.database.write() as connection:
             if not self._exists(connection, model, version):
-                raise NoSuchVersion
+                raise _no_version(model, version)
             _point(connection, who, "move", model, alias, version, why)
 
     def rollback(self, model: str, who: str, why: str) -> int:
@@ -220,7 +220,7 @@ class Versions:
         with self.database.write() as connection:
             current = _current(connection, model)
             if current is None:
-                raise NoSuchVersion
+                raise NoSuchVersion(f"there is no model {model!r}")
             query = (
                 select(audit.c.from_version)
                 .where(audit.c.model == model, audit.c.alias == PRODUCTION, audit.c.to_version == current)
@@ -230,7 +230,7 @@ class Versions:
             )
             before = connection.scalar(query)
             if before is None or not self._exists(connection, model, before):
-                raise NothingBefore
+                raise NothingBefore(f"production of {model!r} pointed at no other version that still exists")
             _point(connection, who, "rollback", model, PRODUCTION, before, why)
             return before
 
@@ -238,10 +238,10 @@ class Versions:
         """Remove a version's files; its number is not used again. Raises NoSuchVersion or VersionInUse."""
         with self.database.write() as connection:
             if not self._exists(connection, model, version):
-                raise NoSuchVersion
+                raise _no_version(model, version)
             pointing = select(aliases.c.alias).where(aliases.c.model == model, aliases.c.version == version)
             if names := connection.scalars(pointing).all():
-                raise VersionInUse(", ".join(names))
+                raise VersionInUse(f"version {version} of {model!r} is in use: {', '.join(names)} points at it")
             row = (versions.c.model == model) & (versions.c.version == version)
             connection.execute(update(versions).where(row).values(deleted=True))
             _note(connection, who, "delete", model, None, version, None, why)
@@ -259,6 +259,10 @@ class Versions:
     def _exists(self, connection: Connection, model: str, version: int) -> bool:
         row = (versions.c.model == model) & (versions.c.version == version) & versions.c.deleted.is_(False)
         return connection.execute(select(versions.c.version).where(row)).first() is not None
+
+
+def _no_version(model: str, version: int) -> NoSuchVersion:
+    return NoSuchVersion(f"there is no version {version} of a model {model!r}")
 
 
 def _current(connection: Connection, model: str) -> int | None:
