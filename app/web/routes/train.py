@@ -337,8 +337,6 @@ def _dict(mapping: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return None if mapping is None else dict(mapping)
 
 
-
-
 def _artifacts(queue: Queue, settings: Settings, job_id: str) -> Mapping[str, Path]:
     """From the run directory; once that was cleared away, from the version that came out."""
     job = _job(queue, job_id)
