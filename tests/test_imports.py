@@ -45,7 +45,10 @@ def test_the_serving_process_imports_neither_torchvision_nor_matplotlib() -> Non
     loaded = {name.split(".")[0] for name in modules}
     assert "torch" in loaded
     assert not loaded & (DATA | {"alembic"})
-    assert {name for name in modules if name.startswith("training.")} <= {"training.recipes"}
+    assert {name for name in modules if name.startswith("training.")} <= {
+        "training.recipes",
+        "training.directory",
+    }
 
 
 def test_a_supervisor_does_without_torch() -> None:
@@ -53,6 +56,15 @@ def test_a_supervisor_does_without_torch() -> None:
     script = "import sys, app.home, app.jobs.supervisor; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "torch" not in done.stdout.split()
+
+
+def test_a_card_is_read_without_torch() -> None:
+    script = (
+        "import sys; from pathlib import Path; from models.card import Shape, read_card;"
+        "print(read_card(Path('models/weights/digits.json')).input_shape, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["(1,", "28,", "28)", "False"]
 
 
 def test_importing_a_room_changes_nothing() -> None:

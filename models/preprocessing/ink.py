@@ -234,7 +234,7 @@ def remove_ruled_lines(ink: Plane) -> None:
     level = coarse[(rows + shifts[at]).clip(0, height - 1), np.arange(strips)]
     profile = np.partition(level, strips // 6, 1)[:, strips // 6]
     profile = np.minimum(profile, np.minimum(level[:, 0], level[:, -1]))  # the stem of a 4 ends before
-    base = erosion(dilation(profile[:, None], 2, (0,)), 2, (0,))[:, 0]
+    base = dilation(erosion(profile[:, None], 2, (0,)), 2, (0,))[:, 0]
     ridge = profile - base
     if float(ridge.max()) < 0.02:
         return
