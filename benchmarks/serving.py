@@ -117,7 +117,7 @@ def hand_words(port: int, workers: int) -> list[str]:
 
 
 def minist_words(port: int, workers: int) -> list[str]:
-    return [sys.executable, "-m", "app", "api", "--port", str(port), "--workers", str(workers)]
+    return [sys.executable, "-m", "app", "serve", "api", "--port", str(port), "--workers", str(workers)]
 
 
 STARTS = {"hand": (hand_words, upload("/def")), "minist": (minist_words, upload("/predict"))}

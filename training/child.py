@@ -28,10 +28,13 @@ from training.run import Run, train
 FAILED, BUSY, ORPHANED = 1, 75, 76
 STEP_SECONDS = 0.5  # between two step events
 GRACE_SECONDS = 1.0  # after a lease, for heartbeats that came while this process itself was stopped
+NICENESS = 15  # requests go first
 
 
 def work(directory: Path, data_dir: Path, device: str, lease: float) -> int:
     """Train the run in `directory` from its last checkpoint; returns the exit code."""
+    if hasattr(os, "nice"):  # elsewhere the executor sets the priority
+        os.nice(NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is handled by the supervisor
     _end_without_heartbeats(lease)
     try:
