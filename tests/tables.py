@@ -19,8 +19,7 @@ from app.jobs.executor import override_fields
 from app.main import create_app
 from app.settings import Settings
 from app.web.problems import status_and_title
-from models import checkpoint
-from models.card import Card
+from models.card import Card, read_card
 from tests.conftest import ROOT, SHIPPED, WEIGHTS
 from training import regression
 from training.recipes import RECIPES, Config
@@ -93,7 +92,7 @@ def _problems() -> str:
 
 
 def _card(name: str) -> Card:
-    return checkpoint.read_card(WEIGHTS / f"{name}.json")
+    return read_card(WEIGHTS / f"{name}.json")
 
 
 def _models() -> str:
