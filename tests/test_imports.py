@@ -40,6 +40,13 @@ def test_a_room_imports_only_the_rooms_it_may(room: str) -> None:
         assert not (room != "training" and used & DATA), path
 
 
+def test_the_store_knows_nothing_of_the_rooms_above_it() -> None:
+    for path in (ROOT / "app" / "store").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and path.stem != "recent_predictions":
+                assert not re.match(r"app\.(web|serving|jobs|main|cli)\b", node.module or ""), path
+
+
 def test_the_serving_process_imports_neither_torchvision_nor_matplotlib() -> None:
     """Not even through a library: asked of a process that has the whole application loaded."""
     script = "import sys, app.cli.serve, app.main; app.main.create_app(); print(*sys.modules)"
@@ -48,12 +55,15 @@ def test_the_serving_process_imports_neither_torchvision_nor_matplotlib() -> Non
     loaded = {name.split(".")[0] for name in modules}
     assert "torch" in loaded
     assert not loaded & (DATA | {"alembic"})
-    assert {name for name in modules if name.startswith("training.")} <= {"training.recipes"}
+    assert {name for name in modules if name.startswith("training.")} <= {
+        "training.recipes",
+        "training.directory",
+    }
 
 
 def test_a_supervisor_does_without_torch() -> None:
     """It only watches: no reason to take the memory of a second torch."""
-    script = "import sys, app.home, app.jobs.supervisor; print(*sys.modules)"
+    script = "import sys, app.cli.worker; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "torch" not in done.stdout.split()
 

@@ -1,7 +1,7 @@
 """What only POSIX has is neither imported nor called without need: service, page and job as on Windows.
 
-Every process of the service runs with a `sitecustomize` that takes away what Windows lacks, and in a locale whose
-encoding is not UTF-8. What the real system does besides (paths, consoles, services) is not tested here.
+Every process of the service runs with a `sitecustomize` that takes away what Windows lacks, and in a locale
+whose encoding is not UTF-8. What the real system does besides (paths, consoles, services) is not tested here.
 """
 
 from pathlib import Path
@@ -29,11 +29,6 @@ def selecting(readable, *others, select=select.select):
         raise OSError(10038, "an operation was attempted on something that is not a socket")
     return select(readable, *others)
 
-def opening(path, *others, open=os.open, **options):
-    if os.path.isdir(path):
-        raise PermissionError(13, "Permission denied", path)
-    return open(path, *others, **options)
-
 def killing(pid, number, kill=os.kill):
     if number == 0:
         raise SystemError("CTRL_C_EVENT is sent to the console, not asked of a process")
@@ -42,7 +37,7 @@ def killing(pid, number, kill=os.kill):
 def lacking(*arguments):
     raise NotImplementedError
 
-select.select, os.open, os.kill = selecting, opening, killing
+select.select, os.kill = selecting, killing
 asyncio.BaseEventLoop.add_reader = asyncio.SelectorEventLoop.add_reader = lacking
 asyncio.BaseEventLoop.add_signal_handler = asyncio.SelectorEventLoop.add_signal_handler = lacking
 """
@@ -54,8 +49,9 @@ def test_page_prediction_and_job_need_nothing_that_only_posix_has(
     (tmp_path / "sitecustomize.py").write_text(AS_ON_WINDOWS)
     home = tmp_path / "home"
     home.mkdir()
-    environment = {"PYTHONPATH": str(tmp_path), "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    with service(home, "--workers", "2", **environment) as (_, client):
+    with service(
+        home, "--workers", "2", PYTHONPATH=str(tmp_path), LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0"
+    ) as (_, client):
         assert client.get("/").status_code == client.get("/docs").status_code == 200
         assert client.post("/predict", files={"file": digits["7"]}).json()["label"] == "7"
         assert "minist_waiting_images 0.0" in client.get("/metrics").text

@@ -3,9 +3,9 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from app.cli.deployment import open_home, read_settings
+from app.clock import utc
 from app.store.keys import SCOPES, Keys
 
 
@@ -48,6 +48,6 @@ def _revoke(keys: Keys, key_id: str) -> int:
 
 def _list(keys: Keys) -> None:
     for key in keys.all():
-        made = datetime.fromtimestamp(key["created_at"], UTC)
-        state = "revoked" if key["revoked_at"] else "valid"
-        print(f"{key['id']}  {','.join(key['scopes']):20} {state:8} {made:%Y-%m-%d %H:%M}  {key['name']}")
+        state = "revoked" if key.revoked_at else "valid"
+        made = utc(key.created_at)
+        print(f"{key.id}  {','.join(key.scopes):20} {state:8} {made:%Y-%m-%d %H:%M}  {key.name}")

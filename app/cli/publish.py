@@ -3,36 +3,49 @@
 import argparse
 import getpass
 import json
-import shutil
 import socket
 import sys
-import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 
 from app.cli.deployment import open_home, read_settings
-from app.home import Home
-from app.jobs.artifacts import artifacts
-from models.card import Card
+from app.jobs.executor import RunDirectory
+from app.jobs.promotion import Rule
+from app.jobs.publication import Publication
 from models.classifier import Classifier
 from models.errors import CheckpointError, ModelError
 
-PROMOTE = ("if_better", "always", "never")
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run directory, and the name of the model that came out."""
+
+    directory: RunDirectory
+    model: str
 
 
 def run(words: Sequence[str]) -> int:
     """Publish a finished run; the status."""
     chosen = _parser().parse_args(words)
     try:
-        card = check(chosen.run)
+        finished = check(RunDirectory(chosen.run))
+        return _publish(finished, chosen.promote)
     except (ModelError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    version, decision = publish(open_home(read_settings()), chosen.run, card, chosen.promote)
-    place = "production points at it" if decision["promoted"] else "production stays where it is"
-    print(f"published {card.name}@{version}; {place}: {decision['reason']}")
+
+
+def _publish(finished: FinishedRun, rule: Rule) -> int:
+    home = open_home(read_settings())
+    publication = Publication(home.queue, home.versions)
+    version, decision = publication.publish_run(finished.directory, finished.model, rule, _who())
+    home.versions.prune(finished.model, home.settings.keep_versions)
+    place = "production points at it" if decision.promoted else "production stays where it is"
+    print(f"published {finished.model}@{version}; {place}: {decision.reason}")
     return 0
 
 
@@ -45,45 +58,31 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("run", type=Path, help="run directory, as 'minist train' leaves it")
     parser.add_argument(
         "--promote",
-        choices=PROMOTE,
+        choices=get_args(Rule),
         default="if_better",
         help="whether the alias production moves to it (default: if its test accuracy is not worse)",
     )
     return parser
 
 
-def check(directory: Path) -> Card:
-    """The card of a finished run whose weights load and answer.
+def check(directory: RunDirectory) -> FinishedRun:
+    """A finished run whose weights load and answer.
 
     Raises CheckpointError where there is none, or it answers with what is no probability.
     """
-    config = directory / "config.json"
     try:
-        name = json.loads(config.read_bytes())["name"]
+        name = str(json.loads(directory.config.read_bytes())["name"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{directory} holds no run: {config} cannot be read") from error
-    weights = directory / f"{name}.pth"
-    if not weights.with_suffix(".json").exists():
-        raise CheckpointError(f"{directory} has not finished: go on with 'minist train --resume {directory}'")
-    classifier = Classifier.load(weights, torch.device("cpu"))
-    if "test" not in classifier.card.metrics:
-        raise CheckpointError(f"{weights}: its card has no test accuracy to decide by")
+        raise CheckpointError(f"{directory.path} holds no run: {directory.config} cannot be read") from error
+    if not directory.card(name).exists():
+        raise CheckpointError(
+            f"{directory.path} has not finished: go on with 'minist train --resume {directory.path}'"
+        )
+    classifier = Classifier.load(directory.weights(name), torch.device("cpu"))
     blank = torch.zeros((1, *classifier.card.input_shape), dtype=torch.uint8)
     if not classifier.probabilities(blank).isfinite().all():
-        raise CheckpointError(f"{weights}: its answers are not finite, so it was not published")
-    return classifier.card
-
-
-def publish(home: Home, directory: Path, card: Card, promote: str) -> tuple[int, dict[str, object]]:
-    """The version that came out, and the decision on `production`."""
-    files = list(artifacts(directory).values())
-    staged = home.versions.stage(card.name, files, f"run-{uuid.uuid4().hex}")
-    try:
-        version, decision = home.versions.publish_run(card.name, promote, staged, _who())
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-    home.versions.prune(card.name, home.settings.keep_versions)
-    return version, dict(decision)
+        raise CheckpointError(f"{directory.weights(name)}: its answers are not finite, so it was not published")
+    return FinishedRun(directory, name)
 
 
 def _who() -> str:

@@ -15,14 +15,15 @@ from typing import Any
 from sqlalchemy import RowMapping, and_, delete, func, insert, literal, or_, select, update
 from sqlalchemy.engine import Connection
 
+from app.jobs.promotion import Rule
 from app.store.database import Database
-from app.store.feedback import mark_used
 from app.store.tables import events, jobs
+from models.card import Corrections
 
 ACTIVE = ("queued", "running")
 TERMINAL = ("succeeded", "failed", "cancelled")
 MAX_CRASHES = 3
-NOTHING_LEARNED = {"used": 0, "right_before": 0, "right_after": 0}
+NOTHING_LEARNED = Corrections(used=0, right_before=0, right_after=0)
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Job:
     status: str
     model: str
     config: Mapping[str, Any]
-    promote: str
+    promote: Rule
     token: int
     lease_until: float | None
     attempts: int
@@ -94,12 +95,12 @@ class Queue:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    # -- by whoever asks ---------------------------------------------------------------------------
+    # -- by clients ---------------------------------------------------------------------------
 
     def submit(
         self,
         config: Mapping[str, Any],
-        promote: str,
+        promote: Rule,
         limit: int,
         idempotency_key: str | None,
         feedback: bool = False,
@@ -116,7 +117,7 @@ class Queue:
                 found = fetch_one(connection, jobs.c.idempotency_key == idempotency_key)
                 if found is not None:
                     if found.request_digest != digest:
-                        raise KeyReused
+                        raise KeyReused(f"the Idempotency-Key {idempotency_key!r} was used for another request")
                     return found
             values = {
                 "id": uuid.uuid4().hex,
@@ -186,7 +187,7 @@ class Queue:
                 .values(status="cancelled", token=jobs.c.token + 1, lease_until=None, finished_at=time.time())
             )
             if changed.rowcount == 0:
-                raise WrongStatus
+                raise _wrong_status(connection, job_id)
             return _ended(connection, job_id)
 
     def resume(self, job_id: str, limit: int) -> Job:
@@ -201,7 +202,7 @@ class Queue:
                 .values(status="queued", crashes=0, error=None, exit_code=None, finished_at=None)
             )
             if changed.rowcount == 0:
-                raise WrongStatus
+                raise _wrong_status(connection, job_id)
             add_event(connection, job_id, "status", {"status": "queued"})
             job = fetch_one(connection, jobs.c.id == job_id)
         assert job is not None
@@ -274,6 +275,10 @@ class Queue:
             row = connection.execute(select(jobs.c.token, jobs.c.status).where(jobs.c.id == job.id)).one()
         return (row.token, row.status) == (job.token, "running")
 
+    def require_claim(self, connection: Connection, job: Job) -> None:
+        """Inside a write transaction: make sure that the claim is still good. Raises ClaimLost."""
+        _change(connection, job, token=job.token)
+
     def step(self, job: Job, data: Mapping[str, Any]) -> None:
         """Record where the job is inside an epoch. Raises ClaimLost."""
         with self.database.write() as connection:
@@ -294,9 +299,12 @@ class Queue:
         job: Job,
         version: int,
         decision: Mapping[str, Any],
-        card: Mapping[str, Any],
+        corrections: Corrections | None,
     ) -> None:
-        """Write success, inside the transaction that publishes the version with that card. Raises ClaimLost."""
+        """Write success, inside the transaction that publishes the version. Raises ClaimLost.
+
+        `corrections` are what the job learned of people's corrections.
+        """
         _change(
             connection,
             job,
@@ -306,10 +314,8 @@ class Queue:
             finished_at=time.time(),
             lease_until=None,
             exit_code=0,
-            feedback=None if job.feedback is None else card.get("corrections") or NOTHING_LEARNED,
+            feedback=None if job.feedback is None else (corrections or NOTHING_LEARNED).model_dump(),
         )
-        if job.feedback is not None:
-            mark_used(connection, job.id, job.model, card["classes"], job.created_at)
         _ended(connection, job.id)
 
     def fail(self, job: Job, error: str, exit_code: int | None) -> None:
@@ -351,6 +357,10 @@ class Queue:
         return {status: found.get(status, 0) for status in (*ACTIVE, *TERMINAL)}
 
 
+def _wrong_status(connection: Connection, job_id: str) -> WrongStatus:
+    return WrongStatus(f"the job is {connection.scalar(select(jobs.c.status).where(jobs.c.id == job_id))}")
+
+
 def fetch_one(connection: Connection, condition: Any) -> Job | None:
     row = connection.execute(select(jobs).where(condition)).mappings().first()
     return None if row is None else Job.from_row(row)
@@ -367,7 +377,7 @@ def add_event(connection: Connection, job_id: str, kind: str, data: Mapping[str,
 
 
 def _ended(connection: Connection, job_id: str) -> Job:
-    """Tell the terminal status; the steps have served."""
+    """Add the event of the terminal status; steps are of no use any more."""
     connection.execute(delete(events).where(events.c.job_id == job_id, events.c.kind == "step"))
     job = fetch_one(connection, jobs.c.id == job_id)
     assert job is not None
