@@ -125,3 +125,17 @@ def workers_of(process: subprocess.Popen[str]) -> list[int]:
             return False
 
     return [pid for pid in children(process.pid) if alive(pid) and is_large(pid)]
+
+
+def run_job(client: httpx2.Client) -> dict[str, object]:
+    """A short job from request to result; it has succeeded."""
+    request = {"model": "mine", "recipe": "softmax-mnist", "epochs": 1, "validation_images": 100}
+    url = f"/train/{client.post('/train', json=request).raise_for_status().json()['id']}"
+
+    def ended() -> dict[str, object] | None:
+        job: dict[str, object] = client.get(url).raise_for_status().json()
+        return None if job["status"] in ("queued", "running") else job
+
+    job = wait_for(ended)
+    assert job["status"] == "succeeded", job
+    return job

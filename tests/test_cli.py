@@ -14,7 +14,7 @@ from app import cli
 from app.interpreter import module_command
 from app.settings import Settings
 from tests.conftest import ROOT, SAMPLE
-from tests.processes import service, wait_for
+from tests.processes import run_job, service, wait_for
 
 SHOWN = [command for command in cli.COMMANDS if command.summary]
 RUN = ("--recipe", "softmax-mnist", "--epochs", "1", "--validation-images", "100", "--data-dir", str(SAMPLE))
@@ -147,15 +147,8 @@ def test_a_folder_of_our_names_in_the_working_directory_changes_nothing(
     command = module_command("app", "serve", "--workers", "2")
     with service(home, command=command, cwd=tmp_path) as (_, client):
         assert client.post("/predict", files={"file": digits["7"]}).json()["label"] == "7"
-        request = {"model": "mine", "recipe": "softmax-mnist", "epochs": 1, "validation_images": 100}
-        job = client.post("/train", json=request).raise_for_status().json()["id"]
-        done = wait_for(lambda: ended(client.get(f"/train/{job}").json()))
-        assert done["status"] == "succeeded", done
+        run_job(client)
     assert "the wrong" not in (home / "service.log").read_text()
-
-
-def ended(job: dict[str, object]) -> dict[str, object] | None:
-    return job if job["status"] in ("succeeded", "failed") else None
 
 
 @pytest.mark.parametrize("module", ["app", "training"])

@@ -12,7 +12,7 @@ import pytest
 
 import app
 from tests.conftest import ROOT
-from tests.processes import service, wait_for
+from tests.processes import run_job, service
 
 pytestmark = [pytest.mark.package, pytest.mark.timeout(900)]
 
@@ -82,15 +82,8 @@ def test_the_service_answers_and_trains_from_a_foreign_directory(
         assert client.get("/docs").status_code == 200
         assert client.get("/openapi.json").json()["info"]["version"] == app.__version__
         assert client.post("/predict", files={"file": digits["7"]}).json()["label"] == "7"
-        request = {"model": "mine", "recipe": "softmax-mnist", "epochs": 1, "validation_images": 100}
-        job = client.post("/train", json=request).raise_for_status().json()["id"]
-        done = wait_for(lambda: _ended(client.get(f"/train/{job}").json()))
-        assert done["status"] == "succeeded", done
-        assert client.get(f"/train/{job}/artifacts/report.html").status_code == 200
-
-
-def _ended(job: dict[str, object]) -> dict[str, object] | None:
-    return job if job["status"] in ("succeeded", "failed") else None
+        job = run_job(client)
+        assert client.get(f"/train/{job['id']}/artifacts/report.html").status_code == 200
 
 
 def test_its_code_is_that_of_the_wheel(installed: Path, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def _greet(home: Home) -> None:
     """Say where it is; on the first start, also the admin key."""
     url = f"http://{home.settings.host}:{home.settings.port}"
     print(f"minist is at {url} (documentation: {url}/docs)", flush=True)
-    path = home.settings.home / "admin.key"
+    path = home.paths.admin_key
     key = home.keys.make_first(path)
     if key is not None:
         print(
