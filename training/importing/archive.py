@@ -119,9 +119,11 @@ class Archive:
 def _readings(raw: bytes) -> Iterator[tuple[str, str]]:
     """How a name may be read, the most likely first."""
     western = raw.decode("cp437")
-    # cp437 reads every byte; what then looks like box drawings was written in another code page
+    # cp437 reads every byte: box drawings, or words full of accents, were written in another code page
     drawn = any("\u2190" <= letter <= "\u25ff" for letter in western)
-    for encoding in ("utf-8", *(_ASIAN if drawn else ())):
+    letters = [letter for letter in western.rpartition(".")[0] or western if letter.isalpha()]
+    accented = sum(not letter.isascii() for letter in letters) > len(letters) / 3
+    for encoding in ("utf-8", *(_ASIAN if drawn or accented else ())):
         try:
             yield encoding, raw.decode(encoding)
         except UnicodeDecodeError:
