@@ -15,8 +15,9 @@ from app.web.dependencies import Services, ServicesDep
 from app.web.prediction import predict_one, read_image
 from app.web.schemas import EXAMPLE, PredictionBody, explanation_fields, prediction_fields, to_json
 from app.web.uploads import ARRAYS, FORM, IMAGES, one_image, read_body
-from models.preprocessing.decode import open_image, stack
+from models.preprocessing.decode import open_image
 from models.preprocessing.preprocess import PreprocessMode
+from models.tensors import stack
 
 router = APIRouter(tags=["predict"])
 
