@@ -8,6 +8,7 @@ ModelError
     ├── NotAnImage            bytes that no decoder knows
     ├── BrokenImage           an image that ends early or is damaged
     ├── ImageTooLarge         more pixels than anyone needs here (refused from the header)
+    ├── CostlyImage           an image that takes more time or memory to decode than is allowed
     ├── WrongImageSize        an image of another size than the model was trained on
     └── NothingFound          a blank page, or nothing on it that could be what the model knows
 """
@@ -48,6 +49,10 @@ class BrokenImage(ImageError):
 
 class ImageTooLarge(ImageError):
     """More pixels than anyone needs here; refused from the header, nothing was decoded."""
+
+
+class CostlyImage(ImageError):
+    """An image that takes more time or memory to decode than is allowed."""
 
 
 class WrongImageSize(ImageError):

@@ -69,6 +69,7 @@ _STATUS: Mapping[type[Exception], tuple[int, str]] = {
     models.errors.NotAnImage: (422, "Not an image"),
     models.errors.BrokenImage: (422, "Broken image"),
     models.errors.ImageTooLarge: (422, "Image too large"),
+    models.errors.CostlyImage: (422, "Costly image"),
     models.errors.WrongImageSize: (422, "Wrong image size"),
     models.errors.NothingFound: (422, "Nothing found"),
 }
