@@ -5,10 +5,20 @@ Only for planning. A decoder opens the file and refuses one that has more than i
 
 import struct
 
+from app.serving.decoding.forms import MAX_HEADER_BYTES
 from models.preprocessing.decode import MAX_PIXELS
 
 MAX_SEGMENTS = 64  # of a JPEG before the one with its size
+_MAGIC = (b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"RIFF")
 _FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}  # SOF markers
+
+
+def announced_in_body(content_type: bytes, body: bytes) -> int:
+    """As `announced_pixels`, of the first file in the body of a request; MAX_PIXELS where that is no image."""
+    if not content_type.lower().startswith(b"multipart/"):
+        return announced_pixels(body)
+    start = body.find(b"\r\n\r\n", 0, MAX_HEADER_BYTES) + 4
+    return announced_pixels(body, start) if body.startswith(_MAGIC, start) else MAX_PIXELS
 
 
 def announced_pixels(data: bytes | memoryview, start: int = 0) -> int:

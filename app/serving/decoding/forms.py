@@ -1,4 +1,4 @@
-"""The image in the body of a request, and the files of a form (RFC 7578), in time that grows with the bytes alone.
+"""The image in the body of a request, and the files of a form (RFC 7578), in time linear in its bytes.
 
 A form is cut at its boundaries without copying. Headers of a part are short, and read once; of what is longer,
 nothing is read.
@@ -93,7 +93,9 @@ def _parts(content_type: str, body: bytes) -> Iterator[tuple[int, int]]:
     at = len(opening) if body.startswith(opening) else _after(body, delimiter, 0)
     while not body.startswith(b"--", at):
         start = _line_end(body, at)
-        end = _after(body, delimiter, start - 2)  # a part may be empty: its headers' end is the delimiter's start
+        end = _after(
+            body, delimiter, start - 2
+        )  # a part may be empty: its headers' end is the delimiter's start
         yield start, max(start, end - len(delimiter))
         at = end
 

@@ -1,4 +1,4 @@
-"""What goes through the pipes: a task to a decoder, its result back. Little-endian, each with its lengths in front.
+"""What goes through the pipes: tasks to a decoder, results back. Little-endian, lengths in front.
 
 A decoder may have been taken over by what it decoded, so a result is believed no further than its form.
 """
@@ -17,7 +17,9 @@ from models.preprocessing.preprocess import InputInfo, InputSpec, PreprocessMode
 if TYPE_CHECKING:
     from asyncio import StreamReader  # a decoder does without
 
-_TASK = struct.Struct("<HHBQHI")  # height, width, flags, announced pixels, bytes of the content type, of the body
+_TASK = struct.Struct(
+    "<HHBQHI"
+)  # height, width, flags, announced pixels, bytes of the content type, of the body
 _RESULT = struct.Struct("<BI")  # kind, bytes that follow
 _INFO = struct.Struct("<IIB4i")  # size, inverted, box
 _DARK, _DIGIT, _NONE = 1, 2, 4  # flags: polarity, preprocessing, mode
@@ -102,8 +104,8 @@ def pack_result(result: Result | None) -> bytes:
             kind, content = EXPLAINED, _INFO.pack(*size, inverted, *box) + pixels
         case DecodingFailed():
             kind, content = FAILED, b""
-        case error:
-            words = type(error).__name__, error.detail, error.hint
+        case ImageError() | RequestError():
+            words = type(result).__name__, result.detail, result.hint
             kind, content = REFUSED, json.dumps([word[:MAX_ERROR_CHARACTERS] for word in words]).encode()
     return _RESULT.pack(kind, len(content)) + content
 
@@ -142,6 +144,8 @@ def _unpacked(kind: int, content: bytes, expected: int) -> Result | None:
 
 
 _ERRORS = {
-    kind.__name__: kind for module in (errors, model_errors) for kind in vars(module).values()
+    kind.__name__: kind
+    for module in (errors, model_errors)
+    for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, ImageError | RequestError)
 }

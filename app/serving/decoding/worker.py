@@ -18,10 +18,9 @@ from PIL import Image, ImageDraw
 
 from app.errors import RequestError
 from app.serving.decoding import wire
-from app.serving.decoding.announced import announced_pixels
 from app.serving.decoding.forms import one_image
 from app.serving.decoding.wire import Decoded, DecodingFailed, Result, Spec, Task
-from models.errors import CostlyImage, ImageError, NotAnImage
+from models.errors import BrokenImage, CostlyImage, ImageError
 from models.preprocessing.decode import open_image
 from models.preprocessing.preprocess import read
 
@@ -74,10 +73,8 @@ def _decoded(task: Task) -> Decoded:
     encoded = bytes(one_image(content_type, task.body) if content_type else task.body)  # type: ignore[arg-type]
     with open_image(encoded) as image:
         pixels = image.width * image.height
-        if pixels > max(task.pixels, announced_pixels(encoded)):
-            raise NotAnImage(
-                f"the image has {pixels:,} pixels, which is more than it announces", "save it again"
-            )
+        if pixels > task.pixels:
+            raise BrokenImage(f"the image has {pixels:,} pixels, more than it announces", "save it again")
         grey, info = read(image, task.spec, task.mode)
     return Decoded(grey.tobytes(), info if task.mode == "auto" else None)
 
@@ -122,3 +119,7 @@ def _warm_up() -> None:
         stream = io.BytesIO()
         sheet.save(stream, kind)
         decode(Task(spec, "auto", stream.getvalue(), pixels=size[0] * size[1]))
+
+
+if __name__ == "__main__":
+    main()
