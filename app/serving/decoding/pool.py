@@ -19,7 +19,7 @@ from types import TracebackType
 
 from app.errors import NotReady, Overloaded
 from app.serving.decoding.process import Decoder
-from app.serving.decoding.wire import Result, Task
+from app.serving.decoding.wire import Limits, Result, Task
 from app.telemetry.counters import Counters
 from models.errors import BrokenImage, CostlyImage
 
@@ -27,9 +27,9 @@ log = logging.getLogger("minist.decoding")
 
 LARGE = 16_000_000  # pixels: a picture with more may not have all decoders
 SMALL_PIXELS, SMALL_BYTES, SMALL_FILES = 256 * 256, 32 * 1024, 32  # together in one turn
-WALL_SECONDS = 20  # for a picture; its CPU seconds (`worker`) are fewer, but may come late on a busy machine
 GRACE_SECONDS = 0.5  # that a decoder gets to finish what nobody waits for any more: starting another costs 0.2
 RESTART_SECONDS = 1  # after a decoder that could not be started
+DEFAULT = Limits()
 _CPU_LIMIT = -int(getattr(signal, "SIGXCPU", 0)) or None
 
 
@@ -83,11 +83,12 @@ class Turn:
 class DecoderPool:
     """`async with DecoderPool(..) as pool: await pool.decode(tasks)`."""
 
-    def __init__(self, counters: Counters, decoders: int, max_pixels: int) -> None:
+    def __init__(self, counters: Counters, decoders: int, max_pixels: int, limits: Limits = DEFAULT) -> None:
         """So many processes; `max_pixels` may wait, or be decoded, at a time."""
         self.counters = counters
         self.size = decoders
         self.max_pixels = max_pixels
+        self.limits = limits
         self.pixels = 0  # of all that was admitted and is not done
         self.rate = 50e6  # pixels per second of one decoder, a moving average
         self._waiting: deque[Job] = deque()
@@ -188,7 +189,7 @@ class DecoderPool:
     async def _keep_decoder(self) -> None:
         while True:
             try:
-                decoder = await Decoder.start()
+                decoder = await Decoder.start(self.limits)
             except (OSError, EOFError, TimeoutError) as error:
                 log.error("a decoder of images cannot be started: %s", error or type(error).__name__)
                 self._broken = True
@@ -208,7 +209,7 @@ class DecoderPool:
         large, begun = turn.is_large, time.perf_counter()
         pixels = sum(turn.job.tasks[index].pixels for index in turn.indices)
         try:
-            async with asyncio.timeout(WALL_SECONDS) as turn.limit:
+            async with asyncio.timeout(self.limits.wall_seconds) as turn.limit:
                 decoder.send([turn.job.tasks[index] for index in turn.indices])
                 await self._collect(decoder, turn)
         except (EOFError, OSError, TimeoutError) as error:
@@ -230,7 +231,7 @@ class DecoderPool:
             result = await decoder.result(turn.job.tasks[index])
             turn.indices.popleft()
             turn.job.answer(index, result)
-            turn.extend(WALL_SECONDS)
+            turn.extend(self.limits.wall_seconds)
 
     def _blame(self, turn: Turn, code: int, late: bool) -> None:
         """A decoder died on the first of what it had; the rest is sent again.

@@ -10,7 +10,7 @@ from math import prod
 
 from app.interpreter import module_command
 from app.serving.decoding import wire
-from app.serving.decoding.wire import Result, Task
+from app.serving.decoding.wire import Limits, Result, Task
 
 START_SECONDS = 60  # on a machine that is very busy
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -27,13 +27,13 @@ class Decoder:
         self._results = process.stdout
 
     @classmethod
-    async def start(cls) -> "Decoder":
+    async def start(cls, limits: Limits) -> "Decoder":
         """A process that is ready. Raises OSError, EOFError or TimeoutError."""
         process = await asyncio.create_subprocess_exec(
-            *module_command("app.serving.decoding.worker"),
+            *module_command("app.serving.decoding.worker", str(limits.cpu_seconds), str(limits.memory_bytes)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=_environment(),
+            env=environment(),
         )
         decoder = cls(process)
         try:
@@ -67,7 +67,7 @@ class Decoder:
         return await self._process.wait()
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Nothing of ours: no keys of the service."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MINIST_")}
     return kept | _ONE_THREAD

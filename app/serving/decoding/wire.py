@@ -28,6 +28,15 @@ MAX_RESULT_BYTES = 1024 * 1024
 MAX_ERROR_CHARACTERS = 1_000
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a decoder may take for one picture."""
+
+    cpu_seconds: int = 5  # 50 million pixels take two at most
+    memory_bytes: int = 1_536 * 1024 * 1024  # of address space: 50 million pixels with alpha, several times
+    wall_seconds: float = 20  # CPU seconds may come late on a busy machine
+
+
 class DecodingFailed(Exception):
     """A decoder met an error that nobody foresaw; the log has its traceback."""
 

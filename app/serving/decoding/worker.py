@@ -29,25 +29,24 @@ try:
 except ImportError:  # Windows: the pool's deadline is the only limit
     resource = None  # type: ignore[assignment]
 
-MEMORY_BYTES = 1_536 * 1024 * 1024  # of address space: 50 million pixels with alpha, twice
-CPU_SECONDS = 5  # for a picture: 50 million pixels take two at most
 NICENESS = 5  # the event loop goes first
 COLLECTED = 4_000_000  # pixels after which the garbage of a picture is not left lying about
 _SIZES = {"PNG": (300, 200), "JPEG": (800, 600)}
 
 
 def main() -> None:
-    """Serve tasks until the input ends."""
+    """Serve tasks until the input ends. Arguments: CPU seconds of a task, bytes of memory."""
     tasks, results = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # only results go there
-    _limit()
+    cpu_seconds, memory_bytes = (int(word) for word in sys.argv[1:])
+    _limit(memory_bytes)
     _warm_up()
     gc.collect()
     gc.freeze()
     results.write(wire.pack_result(None))
     results.flush()
     while (task := wire.read_task(tasks)) is not None:
-        _allow(CPU_SECONDS)
+        _allow(cpu_seconds)
         results.write(wire.pack_result(decode(task)))
         results.flush()
 
@@ -83,7 +82,7 @@ def _too_much_memory() -> CostlyImage:
     return CostlyImage("the image takes too much memory to decode", "scale it down first, or save it as PNG")
 
 
-def _limit() -> None:
+def _limit(memory_bytes: int) -> None:
     """What this process may take, and how it ends: with its input, and not by the signals of a terminal."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -93,7 +92,7 @@ def _limit() -> None:
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     if resource is not None:
-        _lower(resource.RLIMIT_AS, MEMORY_BYTES)
+        _lower(resource.RLIMIT_AS, memory_bytes)
         _lower(resource.RLIMIT_CORE, 0)
 
 
