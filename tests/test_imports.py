@@ -32,7 +32,7 @@ DOORS: Mapping[str, set[str]] = {
     },
     "app.home": {"app.jobs", "app.settings", "app.store"},
     "app.serving": {
-        "app.errors", "app.store", "app.telemetry", "models", "models.card", "models.errors",
+        "app", "app.errors", "app.store", "app.telemetry", "models", "models.card", "models.errors",
         "models.preprocessing",
     },
     "app.jobs": {"app", "app.store", "models", "models.card", "models.errors", "training"},
@@ -47,12 +47,13 @@ DOORS: Mapping[str, set[str]] = {
         "training.datasets", "training.errors", "training.synthetic",
     },
     "training.synthetic": {"models.errors", "models.preprocessing", "training.datasets"},
-    "training.datasets": {"models.card", "training.errors"},
+    "training.datasets": {"models", "models.card", "training.errors"},
     "training.errors": set(),
     "models": {"models.architectures", "models.card", "models.errors", "models.preprocessing"},
-    "models.preprocessing": {"models.card", "models.errors"},
+    "models.preprocessing": {"models.errors"},
     "models.card": {"models.errors"},
-    "models.architectures": {"models.card", "models.errors"},
+    "models.architectures": {"models.card", "models.errors", "models.networks"},
+    "models.networks": {"models.card"},
     "models.errors": set(),
 }  # fmt: skip
 HTTP = {"fastapi", "starlette", "uvicorn"}
