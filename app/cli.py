@@ -17,13 +17,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from importlib.util import find_spec
 from types import FrameType
 
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
 
+from app.clock import utc
 from app.home import Home
 from app.jobs.supervisor import stdin_is_open
 from app.settings import Settings
@@ -205,6 +205,6 @@ def _keys(home: Home, chosen: argparse.Namespace) -> None:
         print(f"revoked {chosen.id}")
     else:
         for key in home.keys.all():
-            made = datetime.fromtimestamp(key["created_at"], UTC)
-            state = "revoked" if key["revoked_at"] else "valid"
-            print(f"{key['id']}  {','.join(key['scopes']):20} {state:8} {made:%Y-%m-%d %H:%M}  {key['name']}")
+            state = "revoked" if key.revoked_at else "valid"
+            made = utc(key.created_at)
+            print(f"{key.id}  {','.join(key.scopes):20} {state:8} {made:%Y-%m-%d %H:%M}  {key.name}")

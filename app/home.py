@@ -9,6 +9,8 @@ from app.settings import Settings
 from app.store.database import Database
 from app.store.feedback import Feedback
 from app.store.keys import Keys
+from app.store.paths import HomePaths
+from app.store.shipped import publish_shipped
 from app.store.versions import Versions
 
 
@@ -17,6 +19,7 @@ class Home:
     """The database and everything that is kept in it or beside it."""
 
     settings: Settings
+    paths: HomePaths
     database: Database
     queue: Queue
     versions: Versions
@@ -26,14 +29,15 @@ class Home:
     @classmethod
     def open(cls, settings: Settings) -> "Home":
         """Make or migrate what is there; the shipped weights become versions. Safe in several processes."""
+        paths = HomePaths(settings.home)
         database = Database(settings.home)
         database.migrate()
-        versions = Versions(database, settings.home)
-        versions.publish_shipped()
+        versions = Versions(database, paths)
+        publish_shipped(versions)
         from_environment = settings.api_key.get_secret_value() if settings.api_key else None
         keys = Keys(database, from_environment)
         feedback = Feedback(database, settings.feedback_max_count, settings.feedback_max_bytes)
-        return cls(settings, database, Queue(database), versions, keys, feedback)
+        return cls(settings, paths, database, Queue(database), versions, keys, feedback)
 
     def supervisor(self) -> Supervisor:
         """A supervisor for the jobs of this home."""
@@ -41,7 +45,7 @@ class Home:
             self.queue,
             self.versions,
             LocalExecutor(self.settings.data_dir, self.settings.device),
-            self.settings.home / "runs",
+            self.paths,
             self.settings.lease_seconds,
             self.settings.keep_versions,
             self.settings.keep_runs_days,

@@ -1,6 +1,6 @@
 """How fast `POST /predict` is, against what one writes by hand: the table of the README.
 
-    python -m benchmarks.serving [--rounds 3] [--seconds 5] [--check] [--peers]
+    python -m benchmarks.serving [--rounds 3] [--seconds 5] [--check] [--peers] [--before DIR]
 
 Starts each server itself, all with the logging they come with (to a file). The load is wrk, one thread,
 multipart uploads of ten 28x28 PNGs in turn. Rounds are interleaved: every target is measured once per
@@ -10,6 +10,9 @@ wrk counts what is not 2xx.
 With --peers also LitServe, BentoML, MLServer and TorchServe (`benchmarks/peers/`), each in an environment of
 its own that pip makes at first. They are stopped (SIGSTOP) while another is measured. One that is not to be
 had, or ceases to answer, is left out, with the reason.
+
+With --before also the service of another checkout (`git worktree add DIR REVISION`), in the same rounds: one
+more table has the ratios of the two, and with --check none of them may be more than 5 % worse.
 """
 
 import argparse
@@ -28,7 +31,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -95,6 +98,19 @@ def targets() -> list[Target]:
     ]
 
 
+def targets_before() -> list[Target]:
+    """The service's own targets, for the tree before."""
+    return [
+        replace(
+            target,
+            name=target.name.replace("minist", "before"),
+            server=target.server.replace("minist", "before"),
+        )
+        for target in targets()
+        if target.server.startswith("minist")
+    ]
+
+
 def hand_words(port: int, workers: int) -> list[str]:
     words = [sys.executable, "-m", "uvicorn", "benchmarks.handwritten:app"]
     return [*words, "--port", str(port), "--workers", str(workers)]
@@ -105,11 +121,12 @@ def minist_words(port: int, workers: int) -> list[str]:
 
 
 STARTS = {"hand": (hand_words, upload("/def")), "minist": (minist_words, upload("/predict"))}
+WORSE = 0.05  # what a median may lose against the tree before
 
 
-def variables(directory: Path) -> dict[str, str]:
+def variables(directory: Path, home: str = "home") -> dict[str, str]:
     return {
-        "MINIST_HOME": str(directory / "home"),
+        "MINIST_HOME": str(directory / home),
         "MINIST_DEVICE": "cpu",
         "MINIST_DEFAULT_MODEL": "minist",
     }
@@ -278,15 +295,26 @@ def tables(load: Mapping[str, Load], bulk: Mapping[str, float], others: Mapping[
         yield f"| {unit} | {hand:.2f} | {mine:.2f} | {mine / hand:.2f} |"
 
 
-def start_ours(wanted: list[Target], directory: Path, stack: ExitStack) -> dict[str, Server]:
+def compared(load: Mapping[str, Load]) -> Iterator[tuple[str, float]]:
+    """What is measured of both trees, and how this one does: above 1 is better."""
+    for target in targets():
+        before = load.get(target.name.replace("minist", "before"))
+        if target.server.startswith("minist") and before is not None:
+            now = load[target.name]
+            yield f"{target.name}: requests/s", now.rate / before.rate
+            yield f"{target.name}: CPU per request", before.cpu / now.cpu
+
+
+def start_ours(wanted: list[Target], directory: Path, stack: ExitStack, tree_before: Path) -> dict[str, Server]:
     servers: dict[str, Server] = {}
     for name in dict.fromkeys(target.server for target in wanted if not target.peer):
         kind, workers = name.split()
-        words, way = STARTS[kind]
+        words, way = STARTS["minist" if kind == "before" else kind]
         port = free_port()
         log = directory / f"{port}.log"
+        home, cwd = ("home-before", tree_before) if kind == "before" else ("home", ROOT)
         servers[name] = stack.enter_context(
-            started(words(port, int(workers)), port, way, log, variables(directory))
+            started(words(port, int(workers)), port, way, log, variables(directory, home), cwd)
         )
     return servers
 
@@ -331,15 +359,17 @@ def main() -> None:
     parser.add_argument("--only", help="measure but the targets whose name contains this, without a table")
     parser.add_argument("--check", action="store_true", help="status 1 where a bar is missed")
     parser.add_argument("--peers", action="store_true", help="also LitServe, BentoML, MLServer, TorchServe")
+    parser.add_argument("--before", type=Path, help="another checkout, measured in the same rounds")
     parser.add_argument("--peers-dir", type=Path, default=ROOT / ".peers", help="of the peers' environments")
     chosen = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("error: wrk is not installed (Debian: apt-get install wrk)")
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         directory = Path(name)
-        known = targets() + (peer_targets() if chosen.peers else [])
+        known = targets() + (targets_before() if chosen.before else [])
+        known += peer_targets() if chosen.peers else []
         wanted = [target for target in known if not chosen.only or chosen.only in target.name]
-        servers = start_ours(wanted, directory, stack)
+        servers = start_ours(wanted, directory, stack, (chosen.before or ROOT).resolve())
         peers, left_out = start_peers(wanted, chosen.peers_dir.resolve(), directory, stack)
         servers |= peers
         wanted = [target for target in wanted if target.server in servers]
@@ -374,6 +404,11 @@ def main() -> None:
     for what, figure, least in bars(load, bulk, others):
         missed |= figure < least
         print(f"| {what} | {figure:.2f} | {least:.2f} | {'holds' if figure >= least else 'MISSED'} |")
+    if chosen.before:
+        print("\n| against the tree before | x | |\n|---|---|---|")
+        for what, ratio in compared(load):
+            missed |= ratio < 1 - WORSE
+            print(f"| {what} | {ratio:.2f} | {'holds' if ratio >= 1 - WORSE else 'WORSE'} |")
     if chosen.check and missed:
         sys.exit(1)
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.card import Shape
 from models.errors import UnknownArchitecture
 
 StateDict = Mapping[str, Tensor]
-Shape = tuple[int, int, int]  # channels, height, width
 MNIST_SHAPE: Shape = (1, 28, 28)
 
 

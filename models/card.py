@@ -1,12 +1,14 @@
-"""The facts that travel with a weights file: `<name>.json` beside `<name>.pth`."""
+"""The facts that travel with a weights file: `<name>.json` beside `<name>.pth`. Imports no torch."""
 
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models.architectures import Shape
+from models.errors import CheckpointError
 
+Shape = tuple[int, int, int]  # channels, height, width
 Polarity = Literal["light-on-dark", "dark-on-light"]
 Preprocessing = Literal["digit", "size"]
 
@@ -84,3 +86,17 @@ class Card(_Facts):
     def ground(self) -> int:
         """Grey value (0..255) of what is not ink."""
         return 0 if self.polarity == "light-on-dark" else 255
+
+
+def read_card(path: Path) -> Card:
+    """The card at `path`. Raises CheckpointError, naming the file and the first thing that is wrong with it."""
+    try:
+        return Card.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        field = ".".join(map(str, problem["loc"]))
+        raise CheckpointError(
+            f"{path}: not a model card of this version ({field + ': ' if field else ''}{problem['msg']})"
+        ) from error

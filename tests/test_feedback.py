@@ -332,7 +332,7 @@ def test_a_job_learns_what_was_corrected_before_it_was_asked_for(
     supervisor = home.supervisor()
     claimed = home.queue.claim(10)
     assert claimed is not None
-    path = supervisor._prepare(claimed) / "corrections.json"
+    path = supervisor._prepare(claimed).corrections
     written = path.read_bytes()
     found = json.loads(written)
     assert (found["labels"], len(base64.b64decode(found["pixels"]))) == (["1"], 784)
@@ -352,7 +352,7 @@ def test_a_job_without_corrections_learns_none(deployment: Settings) -> None:
     job = home.queue.claim(10)
     assert job is not None
     with home.database.write() as connection:
-        home.queue.finish(connection, job, 1, {}, {"classes": ["0"]})
+        home.queue.finish(connection, job, 1, {}, None)
     done = Queue(home.database).get(asked.id)
     assert done is not None
     assert done.feedback == {"used": 0, "right_before": 0, "right_after": 0}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings
-from models import checkpoint
+from models.card import read_card
 from tests.conftest import ADMIN_KEY, ROOT, SAMPLE, SHIPPED, WEIGHTS
 from tests.processes import service
 from training.recipes import RECIPES
@@ -78,7 +78,7 @@ def test_models_and_their_accuracy_are_those_on_the_cards() -> None:
     rows = re.findall(r"^\| `([\w-]+)`.*\| (\d\.\d\d) % \| (0\.\d{4}) \|$", README, re.M)
     assert {name for name, _, _ in rows} == set(SHIPPED)
     for name, error, accuracy in rows:
-        test = checkpoint.read_card(WEIGHTS / f"{name}.json").metrics["test"]
+        test = read_card(WEIGHTS / f"{name}.json").metrics["test"]
         assert test.calibrated is not None
         assert (f"{100 * test.calibrated.ece:.2f}", f"{test.accuracy:.4f}") == (error, accuracy)
 

@@ -21,6 +21,7 @@ import pytest
 import torch
 
 from app.home import Home
+from app.jobs.executor import ChildProcess, RunDirectory
 from app.jobs.queue import Queue
 from app.jobs.supervisor import Supervisor
 from app.settings import Settings
@@ -280,20 +281,16 @@ def test_cancelling_is_quick_and_the_last_epoch_can_be_resumed_from(
         assert_same(tmp_path, ended(client, job_id), undisturbed)
 
 
-class AbortingEngine:
+class AbortingExecutor:
     """Runs a real process that dies of SIGABRT whatever the job."""
 
-    def start(self, directory: Path, lease: float) -> Any:
-        from app.jobs.executor import ChildProcess
-
-        return ChildProcess([sys.executable, "-c", "import os; os.abort()"], directory)
+    def start(self, run: RunDirectory, lease: float) -> ChildProcess:
+        return ChildProcess([sys.executable, "-c", "import os; os.abort()"], run)
 
 
 def test_a_job_that_crashes_at_every_attempt_fails_and_the_next_is_run(home: Home) -> None:
     bad, good = submit(home), submit(home, epochs=1)
-    crashing = Supervisor(
-        home.queue, home.versions, AbortingEngine(), home.settings.home / "runs", 10, 10, 30, home.feedback
-    )
+    crashing = Supervisor(home.queue, home.versions, AbortingExecutor(), home.paths, 10, 10, 30, home.feedback)
     for _ in range(3):
         assert crashing.run_one()
     job = finished(home, bad)

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torchvision import datasets
 
-from models.architectures import Shape
-from models.card import Polarity, Preprocessing
+from models.card import Polarity, Preprocessing, Shape
 from training.errors import DatasetError
 
 _SOURCES: dict[str, tuple[type[datasets.MNIST], tuple[str, ...]]] = {

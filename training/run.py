@@ -19,7 +19,7 @@ import torch
 from pydantic import ValidationError
 
 from models import checkpoint
-from models.card import Card, DatasetFacts, Metrics
+from models.card import Card, DatasetFacts, Metrics, read_card
 from models.classifier import Classifier
 from models.files import write_atomically
 from training import report
@@ -111,7 +111,7 @@ def train(run: Run, data_dir: Path, device: torch.device, tell: Listener, wait: 
     """
     with run.lock(wait):
         if run.card_path.exists():
-            return checkpoint.read_card(run.card_path)
+            return read_card(run.card_path)
         dataset = load_dataset(run.config.dataset, data_dir)
         train_split, validation = dataset.hold_out(run.config.validation_images, run.config.seed)
         if run.config.synthetic_images:

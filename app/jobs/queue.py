@@ -15,14 +15,15 @@ from typing import Any
 from sqlalchemy import RowMapping, and_, delete, func, insert, literal, or_, select, update
 from sqlalchemy.engine import Connection
 
+from app.jobs.promotion import Rule
 from app.store.database import Database
-from app.store.feedback import mark_used
 from app.store.tables import events, jobs
+from models.card import Corrections
 
 ACTIVE = ("queued", "running")
 TERMINAL = ("succeeded", "failed", "cancelled")
 MAX_CRASHES = 3
-NOTHING_LEARNED = {"used": 0, "right_before": 0, "right_after": 0}
+NOTHING_LEARNED = Corrections(used=0, right_before=0, right_after=0)
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Job:
     status: str
     model: str
     config: Mapping[str, Any]
-    promote: str
+    promote: Rule
     token: int
     lease_until: float | None
     attempts: int
@@ -94,12 +95,12 @@ class Queue:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    # -- by whoever asks ---------------------------------------------------------------------------
+    # -- by clients ---------------------------------------------------------------------------
 
     def submit(
         self,
         config: Mapping[str, Any],
-        promote: str,
+        promote: Rule,
         limit: int,
         idempotency_key: str | None,
         feedback: bool = False,
@@ -274,6 +275,10 @@ class Queue:
             row = connection.execute(select(jobs.c.token, jobs.c.status).where(jobs.c.id == job.id)).one()
         return (row.token, row.status) == (job.token, "running")
 
+    def require_claim(self, connection: Connection, job: Job) -> None:
+        """Inside a write transaction: make sure that the claim is still good. Raises ClaimLost."""
+        _change(connection, job, token=job.token)
+
     def step(self, job: Job, data: Mapping[str, Any]) -> None:
         """Record where the job is inside an epoch. Raises ClaimLost."""
         with self.database.write() as connection:
@@ -294,9 +299,12 @@ class Queue:
         job: Job,
         version: int,
         decision: Mapping[str, Any],
-        card: Mapping[str, Any],
+        corrections: Corrections | None,
     ) -> None:
-        """Write success, inside the transaction that publishes the version with that card. Raises ClaimLost."""
+        """Write success, inside the transaction that publishes the version. Raises ClaimLost.
+
+        `corrections` are what the job learned of people's corrections.
+        """
         _change(
             connection,
             job,
@@ -306,10 +314,8 @@ class Queue:
             finished_at=time.time(),
             lease_until=None,
             exit_code=0,
-            feedback=None if job.feedback is None else card.get("corrections") or NOTHING_LEARNED,
+            feedback=None if job.feedback is None else (corrections or NOTHING_LEARNED).model_dump(),
         )
-        if job.feedback is not None:
-            mark_used(connection, job.id, job.model, card["classes"], job.created_at)
         _ended(connection, job.id)
 
     def fail(self, job: Job, error: str, exit_code: int | None) -> None:
@@ -371,7 +377,7 @@ def add_event(connection: Connection, job_id: str, kind: str, data: Mapping[str,
 
 
 def _ended(connection: Connection, job_id: str) -> Job:
-    """Tell the terminal status; the steps have served."""
+    """Add the event of the terminal status; steps are of no use any more."""
     connection.execute(delete(events).where(events.c.job_id == job_id, events.c.kind == "step"))
     job = fetch_one(connection, jobs.c.id == job_id)
     assert job is not None

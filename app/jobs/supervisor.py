@@ -12,15 +12,17 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from sqlalchemy.exc import OperationalError
 
-from app.jobs.artifacts import artifacts
-from app.jobs.executor import CORRECTIONS, Execution, Executor
+from app.jobs.executor import Execution, Executor, RunDirectory
+from app.jobs.publication import Publication
 from app.jobs.queue import ClaimLost, Job, Queue
 from app.store.feedback import Feedback
+from app.store.paths import HomePaths
 from app.store.versions import PRODUCTION, Versions
+from models.errors import CheckpointError
+from models.files import write_atomically
 
 log = logging.getLogger("minist.jobs")
 
@@ -36,8 +38,8 @@ class Supervisor:
         self,
         queue: Queue,
         versions: Versions,
-        engine: Executor,
-        runs: Path,
+        executor: Executor,
+        paths: HomePaths,
         lease: float,
         keep_versions: int,
         keep_runs_days: float,
@@ -45,12 +47,13 @@ class Supervisor:
     ) -> None:
         self.queue = queue
         self.versions = versions
-        self.engine = engine
-        self.runs = runs
+        self.executor = executor
+        self.paths = paths
         self.lease = lease
         self.keep_versions = keep_versions
         self.keep_runs_days = keep_runs_days
         self.feedback = feedback
+        self.publication = Publication(queue, versions)
         self.stopping = False
         self._pruned = 0.0
 
@@ -84,7 +87,7 @@ class Supervisor:
 
     def _run(self, job: Job, alive: Callable[[], bool]) -> None:
         try:
-            execution = self.engine.start(self._prepare(job), self.lease)
+            execution = self.executor.start(self._prepare(job), self.lease)
         except OSError as problem:
             self.queue.fail(job, f"the run could not be started: {problem}", None)
             return
@@ -94,27 +97,29 @@ class Supervisor:
             execution.kill()  # whatever happened, no child is left behind
         self._settle(job, execution.exit_code(), error)
 
-    def _prepare(self, job: Job) -> Path:
+    def _prepare(self, job: Job) -> RunDirectory:
         """The run directory with its config, and the corrections where the job is to learn them.
 
         Both are written once: a job that is started again learns what it learned before.
         """
-        directory = self.runs / job.id
-        path = directory / "config.json"
-        if job.last and not path.exists():
-            raise FileNotFoundError(f"the run directory {directory} was deleted; its checkpoint is lost")
-        directory.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
+        run = self._run_directory(job)
+        if job.last and not run.config.exists():
+            raise FileNotFoundError(f"the run directory {run.path} was deleted; its checkpoint is lost")
+        run.path.mkdir(parents=True, exist_ok=True)
+        if not run.config.exists():
             if job.feedback is not None:
                 snapshot = self.versions.snapshot()
                 serving = snapshot.versions.get((job.model, snapshot.aliases.get((job.model, PRODUCTION), 0)))
                 before = serving.weights if serving else None
-                self.feedback.write(directory / CORRECTIONS, job.model, job.created_at, before)
-            path.write_text(json.dumps(job.config, indent=2) + "\n")
-        return directory
+                self.feedback.write(run.corrections, job.model, job.created_at, before)
+            write_atomically(run.config, json.dumps(job.config, indent=2).encode() + b"\n")
+        return run
+
+    def _run_directory(self, job: Job) -> RunDirectory:
+        return RunDirectory(self.paths.run(job.id))
 
     def _watch(self, job: Job, execution: Execution, alive: Callable[[], bool]) -> str | None:
-        """Relay what the child says until it has ended; the reason it gave for a failure.
+        """Relay the messages of the child until it has ended; the reason it gave for a failure.
 
         Raises ClaimLost as soon as the claim is gone; where this supervisor ends, it requeues the job first.
         """
@@ -158,27 +163,21 @@ class Supervisor:
             self.queue.record_crash(job, self._last_log_line(job, code), code)
 
     def _publish(self, job: Job) -> None:
-        directory = self.runs / job.id
+        run = self._run_directory(job)
         try:
-            staged = self.versions.stage(
-                job.model, list(artifacts(directory).values()), f"{job.id}-{job.token}"
-            )
-            try:
-                version = self.versions.publish(self.queue, job, staged)
-            finally:
-                shutil.rmtree(staged, ignore_errors=True)
-        except OSError as error:
+            version = self.publication.publish(job, run)
+        except (OSError, CheckpointError) as error:
             self.queue.fail(job, f"the result could not be published: {error}", 0)
             return
         log.info("job %s: version %d of %s", job.id, version, job.model)
         with contextlib.suppress(OSError):  # people's pictures stay no longer than they must
-            (directory / CORRECTIONS).unlink()
+            run.corrections.unlink()
         self.versions.prune(job.model, self.keep_versions)
 
     def _last_log_line(self, job: Job, code: int) -> str:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         with contextlib.suppress(OSError):
-            lines = (self.runs / job.id / "log.txt").read_text().strip().splitlines()
+            lines = self._run_directory(job).log.read_text().strip().splitlines()
             if lines:
                 return f"the training process {how}; its log ends with: {lines[-1]}"
         return f"the training process {how}"
@@ -189,10 +188,10 @@ class Supervisor:
             return
         self._pruned = time.monotonic()
         for job_id in self.queue.ended_before(time.time() - self.keep_runs_days * 86_400):
-            shutil.rmtree(self.runs / job_id, ignore_errors=True)
+            shutil.rmtree(self.paths.run(job_id), ignore_errors=True)
 
 
 def stdin_is_open() -> bool:
-    """Whether whoever started this process, holding its standard input, is still there."""
+    """Whether the process that started this one, and holds its standard input, is still there."""
     ready, _, _ = select.select([0], [], [], 0)
     return not ready or bool(os.read(0, 1))

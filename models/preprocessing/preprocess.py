@@ -4,7 +4,7 @@ MNIST means light ink on a dark ground, the digit scaled into a 20x20 box with i
 by mass in 28x28 (yann.lecun.org/exdb/mnist). People send photographs, scans and drawings instead:
 
     picture -> scaled down -> background: what is darker than it (or lighter) may be ink
-            -> ink: ruled lines out -> components: which are the digit's -> 20x20 -> 28x28
+            -> lines: ruled lines and frames out -> components: which are the digit's -> 20x20 -> 28x28
 
 All of it is arithmetic on small arrays: 1000x1000 pixels cost 2 to 4 ms on one core.
 """
@@ -20,14 +20,17 @@ from models.errors import NothingFound
 from models.preprocessing.background import SMALL
 from models.preprocessing.decode import Grey, load_exact, load_grey
 from models.preprocessing.ink import Box, ink_is_dark, refine, segment
-from models.preprocessing.morphology import Plane, dilation, stroke_width
+from models.preprocessing.morphology import Plane, border, bounding_box, dilation, stroke_width
 
 PreprocessMode = Literal["auto", "none"]
 WORK = 112  # pixels along the longer side, to find the digit in
 ENOUGH = 400  # pixels along the longer side, of a JPEG that its decoder may shrink
 EDGE = 0.3  # ink that still counts for the size of a digit
+THINNEST, THICKENED = 1.8, 2.2  # width of strokes in the 20x20 box: thinner ones become the second number
+ONE_COLOUR = 8  # grey levels between the darkest and the lightest pixel of a blank picture
+OPAQUE = 127  # alpha above this shows
+SHADES = 60  # grey levels that make what shows a picture rather than ink of one colour
 _INVERTED = bytes(range(255, -1, -1))
-STROKE = (1.8, 2.2)  # width of strokes in the 20x20 box: thinner ones become at least the first number
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class InputInfo:
 def read(image: Image.Image, card: Card, mode: PreprocessMode = "auto") -> tuple[Grey, InputInfo]:
     """An opened image as the pixels that a model with this card takes, and what was done for that.
 
-    A picture of the card's size and polarity is left as it is. `fit` none takes no other size.
+    A picture of the card's size and polarity is left as it is. Mode "none" takes no other size.
 
     Raises WrongImageSize (with none), NothingFound (with auto) or BrokenImage.
     """
@@ -52,14 +55,14 @@ def read(image: Image.Image, card: Card, mode: PreprocessMode = "auto") -> tuple
         if mode == "none" or needs_no_preprocessing(pixels.tobytes(), card, image.has_transparency_data):
             return pixels, InputInfo((width, height), False, (0, 0, width, height))
     before = image.size
-    sheet = load_grey(image, ENOUGH)
-    if (sheet.width < sheet.height) != (before[0] < before[1]):
+    grey = load_grey(image, ENOUGH)
+    if (grey.width < grey.height) != (before[0] < before[1]):
         before = before[::-1]  # an EXIF rotation was undone
     if card.preprocessing == "digit":
-        pixels, inverted, box = preprocess_digit(sheet, height)
+        pixels, inverted, box = preprocess_digit(grey, height)
     else:
-        pixels, inverted, box = preprocess_size(sheet, (height, width))
-    scale = before[0] / sheet.width
+        pixels, inverted, box = preprocess_size(grey, (height, width))
+    scale = before[0] / grey.width
     left, top, right, bottom = (round(scale * side) for side in box)
     if card.polarity == "dark-on-light":
         pixels, inverted = 255 - pixels, not inverted
@@ -73,8 +76,8 @@ def needs_no_preprocessing(pixels: bytes, card: Card, transparent: bool = False)
     """
     ink = pixels if card.ground == 0 else pixels.translate(_INVERTED)  # bytes are quicker than arrays so small
     width = card.input_shape[2]
-    border = ink[:width] + ink[-width:] + ink[::width] + ink[width - 1 :: width]
-    if sum(border) > 127 * len(border):
+    around = ink[:width] + ink[-width:] + ink[::width] + ink[width - 1 :: width]
+    if sum(around) > 127 * len(around):
         return False
     return max(ink) > 127 if transparent else ink.count(0) < len(ink)
 
@@ -85,7 +88,7 @@ def preprocess_digit(image: Image.Image, side: int = 28) -> tuple[Grey, bool, Bo
     Returns pixels [side, side], light on dark, whether the picture had to be inverted for that, and
     where the digit was found. Raises NothingFound.
     """
-    picture, inverted = _opaque(image)
+    picture, inverted = flatten_alpha(image)
     step = -(-max(picture.size) // WORK)
     small = picture.reduce(step) if step > 1 else picture
     page = np.asarray(small, np.float32)
@@ -100,7 +103,7 @@ def preprocess_digit(image: Image.Image, side: int = 28) -> tuple[Grey, bool, Bo
         raise NothingFound("nothing found in the picture", "send one digit, dark on light or light on dark")
     if step > 1:
         found = refine(picture, found)
-    return _set(found.ink, side), found.dark if inverted is None else inverted, found.box
+    return center_by_mass(found.ink, side), found.dark if inverted is None else inverted, found.box
 
 
 def preprocess_size(image: Image.Image, size: tuple[int, int]) -> tuple[Grey, bool, Box]:
@@ -108,12 +111,11 @@ def preprocess_size(image: Image.Image, size: tuple[int, int]) -> tuple[Grey, bo
 
     Raises NothingFound for a picture of one colour.
     """
-    sheet, inverted = _opaque(image)
+    sheet, inverted = flatten_alpha(image)
     pixels = np.asarray(sheet)
-    if int(pixels.max()) - int(pixels.min()) < 8:
+    if int(pixels.max()) - int(pixels.min()) < ONE_COLOUR:
         raise NothingFound("nothing found in the picture: it has one colour", "send a picture of one thing")
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    ground = int(np.median(border))
+    ground = int(np.median(border(pixels)))
     long = max(sheet.size)
     square = Image.new("L", (long, long), ground)
     square.paste(sheet, ((long - sheet.width) // 2, (long - sheet.height) // 2))
@@ -122,7 +124,7 @@ def preprocess_size(image: Image.Image, size: tuple[int, int]) -> tuple[Grey, bo
     return (255 - small if dark else small), dark if inverted is None else inverted, (0, 0, *image.size)
 
 
-def _opaque(image: Image.Image) -> tuple[Image.Image, bool | None]:
+def flatten_alpha(image: Image.Image) -> tuple[Image.Image, bool | None]:
     """A picture as opaque grey; and, where only alpha tells the ink, whether that ink is dark.
 
     Then the picture is the alpha, as dark ink on white.
@@ -132,10 +134,10 @@ def _opaque(image: Image.Image) -> tuple[Image.Image, bool | None]:
     grey, alpha = image.split()
     step = max(1, max(image.size) // 128)
     seen, shades = np.asarray(alpha.reduce(step)), np.asarray(grey.reduce(step))
-    if int(seen.min()) > 127:
+    if int(seen.min()) > OPAQUE:
         return grey, None
-    shade = shades[seen > 127]
-    if shade.size == 0 or np.percentile(shade, 95) - np.percentile(shade, 5) < 60:
+    shade = shades[seen > OPAQUE]
+    if shade.size == 0 or np.percentile(shade, 95) - np.percentile(shade, 5) < SHADES:
         ink_is_dark = shade.size == 0 or float(np.median(shade)) < 128
         return ImageOps.invert(alpha), ink_is_dark
     sheet = Image.new("L", image.size, int(np.median(shade)))
@@ -143,16 +145,14 @@ def _opaque(image: Image.Image) -> tuple[Image.Image, bool | None]:
     return sheet, None
 
 
-def _set(ink: Plane, side: int) -> Grey:
-    """Ink 0..1 on its box into the middle of [side, side], by mass, 0..255.
+def center_by_mass(ink: Plane, side: int) -> Grey:
+    """Ink 0..1 scaled into a box of 20 of 28 pixels, its centre of mass in the middle of [side, side], 0..255.
 
-    The middle is that of the pixel right and below of the centre, as on MNIST (measured: 14.5 of 28).
+    The middle is that of the pixel right and below the centre, as in MNIST (measured: 14.5 of 28).
     """
     inner = side * 20 // 28
-    clear = ink > EDGE
-    rows, columns = np.flatnonzero(clear.any(1)), np.flatnonzero(clear.any(0))
-    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    ink = _thickened(ink, inner)
+    left, top, right, bottom = bounding_box(ink > EDGE)
+    ink = thicken(ink[top:bottom, left:right], inner)
     height, width = ink.shape
     scale = inner / max(height, width)
     small = Image.fromarray(ink).resize(
@@ -172,13 +172,13 @@ def _set(ink: Plane, side: int) -> Grey:
     return pixels
 
 
-def _thickened(ink: Plane, inner: int) -> Plane:
-    """Thin strokes made as wide as a pen's on MNIST's forms: scaled down they would vanish."""
+def thicken(ink: Plane, inner: int) -> Plane:
+    """Thin strokes made as wide as those of MNIST; scaled down they would vanish."""
     wide = stroke_width(ink)
     unit = max(ink.shape) / inner  # pixels of `ink` in one of the box
-    if wide >= STROKE[0] * unit:
+    if wide >= THINNEST * unit:
         return ink
-    radius = (STROKE[1] * unit - wide) / 2
+    radius = (THICKENED * unit - wide) / 2
     whole = int(radius)
     wider = dilation(np.pad(ink, whole + 1), whole)
     return wider + np.float32(radius - whole) * (dilation(wider, 1) - wider)

@@ -4,7 +4,7 @@ import asyncio
 import csv
 import io
 import zipfile
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 import numpy as np
@@ -15,6 +15,7 @@ from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.responses import Response
 
 from app import errors
+from app.clock import utc
 from app.serving.registry import Registry
 from app.store.feedback import Correction, Feedback, FeedbackFull, NoSuchPrediction
 from app.web import problems
@@ -205,7 +206,7 @@ def _body(correction: Correction) -> CorrectionBody:
         version=correction.version,
         label=correction.label,
         predicted=correction.predicted,
-        created=_time(correction),
+        created=utc(correction.created_at),
         image=data_url(_png(correction)),
         used_by=correction.used_by,
     )
@@ -226,7 +227,7 @@ def _zip(corrections: list[Correction]) -> bytes:
                     correction.predicted,
                     correction.model,
                     correction.version,
-                    _time(correction).isoformat(),
+                    utc(correction.created_at).isoformat(),
                     correction.used_by or "",
                 ]
             )
@@ -236,7 +237,3 @@ def _zip(corrections: list[Correction]) -> bytes:
 
 def _png(correction: Correction) -> bytes:
     return png(np.frombuffer(correction.pixels, np.uint8).reshape(SIDE, SIDE))
-
-
-def _time(correction: Correction) -> datetime:
-    return datetime.fromtimestamp(correction.created_at, UTC)

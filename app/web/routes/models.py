@@ -1,12 +1,13 @@
 """What is served: models, their versions, and the aliases that choose among them."""
 
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated
 
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
 from app import errors
+from app.clock import utc
 from app.serving.registry import ServedModel
 from app.store.versions import PRODUCTION, NoSuchVersion
 from app.web import problems
@@ -104,10 +105,10 @@ def list_versions(name: str, versions: VersionsDep) -> list[VersionBody]:
             VersionBody(
                 version=number,
                 aliases=sorted(pointing),
-                created_at=_time(version.created_at),
+                created_at=utc(version.created_at),
                 job=version.job_id,
                 sha256=version.sha256,
-                accuracy=version.card().get("metrics", {}).get("test", {}).get("accuracy"),
+                accuracy=_accuracy(version.card()),
             )
         )
     return bodies
@@ -121,10 +122,10 @@ def list_versions(name: str, versions: VersionsDep) -> list[VersionBody]:
 )
 def show_audit(name: str, versions: VersionsDep) -> list[AuditBody]:
     """Every publication, promotion, move, rollback and deletion of a model: who, when and why, newest first."""
-    rows = versions.audit(name)
-    if not rows:
+    entries = versions.audit(name)
+    if not entries:
         raise NoSuchVersion(f"there is no model {name!r}")
-    return [AuditBody(**{**_without(row, "id", "model"), "at": _time(row["at"])}) for row in rows]
+    return [AuditBody(**{**vars(entry), "at": utc(entry.at)}) for entry in entries]
 
 
 @router.put(
@@ -180,22 +181,18 @@ def delete_version(
 
 def _summary(served: ServedModel, default: bool) -> ModelSummary:
     card = served.classifier.card
-    test = card.metrics.get("test")
     return ModelSummary(
         name=served.name,
         version=served.version,
         default=default,
         architecture=card.architecture,
         dataset=card.dataset.name if card.dataset else None,
-        accuracy=test.accuracy if test else None,
+        accuracy=_accuracy(card),
         parameters=card.parameters,
         classes=list(card.classes),
     )
 
 
-def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-def _without(row: Any, *names: str) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key not in names}
+def _accuracy(card: Card) -> float | None:
+    test = card.metrics.get("test")
+    return test.accuracy if test else None

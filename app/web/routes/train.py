@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,10 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from starlette.responses import FileResponse, StreamingResponse
 
 from app import errors
+from app.clock import utc
 from app.jobs.artifacts import artifacts
 from app.jobs.executor import check_config, override_fields, recipe_names
 from app.jobs.queue import TERMINAL, Event, Job, Queue, QueueFull
 from app.settings import Settings
+from app.store.paths import HomePaths
 from app.web import problems
 from app.web.dependencies import AUTH_ERRORS, MAY_READ, MayTrain, QueueDep, ServicesDep, SettingsDep
 from app.web.draining import Draining
@@ -251,7 +253,7 @@ def metrics(id: str, queue: QueueDep) -> list[EventBody]:
     """The same as `/events`, all that is kept, at once."""
     _job(queue, id)
     return [
-        EventBody(id=event.id, event=event.kind, at=_time(event.at), data=dict(event.data))  # type: ignore[arg-type]
+        EventBody(id=event.id, event=event.kind, at=utc(event.at), data=dict(event.data))  # type: ignore[arg-type]
         for event in queue.events(id)
     ]
 
@@ -320,9 +322,9 @@ def _body(job: Job, queue: Queue) -> JobBody:
         last=_dict(job.last),
         best=_dict(job.best),
         attempts=job.attempts,
-        created_at=_time(job.created_at),
-        started_at=_time(job.started_at) if job.started_at else None,
-        finished_at=_time(job.finished_at) if job.finished_at else None,
+        created_at=utc(job.created_at),
+        started_at=utc(job.started_at) if job.started_at else None,
+        finished_at=utc(job.finished_at) if job.finished_at else None,
         error=job.error,
         exit_code=job.exit_code,
         version=job.version,
@@ -335,16 +337,11 @@ def _dict(mapping: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return None if mapping is None else dict(mapping)
 
 
-def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
-
-
 def _artifacts(queue: Queue, settings: Settings, job_id: str) -> Mapping[str, Path]:
     """From the run directory; once that was cleared away, from the version that came out."""
     job = _job(queue, job_id)
-    return artifacts(settings.home / "runs" / job.id) or artifacts(
-        settings.home / "models" / job.model / str(job.version)
-    )
+    paths = HomePaths(settings.home)
+    return artifacts(paths.run(job.id)) or artifacts(paths.version(job.model, job.version or 0))
 
 
 async def _stream(queue: Queue, job_id: str, after: int, draining: Draining) -> AsyncIterator[bytes]:

@@ -1,0 +1,43 @@
+"""The weights that come with the service, as versions."""
+
+from pathlib import Path
+
+from sqlalchemy import select
+
+import models
+from app.store.audit import Change
+from app.store.tables import versions as table
+from app.store.versions import PRODUCTION, Versions, point
+from models.card import Card, read_card
+
+WEIGHTS = Path(models.__file__).parent / "weights"
+
+
+def publish_shipped(versions: Versions, directory: Path = WEIGHTS) -> None:
+    """Make the weights that came with the service versions, if they are not.
+
+    On a new installation they are version 1. Weights of a newer release become the next version;
+    `production` follows if it pointed at shipped ones.
+    """
+    for path in sorted(directory.glob("*.json")):
+        card = read_card(path)
+        if not _is_known(versions, path.stem, card):
+            _publish(versions, path.stem, card, path)
+
+
+def _is_known(versions: Versions, model: str, card: Card) -> bool:
+    row = select(table.c.version).where(table.c.model == model, table.c.sha256 == card.sha256)
+    with versions.database.read() as connection:
+        return connection.execute(row).first() is not None
+
+
+def _publish(versions: Versions, model: str, card: Card, path: Path) -> None:
+    with (
+        versions.staged(model, [path, path.with_suffix(".pth")]) as staged,
+        versions.database.write() as connection,
+    ):
+        current = versions.in_production(connection, model)
+        why = "shipped with this release"
+        number = versions.add(connection, staged, card, None, Change("minist", "publish", model, why))
+        if current is None or current.job_id is None:
+            point(connection, Change("minist", "promote", model, why, PRODUCTION, to_version=number))

@@ -1,0 +1,84 @@
+"""What is printed across a whole picture: a frame along its border, ruled lines."""
+
+import numpy as np
+
+from models.preprocessing.morphology import Plane, Values, dilation, opening
+
+FRAME_INK = 0.15  # ink of a frame
+FRAME_SHARE = 0.9  # share of each side that has it
+FRAME_WIDEST = 24  # a frame is at most this part of the picture's longer side
+
+STRIP = 8  # pixels along a row that are taken together: writing is shorter than a line
+FEWEST_STRIPS = 6  # a narrower picture has no lines that could be told from strokes
+STEEPEST, SLOPES = 0.06, 9  # slopes of lines that are tried: up to this, so many
+CAPPED = 0.2  # ink above this counts as this: a line is pale, and writing should not outvote it
+LINE_INK, LINE_CLEAR = 0.015, 0.02  # ink of a line; of the clearest one, without which there are none
+LINE_WEAKEST = 0.25  # ink of a line, as a share of that of the clearest
+MARGIN = 16  # no lines in this part of the height at top and bottom: the bar of a 7 may lie there
+CROSSING = 2.5  # ink that is this much stronger than the line (and 0.05 more) crosses it
+
+
+def remove_frame(ink: Plane) -> int:
+    """Take a printed frame along the picture's very border out of `ink` (in place). Returns its width."""
+    for inset in range(max(1, max(ink.shape) // FRAME_WIDEST)):
+        inner = ink[inset : ink.shape[0] - inset, inset : ink.shape[1] - inset]
+        sides = (inner[0], inner[-1], inner[:, 0], inner[:, -1])
+        if (
+            min(inner.shape) < 3
+            or min(np.count_nonzero(side > FRAME_INK) / side.size for side in sides) < FRAME_SHARE
+        ):
+            return inset
+        for side in sides:
+            side[:] = 0
+    return inset + 1
+
+
+def remove_ruled_lines(ink: Plane) -> None:
+    """Take ruled lines, nearly along the rows, out of `ink` (in place).
+
+    A line is a thin ridge that runs through the whole width at one slope; what is much darker than the
+    line stays, for it is ink that crosses it.
+    """
+    height, width = ink.shape
+    strips = width // STRIP
+    if strips < FEWEST_STRIPS:
+        return
+    whole = np.ascontiguousarray(ink[:, : strips * STRIP]).reshape(height, strips, STRIP)
+    coarse = whole @ np.full(STRIP, 1 / STRIP, np.float32)  # the mean, but faster
+    slope, level = _straightened(coarse)
+    ridge = _ridges(level)
+    if ridge is None:
+        return
+    shift = np.rint(slope * (np.arange(width) - (strips * STRIP - 1) / 2)).astype(int)
+    line = ridge[(np.arange(height)[:, None] - shift).clip(0, height - 1)]
+    ink[(line > 0) & (ink < CROSSING * line + 0.05)] = 0
+
+
+def _straightened(coarse: Plane) -> tuple[float, Plane]:
+    """The slope of the lines, and strips [height, strips] shifted so that lines of this slope lie along rows.
+
+    It is the slope whose rows differ most.
+    """
+    height, strips = coarse.shape
+    rows = np.arange(height)[:, None]
+    slopes = np.linspace(-STEEPEST, STEEPEST, SLOPES)
+    shifts = np.rint(slopes[:, None] * STRIP * (np.arange(strips) - (strips - 1) / 2)).astype(int)
+    capped = np.minimum(coarse, CAPPED)
+    shifted = capped[(rows + shifts[:, None]).clip(0, height - 1), np.arange(strips)]
+    levels = shifted @ np.ones(strips, np.float32)
+    best = int(np.square(np.diff(levels, axis=1)).sum(1).argmax())
+    return float(slopes[best]), coarse[(rows + shifts[best]).clip(0, height - 1), np.arange(strips)]
+
+
+def _ridges(level: Plane) -> Values | None:
+    """The ink of a line in each row [height], 0 where there is none; None where no row has any."""
+    height, strips = level.shape
+    profile = np.partition(level, strips // 6, 1)[:, strips // 6]
+    profile = np.minimum(profile, np.minimum(level[:, 0], level[:, -1]))  # the stem of a 4 ends before
+    ridge = profile - opening(profile[:, None], 2, (0,))[:, 0]
+    strongest = float(ridge.max())
+    if strongest < LINE_CLEAR:
+        return None
+    ridge[: height // MARGIN] = ridge[-(height // MARGIN) :] = 0
+    ridge = np.where(ridge > max(LINE_INK, LINE_WEAKEST * float(ridge.max())), ridge, 0)
+    return dilation(ridge[:, None], 1, (0,))[:, 0]
