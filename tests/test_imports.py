@@ -13,9 +13,11 @@ from tests.conftest import ROOT
 # Which rooms a room imports: exactly these. A module belongs to the room with the longest name that fits;
 # `app` is the ground floor: errors, settings, cpus, clock, interpreter.
 DOORS: Mapping[str, set[str]] = {
-    "app.__main__": {"app.cli"},
+    "app.__main__": {"app", "app.cli"},
+    "training.__main__": {"app.cli"},  # the one command line
     "app.cli": {
-        "app", "app.home", "app.jobs", "app.main", "app.store", "app.telemetry", "models", "models.errors",
+        "app", "app.home", "app.jobs", "app.main", "app.store", "app.telemetry", "models", "models.card",
+        "models.errors",
     },
     "app.main": {
         "app", "app.home", "app.serving", "app.store", "app.telemetry", "app.web", "app.web.routes", "models",
@@ -26,26 +28,30 @@ DOORS: Mapping[str, set[str]] = {
     },
     "app.web": {
         "app", "app.jobs", "app.serving", "app.store", "app.telemetry", "models", "models.errors",
-        "models.preprocessing",
+        "models.idx", "models.preprocessing",
     },
     "app.home": {"app", "app.jobs", "app.store"},
     "app.serving": {
-        "app", "app.store", "app.telemetry", "models", "models.card", "models.errors", "models.preprocessing",
+        "app", "app.store", "app.telemetry", "models", "models.card", "models.datasets", "models.errors",
+        "models.idx", "models.preprocessing",
     },
     "app.jobs": {"app", "app.store", "models", "models.card", "models.errors", "training"},
     "app.store": {"models", "models.card"},
     "app.telemetry": set(),
     "app": set(),
     "training": {
-        "models", "models.architectures", "models.card", "models.errors", "models.preprocessing",
-        "training.datasets", "training.errors", "training.synthetic",
+        "models", "models.architectures", "models.card", "models.datasets", "models.errors",
+        "models.preprocessing", "training.datasets", "training.errors", "training.synthetic",
     },
     "training.synthetic": {"models.errors", "models.preprocessing", "training.datasets"},
-    "training.datasets": {"models.card", "training.errors"},
+    "training.datasets": {"models.card", "models.datasets", "models.idx", "training.errors"},
     "training.errors": set(),
     "models": {"models.architectures", "models.card", "models.errors", "models.preprocessing"},
-    "models.preprocessing": {"models.card", "models.errors"},
-    "models.architectures": {"models.card", "models.errors"},
+    "models.preprocessing": {"models.errors"},
+    "models.architectures": {"models.card", "models.errors", "models.networks"},
+    "models.networks": {"models.card"},
+    "models.datasets": {"models.card"},
+    "models.idx": set(),
     "models.card": {"models.errors"},
     "models.errors": set(),
 }  # fmt: skip
@@ -130,7 +136,7 @@ def test_only_web_and_main_know_http() -> None:
     for module, path in MODULES.items():
         used = {name.partition(".")[0] for name in imports(path)} & HTTP
         if room(module) not in ("app.web", "app.web.routes", "app.main"):
-            assert used <= ({"uvicorn"} if module == "app.cli" else set()), module
+            assert used <= ({"uvicorn"} if module == "app.cli.serve" else set()), module
 
 
 def test_only_training_knows_torchvision_and_matplotlib() -> None:
@@ -151,7 +157,7 @@ def test_one_door_leads_from_the_app_to_training() -> None:
 
 def test_the_serving_process_imports_neither_torchvision_nor_matplotlib() -> None:
     """Not even through a library: asked of a process that has the whole application loaded."""
-    script = "import sys, app.cli, app.main; app.main.create_app(); print(*sys.modules)"
+    script = "import sys, app.cli.serve, app.main; app.main.create_app(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     modules = set(done.stdout.split())
     loaded = {name.split(".")[0] for name in modules}
@@ -165,16 +171,25 @@ def test_the_serving_process_imports_neither_torchvision_nor_matplotlib() -> Non
 
 def test_a_supervisor_does_without_torch() -> None:
     """It only watches: no reason to take the memory of a second torch."""
-    script = "import sys, app.home, app.jobs.supervisor; print(*sys.modules)"
+    script = "import sys, app.home, app.jobs.supervisor, app.cli.worker; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "torch" not in done.stdout.split()
+
+
+def test_a_card_is_read_without_torch() -> None:
+    script = (
+        "import sys; from pathlib import Path; from models.card import Shape, read_card;"
+        "print(read_card(Path('models/weights/digits.json')).input_shape, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["(1,", "28,", "28)", "False"]
 
 
 def test_importing_a_room_changes_nothing() -> None:
     """No threads started, no thread count set, no file written: nothing happens at import."""
     script = (
         "import threading, torch; before = torch.get_num_threads(), threading.active_count();"
-        "import app.main, app.cli, training.run, training.__main__;"
+        "import app.main, app.cli.serve, app.cli.worker, training.run, training.__main__, training.cli;"
         "assert before == (torch.get_num_threads(), threading.active_count())"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", script], cwd=ROOT, check=True)

@@ -57,7 +57,7 @@ class Authenticator:
         if identity is None:
             raise Unauthorized(
                 "the API key is not known, or was revoked",
-                "look it up in MINIST_HOME/admin.key, or make one with 'python -m app keys create'",
+                "look it up in MINIST_HOME/admin.key, or make one with 'minist keys create'",
                 presented=True,
             )
         if scope is not None and not identity.may(scope):

@@ -1,12 +1,12 @@
 """Wire shapes, and how answers become bytes."""
 
-import base64
 import json
 from typing import Any
 
 from pydantic import BaseModel, Field
 
 from models.classifier import Explanation
+from models.preprocessing.png import data_url
 
 EXAMPLE: dict[str, Any] = {
     "model": "digits",
@@ -88,11 +88,6 @@ class Status(BaseModel):
 def explanation_fields(explanation: Explanation) -> dict[str, str]:
     """The fields that `explain` adds."""
     return {"seen": data_url(explanation.seen), "saliency": data_url(explanation.saliency)}
-
-
-def data_url(png: bytes) -> str:
-    """A PNG file for an `src`."""
-    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def to_json(body: Any) -> bytes:

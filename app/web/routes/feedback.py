@@ -28,8 +28,8 @@ from app.web.dependencies import (
     ServicesDep,
     headers_of,
 )
-from app.web.schemas import data_url
 from models.preprocessing.decode import png
+from models.preprocessing.png import data_url
 
 
 class _Hex(StringConvertor):
