@@ -117,7 +117,7 @@ def hand_words(port: int, workers: int) -> list[str]:
 
 
 def minist_words(port: int, workers: int) -> list[str]:
-    return [sys.executable, "-m", "app", "api", "--port", str(port), "--workers", str(workers)]
+    return [sys.executable, "-m", "app", "serve", "api", "--port", str(port), "--workers", str(workers)]
 
 
 STARTS = {"hand": (hand_words, upload("/def")), "minist": (minist_words, upload("/predict"))}
@@ -283,7 +283,7 @@ def bars(
 
 def tables(load: Mapping[str, Load], bulk: Mapping[str, float], others: Mapping[str, float]) -> Iterator[str]:
     base = load["hand-written def"].rate
-    yield "| 64 connections, where not said | requests/s | x | p50 ms | p99 ms | CPU us/request | errors |"
+    yield "| 64 connections unless stated | requests/s | x | p50 ms | p99 ms | CPU us/request | errors |"
     yield "|---|---|---|---|---|---|---|"
     for name, found in load.items():
         speed = f"{found.rate:,.0f} | {found.rate / base:.1f} | {found.p50:.2f} | {found.p99:.1f}"

@@ -191,7 +191,7 @@ def worker(home: Path) -> Iterator[subprocess.Popen[bytes]]:
         "MINIST_DEVICE": "cpu",
         "MINIST_LEASE_SECONDS": LEASE,
     }
-    process = subprocess.Popen([sys.executable, "-m", "app", "worker"], cwd=ROOT, env=environment)
+    process = subprocess.Popen([sys.executable, "-m", "app", "serve", "worker"], cwd=ROOT, env=environment)
     try:
         yield process
     finally:

@@ -18,7 +18,6 @@ from app.interpreter import module_command
 from training.directory import RunDirectory as RunDirectory  # for the rest of app, too
 from training.recipes import FROM_SCRATCH, RECIPES, Config, Recipe
 
-NICENESS = 15
 DECIDED_HERE = (
     "recipe",
     "name",
@@ -63,7 +62,7 @@ class LocalExecutor:
         options = {"--data-dir": self.data_dir.absolute(), "--device": self.device, "--lease": lease}
         arguments = [str(word) for option in options.items() for word in option]
         command = module_command("training", "work", str(run.path.absolute()), *arguments)
-        return ChildProcess(["nice", "-n", str(NICENESS), *command], run)
+        return ChildProcess(command, run)
 
 
 class ChildProcess:
@@ -78,6 +77,7 @@ class ChildProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),  # only Windows has it
                 env={**os.environ, "MPLBACKEND": "agg", "PYTHONUNBUFFERED": "1"},
             )
         self._messages: SimpleQueue[Mapping[str, Any]] = SimpleQueue()

@@ -3,13 +3,16 @@
 from pathlib import Path
 
 from sqlalchemy import select
+from sqlalchemy.engine import Connection
 
 import models
 from app.store.audit import Change
+from app.store.tables import audit
 from app.store.tables import versions as table
-from app.store.versions import PRODUCTION, Versions, point
+from app.store.versions import PRODUCTION, Version, Versions, point
 from models.card import Card, read_card
 
+SHIPPER = "minist"  # in the audit list: the service itself
 WEIGHTS = Path(models.__file__).parent / "weights"
 
 
@@ -38,6 +41,12 @@ def _publish(versions: Versions, model: str, card: Card, path: Path) -> None:
     ):
         current = versions.in_production(connection, model)
         why = "shipped with this release"
-        number = versions.add(connection, staged, card, None, Change("minist", "publish", model, why))
-        if current is None or current.job_id is None:
-            point(connection, Change("minist", "promote", model, why, PRODUCTION, to_version=number))
+        number = versions.add(connection, staged, card, None, Change(SHIPPER, "publish", model, why))
+        if current is None or _was_shipped(connection, current):
+            point(connection, Change(SHIPPER, "promote", model, why, PRODUCTION, to_version=number))
+
+
+def _was_shipped(connection: Connection, version: Version) -> bool:
+    row = (audit.c.model == version.model) & (audit.c.to_version == version.version)
+    published = row & (audit.c.who == SHIPPER) & (audit.c.action == "publish")
+    return connection.execute(select(audit.c.id).where(published)).first() is not None

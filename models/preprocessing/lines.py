@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from models.preprocessing.morphology import Plane, Values, dilation, opening
+from models.preprocessing.morphology import Mask, Plane, Values, dilation, opening
 
 FRAME_INK = 0.15  # ink of a frame
 FRAME_SHARE = 0.9  # share of each side that has it
@@ -23,17 +23,31 @@ CROSSING = 2.5  # ink that is this much stronger than the line (and 0.05 more) c
 
 def remove_frame(ink: Plane) -> int:
     """Take a printed frame along the picture's very border out of `ink` (in place). Returns its width."""
-    for inset in range(max(1, max(ink.shape) // FRAME_WIDEST)):
-        inner = ink[inset : ink.shape[0] - inset, inset : ink.shape[1] - inset]
-        sides = (inner[0], inner[-1], inner[:, 0], inner[:, -1])
-        if (
-            min(inner.shape) < 3
-            or min(np.count_nonzero(side > FRAME_INK) / side.size for side in sides) < FRAME_SHARE
-        ):
+    width = _rings(ink > FRAME_INK)
+    inner = ink[width : ink.shape[0] - width, width : ink.shape[1] - width].copy()
+    ink[:] = 0
+    ink[width : ink.shape[0] - width, width : ink.shape[1] - width] = inner
+    return width
+
+
+def frame_width(mask: Mask) -> int:
+    """The width of a frame along the border of a mask; 0 where what is set there is wider than a frame."""
+    width = _rings(mask)
+    return width if width < _widest(mask) else 0
+
+
+def _widest(mask: Mask) -> int:
+    return max(1, max(mask.shape) // FRAME_WIDEST)
+
+
+def _rings(mask: Mask) -> int:
+    """How many rings of pixels along the border are set on all sides, up to the width of the widest frame."""
+    for inset in range(_widest(mask)):
+        inner = mask[inset : mask.shape[0] - inset, inset : mask.shape[1] - inset]
+        sides = (inner[0], inner[-1], inner[:, 0], inner[:, -1]) if min(inner.shape) >= 3 else ()
+        if not sides or min(np.count_nonzero(side) / side.size for side in sides) < FRAME_SHARE:
             return inset
-        for side in sides:
-            side[:] = 0
-    return inset + 1
+    return _widest(mask)
 
 
 def remove_ruled_lines(ink: Plane) -> None:

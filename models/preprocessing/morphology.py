@@ -32,6 +32,14 @@ def opening(image: Image, radius: int, axes: tuple[int, ...] = (0, 1)) -> Image:
     return dilation(erosion(image, radius, axes), radius, axes)
 
 
+def grow(ink: Plane, radius: float) -> Plane:
+    """Ink 0..1 dilated (or, below 0, eroded) by a fraction of pixels, padded so far that nothing is cut off."""
+    step = dilation if radius > 0 else erosion
+    whole = int(abs(radius))
+    grown = step(np.pad(ink, whole + 1), whole)
+    return grown + np.float32(abs(radius) - whole) * (step(grown, 1) - grown)
+
+
 def _rank(image: Image, radius: int, extreme: np.ufunc, axes: tuple[int, ...]) -> Image:
     """The running maximum or minimum.
 
@@ -117,6 +125,14 @@ def bounding_box(mask: Mask) -> tuple[int, int, int, int]:
 def border(image: Values) -> Values:
     """The outermost pixels of an image, in one row; corners count twice."""
     return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+
+
+def rectangularity(mask: Mask) -> float:
+    """The area of what is set, as a share of the smallest rectangle around it, at any angle."""
+    ys, xs = np.nonzero(mask)
+    angles = np.arange(18)[:, None] * np.pi / 36
+    along, across = xs * np.cos(angles) + ys * np.sin(angles), ys * np.cos(angles) - xs * np.sin(angles)
+    return float(len(ys) / ((np.ptp(along, axis=1) + 1) * (np.ptp(across, axis=1) + 1)).min())
 
 
 def stroke_width(ink: Plane) -> float:
