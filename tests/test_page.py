@@ -514,8 +514,8 @@ def test_the_service_goes_away_and_comes_back(new_page: NewPage, tmp_path: Path)
         expect(watching.locator(".numbers tbody tr").nth(1)).to_be_attached(timeout=A_RUN)
         process.send_signal(signal.SIGTERM)
         process.wait(30)
-        expect(page.locator("#banner")).to_contain_text("away", timeout=SOON)
-        expect(watching.locator("#banner")).to_contain_text("away", timeout=SOON)
+        expect(page.locator("#banner")).to_contain_text("cannot be reached", timeout=SOON)
+        expect(watching.locator("#banner")).to_contain_text("cannot be reached", timeout=SOON)
         choose(page, "cnn")  # nobody answers now
         seen = watching.locator(".numbers tbody tr").count()
     with service(tmp_path, port=port):

@@ -29,9 +29,12 @@ def publish_shipped(versions: Versions, directory: Path = WEIGHTS) -> None:
 
 
 def _is_known(versions: Versions, model: str, card: Card) -> bool:
-    row = select(table.c.version).where(table.c.model == model, table.c.sha256 == card.sha256)
+    """Whether it is a version, or was one; or somebody has deleted the whole model."""
+    rows = select(table.c.sha256, table.c.deleted).where(table.c.model == model)
     with versions.database.read() as connection:
-        return connection.execute(row).first() is not None
+        found = connection.execute(rows).all()
+    deleted = bool(found) and all(row.deleted for row in found)
+    return deleted or any(row.sha256 == card.sha256 for row in found)
 
 
 def _publish(versions: Versions, model: str, card: Card, path: Path) -> None:

@@ -102,14 +102,14 @@ def label(mask: Mask) -> tuple[Labels, int]:
     b = np.arange(len(a)) - np.repeat(np.cumsum(touching) - touching, touching) + np.repeat(first, touching)
     root = np.arange(len(starts))
     while len(a):
-        smaller = np.minimum(root[a], root[b])
-        new = root.copy()
-        for run in (root[a], root[b], a, b):
-            np.minimum.at(new, run, smaller)
-        new = new[new]
-        if np.array_equal(new, root):
+        one, other = root[a], root[b]
+        apart = one != other
+        if not apart.any():
             break
-        root = new
+        a, b, one, other = a[apart], b[apart], one[apart], other[apart]  # the rest stays together
+        np.minimum.at(root, np.maximum(one, other), np.minimum(one, other))
+        while not np.array_equal(root, further := root[root]):
+            root = further
     roots, number = np.unique(root, return_inverse=True)
     labels = np.zeros(mask.shape, np.int64)
     labels[mask] = np.repeat(number + 1, ends - starts)

@@ -148,7 +148,7 @@ class DecoderPool:
             raise Overloaded(
                 f"pictures of {self.pixels:,} pixels are waiting, no more are taken in now",
                 f"try again in {seconds} s, or ask another instance",
-                {"retry-after": str(seconds)},
+                seconds,
             )
         self.pixels += pixels
 
