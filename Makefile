@@ -33,7 +33,7 @@ types: install
 	$(BIN)/mypy
 
 fast: install
-	$(BIN)/pytest -m 'not full_data and not browser and not container and not survival and not soak'
+	$(BIN)/pytest -m 'not full_data and not browser and not container and not survival and not soak and not package'
 
 full: install
 	$(BIN)/pytest

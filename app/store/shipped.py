@@ -3,13 +3,16 @@
 from pathlib import Path
 
 from sqlalchemy import select
+from sqlalchemy.engine import Connection
 
 import models
 from app.store.audit import Change
+from app.store.tables import audit
 from app.store.tables import versions as table
-from app.store.versions import PRODUCTION, Versions, point
+from app.store.versions import PRODUCTION, Version, Versions, point
 from models.card import Card, read_card
 
+SHIPPER = "minist"  # in the audit list: the service itself
 WEIGHTS = Path(models.__file__).parent / "weights"
 
 
@@ -26,9 +29,12 @@ def publish_shipped(versions: Versions, directory: Path = WEIGHTS) -> None:
 
 
 def _is_known(versions: Versions, model: str, card: Card) -> bool:
-    row = select(table.c.version).where(table.c.model == model, table.c.sha256 == card.sha256)
+    """Whether it is a version, or was one; or somebody has deleted the whole model."""
+    rows = select(table.c.sha256, table.c.deleted).where(table.c.model == model)
     with versions.database.read() as connection:
-        return connection.execute(row).first() is not None
+        found = connection.execute(rows).all()
+    deleted = bool(found) and all(row.deleted for row in found)
+    return deleted or any(row.sha256 == card.sha256 for row in found)
 
 
 def _publish(versions: Versions, model: str, card: Card, path: Path) -> None:
@@ -38,6 +44,12 @@ def _publish(versions: Versions, model: str, card: Card, path: Path) -> None:
     ):
         current = versions.in_production(connection, model)
         why = "shipped with this release"
-        number = versions.add(connection, staged, card, None, Change("minist", "publish", model, why))
-        if current is None or current.job_id is None:
-            point(connection, Change("minist", "promote", model, why, PRODUCTION, to_version=number))
+        number = versions.add(connection, staged, card, None, Change(SHIPPER, "publish", model, why))
+        if current is None or _was_shipped(connection, current):
+            point(connection, Change(SHIPPER, "promote", model, why, PRODUCTION, to_version=number))
+
+
+def _was_shipped(connection: Connection, version: Version) -> bool:
+    row = (audit.c.model == version.model) & (audit.c.to_version == version.version)
+    published = row & (audit.c.who == SHIPPER) & (audit.c.action == "publish")
+    return connection.execute(select(audit.c.id).where(published)).first() is not None
