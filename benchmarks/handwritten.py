@@ -13,7 +13,7 @@ from fastapi import FastAPI, UploadFile
 from PIL import Image
 from torch import Tensor, nn
 
-from models.architectures import CNN, MLP
+from models.networks import CNN, MLP
 
 WEIGHTS = Path(__file__).parent.parent / "models" / "weights"
 

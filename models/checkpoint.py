@@ -19,7 +19,7 @@ from models.files import write_atomically
 def save(model: nn.Module, card: Card, directory: Path) -> Card:
     """Write `<card.name>.pth` and `<card.name>.json`; returns the card with the weights' digest.
 
-    Each file is written atomically, weights first: a crash in between is told at loading, by the digest.
+    Each file is written atomically, weights first; after a crash in between, the digest fails at loading.
     """
     weights = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     buffer = io.BytesIO()

@@ -68,6 +68,15 @@ def test_a_supervisor_does_without_torch() -> None:
     assert "torch" not in done.stdout.split()
 
 
+def test_a_card_is_read_without_torch() -> None:
+    script = (
+        "import sys; from pathlib import Path; from models.card import Shape, read_card;"
+        "print(read_card(Path('models/weights/digits.json')).input_shape, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["(1,", "28,", "28)", "False"]
+
+
 def test_importing_a_room_changes_nothing() -> None:
     """No threads started, no thread count set, no file written: nothing happens at import."""
     script = (

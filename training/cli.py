@@ -1,6 +1,6 @@
 """The commands `minist train`, `evaluate`, `calibrate` and `report`, and `work`, the process of a job.
 
-Each takes the words after its name and returns the status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+Each takes the arguments after its name and returns the status: 0 done, 1 failed, 2 wrong usage, 130 stopped.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from models.architectures import identify
 from models.card import Card, Metrics
 from models.checkpoint import read_weights
 from models.classifier import Classifier
+from models.datasets import DatasetName
 from models.devices import choose_device
 from models.errors import ModelError
 from training import child, evaluation, regression
@@ -26,43 +27,48 @@ from training.calibration import recalibrate
 from training.datasets import load_dataset
 from training.errors import TrainingError
 from training.progress import Display
-from training.recipes import RECIPES, Augment, DatasetName, Loss, Optimizer, Precision, Recipe, Schedule
+from training.recipes import RECIPES, Augment, Loss, Optimizer, Precision, Recipe, Schedule
 from training.run import Run, card_of, rewrite_report
 
 _OVERRIDES = {
-    "name": (str, "name of the model that comes out"),
-    "dataset": (get_args(DatasetName), "data set instead of the recipe's"),
+    "name": (str, "name of the trained model"),
+    "dataset": (get_args(DatasetName), "data set, if not the recipe's"),
     "epochs": (int, "passes over the training images"),
     "lr": (float, "learning rate"),
     "batch_size": (int, "images per step"),
     "momentum": (float, "of SGD"),
     "weight_decay": (float, "L2 penalty"),
-    "optimizer": (get_args(Optimizer), "sgd, adam, adamw, or from-scratch (the from-scratch recipes)"),
-    "schedule": (get_args(Schedule), "of the learning rate, per step"),
-    "loss": (get_args(Loss), "double-softmax repeats a source's mistake, for comparison"),
-    "label_smoothing": (float, "of the labels"),
-    "augment": (get_args(Augment), "change each training image anew each epoch"),
-    "init_from": (str, "weights file to begin with (default: random weights)"),
-    "synthetic_images": (int, "simulated pictures of training digits to train on besides (default 0)"),
-    "ema_decay": (float, "decay of an average of the weights, which is kept instead (default 0: none)"),
-    "precision": (get_args(Precision), "of products; bfloat16 is faster on processors that have it"),
-    "seed": (int, "of initial weights, order and validation split (default 0)"),
+    "optimizer": (get_args(Optimizer), "from-scratch is for the from-scratch recipes"),
+    "schedule": (get_args(Schedule), "of the learning rate, step by step"),
+    "loss": (get_args(Loss), "double-softmax repeats the mistake of one source, for comparison"),
+    "label_smoothing": (float, "share of each label that is spread over all classes"),
+    "augment": (get_args(Augment), "random changes to each training image, new in every epoch"),
+    "init_from": (str, "weights file to start from (default: random weights)"),
+    "synthetic_images": (int, "simulated pictures of digits added to the training images (default 0)"),
+    "ema_decay": (
+        float,
+        "decay per step of an average of the weights, which becomes the result (default 0: none)",
+    ),
+    "precision": (get_args(Precision), "of matrix products; bfloat16 is faster on processors that support it"),
+    "seed": (int, "of initial weights, order of images and validation split (default 0)"),
     "validation_images": (
         int,
-        "training images held out (default 5000); 0 trains on all, as the references did",
+        "training images held out for validation (default 5000; 0 trains on all, as the references did)",
     ),
     "threads": (int, "CPU threads (default 1)"),
 }
+
+
 Entry = Callable[[Sequence[str]], int]
 
 
 def _explained(command: Entry) -> Entry:
-    """Errors that a user can do something about, each as one line."""
+    """Print errors that a user can do something about as one line each."""
 
     @wraps(command)
-    def run(words: Sequence[str]) -> int:
+    def run(arguments: Sequence[str]) -> int:
         try:
-            return command(words)
+            return command(arguments)
         except ValidationError as error:
             for problem in error.errors():
                 print(f"error: {'.'.join(map(str, problem['loc']))}: {problem['msg']}", file=sys.stderr)
@@ -80,54 +86,54 @@ def _explained(command: Entry) -> Entry:
 
 
 @_explained
-def train(words: Sequence[str]) -> int:
-    """Train by a recipe, or go on with a run."""
+def train(arguments: Sequence[str]) -> int:
+    """Train by a recipe, or continue a run."""
     parser = _parser("minist train", "Train a classifier by a recipe.")
     parser.add_argument(
         "--recipe", choices=(regression.RECIPE, *RECIPES), help="what to train (--list describes them)"
     )
-    parser.add_argument("--list", action="store_true", help="show the recipes and end")
+    parser.add_argument("--list", action="store_true", help="list the recipes and exit")
     parser.add_argument("--out", type=Path, help="run directory (default runs/NAME-DATE-TIME)")
-    parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in DIR")
-    for name, (kind, text) in _OVERRIDES.items():
+    parser.add_argument("--resume", type=Path, metavar="DIR", help="continue the run in DIR")
+    for name, (kind, description) in _OVERRIDES.items():
         values = {"choices": kind} if isinstance(kind, tuple) else {"type": kind}
-        parser.add_argument(f"--{name.replace('_', '-')}", help=text, **values)
-    chosen = parser.parse_args(words)
-    if chosen.list:
+        parser.add_argument(f"--{name.replace('_', '-')}", help=description, **values)
+    options = parser.parse_args(arguments)
+    if options.list:
         return _list()
-    overrides = {key: value for key in _OVERRIDES if (value := getattr(chosen, key)) is not None}
-    if bool(chosen.recipe) == bool(chosen.resume):
-        parser.error("say either --recipe NAME (see --list) or --resume DIR")
-    if chosen.resume and (overrides or chosen.out):
-        parser.error("--resume goes on with the run's own config: leave the other options out")
-    if chosen.recipe == regression.RECIPE or (chosen.resume and regression.is_regression(chosen.resume)):
-        return _fit_line(chosen, overrides)
-    if chosen.resume:
-        return _run(Run.open(chosen.resume), chosen)
-    config = RECIPES[chosen.recipe].config(**overrides)
-    return _run(Run.create(chosen.out or _default_directory(config.name), config), chosen)
+    overrides = {key: value for key in _OVERRIDES if (value := getattr(options, key)) is not None}
+    if bool(options.recipe) == bool(options.resume):
+        parser.error("give either --recipe NAME (see --list) or --resume DIR")
+    if options.resume and (overrides or options.out):
+        parser.error("--resume uses the config of the run: remove the other options")
+    if options.recipe == regression.RECIPE or (options.resume and regression.is_regression(options.resume)):
+        return _fit_line(options, overrides)
+    if options.resume:
+        return _run(Run.open(options.resume), options)
+    config = RECIPES[options.recipe].config(**overrides)
+    return _run(Run.create(options.out or _default_directory(config.name), config), options)
 
 
-def _run(run: Run, chosen: argparse.Namespace) -> int:
+def _run(run: Run, options: argparse.Namespace) -> int:
     with Display() as display:
-        display.say(f"{run.config.recipe} on {run.config.dataset} -> {run.directory}")
+        display.print(f"{run.config.recipe} on {run.config.dataset} -> {run.directory}")
         try:
-            card = runs.train(run, chosen.data_dir, choose_device(chosen.device), display)
+            card = runs.train(run, options.data_dir, choose_device(options.device), display)
         except KeyboardInterrupt:
-            display.say(
-                f"interrupted after {len(run.history())} complete epochs; go on with:\n"
+            display.print(
+                f"interrupted after {len(run.history())} complete epochs; continue with:\n"
                 f"  minist train --resume {run.directory}"
             )
             return 130
     for split, metrics in card.metrics.items():
         print(f"{split}: loss {metrics.loss:.4f}, accuracy {metrics.accuracy:.4f}")
-    print(f"wrote {run.weights_path}, its card, pictures and {run.directory / 'report.html'}")
+    print(f"wrote {run.weights_path}, its card, pictures and {run.files.report}")
     return 0
 
 
-def _fit_line(chosen: argparse.Namespace, overrides: dict[str, Any]) -> int:
-    directory = chosen.resume or chosen.out or _default_directory(regression.RECIPE)
-    if not chosen.resume:
+def _fit_line(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
+    directory = options.resume or options.out or _default_directory(regression.RECIPE)
+    if not options.resume:
         regression.create(directory, regression.Config(**overrides))
     print(f"{regression.RECIPE} -> {directory}")
     try:
@@ -138,7 +144,7 @@ def _fit_line(chosen: argparse.Namespace, overrides: dict[str, Any]) -> int:
             ),
         )
     except KeyboardInterrupt:
-        print(f"interrupted; go on with:\n  minist train --resume {directory}")
+        print(f"interrupted; continue with:\n  minist train --resume {directory}")
         return 130
     print(f"w {', '.join(f'{w:.4f}' for w in card.w)}, b {card.b:.4f}: off by at most {card.error:.4f}")
     print(f"wrote {directory / regression.RECIPE}.pth, its card and its loss curve")
@@ -146,67 +152,73 @@ def _fit_line(chosen: argparse.Namespace, overrides: dict[str, Any]) -> int:
 
 
 @_explained
-def evaluate(words: Sequence[str]) -> int:
+def evaluate(arguments: Sequence[str]) -> int:
     """Measure a weights file on a test set."""
-    parser = _parser("minist evaluate", "Loss and accuracy of any checkpoint on a test set.")
-    parser.add_argument("weights", type=Path, help="a .pth file, with its card or a tutorial's own")
-    parser.add_argument("--dataset", choices=get_args(DatasetName), help="default: what it was trained on")
-    chosen = parser.parse_args(words)
+    parser = _parser("minist evaluate", "Print loss and accuracy of any checkpoint on a test set.")
+    parser.add_argument("weights", type=Path, help="a .pth file, with or without a card beside it")
+    parser.add_argument(
+        "--dataset", choices=get_args(DatasetName), help="data set (default: the one it was trained on)"
+    )
+    options = parser.parse_args(arguments)
 
-    device = choose_device(chosen.device)
-    if chosen.weights.with_suffix(".json").exists():
-        classifier = Classifier.load(chosen.weights, device)
+    device = choose_device(options.device)
+    if options.weights.with_suffix(".json").exists():
+        classifier = Classifier.load(options.weights, device)
         trained_on = classifier.card.dataset
-        dataset = load_dataset(chosen.dataset or (trained_on.name if trained_on else "mnist"), chosen.data_dir)
+        dataset = load_dataset(
+            options.dataset or (trained_on.name if trained_on else "mnist"), options.data_dir
+        )
     else:
-        recipe = _recipe_of(chosen.weights)
-        print(f"no card beside {chosen.weights}: taken for weights of the recipe {recipe.name}")
-        dataset = load_dataset(chosen.dataset or recipe.config().dataset, chosen.data_dir)
+        recipe = _recipe_of(options.weights)
+        print(
+            f"no card beside {options.weights}: using the settings of recipe {recipe.name}, whose layers it has"
+        )
+        dataset = load_dataset(options.dataset or recipe.config().dataset, options.data_dir)
         card = card_of(recipe.config(), dataset)
-        classifier = Classifier.from_bare_weights(chosen.weights, card, device)
+        classifier = Classifier.from_bare_weights(options.weights, card, device)
     _print(classifier.card, dataset.name, evaluation.evaluate(classifier, dataset.test).metrics)
     return 0
 
 
 @_explained
-def calibrate(words: Sequence[str]) -> int:
-    """Fit temperatures anew and rewrite the cards."""
+def calibrate(arguments: Sequence[str]) -> int:
+    """Fit temperatures again and rewrite the cards."""
     parser = _parser(
         "minist calibrate",
-        "Fit the temperature of finished checkpoints on their validation split, and rewrite their cards.",
+        "Fit the temperature of checkpoints again on their validation split, and rewrite their cards.",
     )
     parser.add_argument("weights", type=Path, nargs="+", help=".pth files with their cards")
-    chosen = parser.parse_args(words)
-    for weights in chosen.weights:
-        card = recalibrate(weights, chosen.data_dir, choose_device(chosen.device))
+    options = parser.parse_args(arguments)
+    for weights in options.weights:
+        card = recalibrate(weights, options.data_dir, choose_device(options.device))
         print(f"{card.name}: temperature {card.temperature:.4f}")
         _print_scores(card.metrics["test"])
     return 0
 
 
 @_explained
-def report(words: Sequence[str]) -> int:
-    """Write a finished run's report anew."""
-    parser = _parser("minist report", "Write the page and the pictures of a finished run.")
+def report(arguments: Sequence[str]) -> int:
+    """Write the report of a finished run again."""
+    parser = _parser("minist report", "Write report.html and the pictures of a finished run again.")
     parser.add_argument("run", type=Path, help="run directory")
-    chosen = parser.parse_args(words)
-    if regression.is_regression(chosen.run):
-        raise TrainingError(f"{regression.RECIPE} is no classifier: look at curves.png in {chosen.run}")
-    path = rewrite_report(Run.open(chosen.run), chosen.data_dir, choose_device(chosen.device))
+    options = parser.parse_args(arguments)
+    if regression.is_regression(options.run):
+        raise TrainingError(f"{regression.RECIPE} has no report: see curves.png in {options.run}")
+    path = rewrite_report(Run.open(options.run), options.data_dir, choose_device(options.device))
     print(f"wrote {path}")
     return 0
 
 
 @_explained
-def work(words: Sequence[str]) -> int:
+def work(arguments: Sequence[str]) -> int:
     """Run a job for a supervisor."""
-    parser = _parser("minist work", "Run a job for a supervisor that listens and sends heartbeats.")
+    parser = _parser("minist work", "Run a job for a supervisor, which sends heartbeats (used by the service).")
     parser.add_argument("directory", type=Path, help="run directory with its config.json")
     parser.add_argument(
-        "--lease", type=float, required=True, help="end after so many seconds without a heartbeat"
+        "--lease", type=float, required=True, help="seconds without a heartbeat after which this process ends"
     )
-    chosen = parser.parse_args(words)
-    return child.work(chosen.directory, chosen.data_dir, chosen.device, chosen.lease)
+    options = parser.parse_args(arguments)
+    return child.work(options.directory, options.data_dir, options.device, options.lease)
 
 
 def _recipe_of(weights: Path) -> Recipe:

@@ -5,9 +5,7 @@ at a time is examined, in a thread and a few images at a time, so that predictio
 """
 
 import asyncio
-import gzip
-import math
-import struct
+import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +17,10 @@ from torch import Tensor
 
 from app import errors
 from app.serving.registry import ServedModel
+from models.datasets import DATASETS, TEST_FILES
+from models.idx import read_idx
 from models.preprocessing.decode import Grey
 
-FOLDERS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
-FILES = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 CHUNK = 64  # images between two looks at who else wants to compute
 KEPT = 16  # versions; 10,000 images of 10 classes are 400 kB each
 
@@ -110,7 +108,7 @@ class Evaluator:
         return TestResult(test, card.classes, probabilities.argmax(1), probabilities)
 
     def _test(self, name: str | None) -> TestSet:
-        if name is None or name not in FOLDERS:
+        if name is None or name not in DATASETS:
             raise errors.NoTestSet(
                 "the version's card names no data set that is known here",
                 "choose a version that was trained here",
@@ -122,29 +120,19 @@ class Evaluator:
 
 def read_test_set(name: str, data_dir: Path) -> TestSet:
     """The test set of `mnist` or `fashion-mnist`. Raises NoTestSet."""
-    folder = data_dir / FOLDERS[name] / "raw"
+    folder = DATASETS[name].raw(data_dir)
     try:
-        images, labels = (_read_idx(folder / file) for file in FILES)
+        images, labels = (torch.from_numpy(read_idx(folder / file)) for file in TEST_FILES)
         if len(images) != len(labels):
             raise ValueError("there are not as many labels as images")
-    except (OSError, EOFError, ValueError, struct.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        why = getattr(error, "strerror", None) or error
         raise errors.NoTestSet(
-            f"{' and '.join(FILES)} of {name} cannot be read ({getattr(error, 'strerror', None) or error})",
-            f"put them into {FOLDERS[name]}/raw under MINIST_DATA_DIR; a training job on {name} downloads them",
+            f"{' and '.join(TEST_FILES)} of {name} cannot be read ({why})",
+            f"put them into {DATASETS[name].folder}/raw under MINIST_DATA_DIR; "
+            f"a training job on {name} downloads them",
         ) from error
     return TestSet(name, images[:, None], labels.long())
-
-
-def _read_idx(path: Path) -> Tensor:
-    """An idx file of unsigned bytes, also gzipped. Raises OSError, EOFError, ValueError or struct.error."""
-    packed = path.with_name(path.name + ".gz")
-    data = gzip.decompress(packed.read_bytes()) if not path.exists() and packed.exists() else path.read_bytes()
-    zero, kind, dimensions = struct.unpack_from(">HBB", data)
-    shape = struct.unpack_from(f">{dimensions}I", data, 4)
-    pixels = data[4 + 4 * dimensions :]
-    if (zero, kind) != (0, 8) or not pixels or len(pixels) != math.prod(shape):
-        raise ValueError(f"{path.name} is damaged")
-    return torch.frombuffer(bytearray(pixels), dtype=torch.uint8).view(shape)
 
 
 def mcnemar(only_a: int, only_b: int) -> float:

@@ -1,6 +1,5 @@
 """Wire shapes, and how answers become bytes."""
 
-import base64
 import json
 from typing import Any
 
@@ -8,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from app.serving.registry import ServedModel
 from models.classifier import Explanation, Prediction
+from models.preprocessing.png import data_url
 
 EXAMPLE: dict[str, Any] = {
     "model": "digits",
@@ -104,11 +104,6 @@ def prediction_fields(served: ServedModel, prediction: Prediction) -> dict[str, 
 def explanation_fields(explanation: Explanation) -> dict[str, str]:
     """The fields that `explain` adds."""
     return {"seen": data_url(explanation.seen), "saliency": data_url(explanation.saliency)}
-
-
-def data_url(png: bytes) -> str:
-    """A PNG file for an `src`."""
-    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def to_json(body: Any) -> bytes:

@@ -2,7 +2,6 @@
 
 import io
 import re
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import BodyTooLarge, EmptyBody, MalformedForm, WrongArray, WrongContentType, WrongFields
 from app.web.problems import response_of
+from models.idx import idx_header
 
 FORM = "multipart/form-data"
 ARRAYS = ("application/x-npy", "application/x-idx")
@@ -244,11 +244,11 @@ def _npy_header(body: bytes) -> _Header:
 
 
 def _idx_header(body: bytes) -> _Header:
-    if len(body) < 16 or body[:4] != b"\x00\x00\x08\x03":
-        raise WrongArray(
-            "the body is no idx file of unsigned bytes in three dimensions", "send an idx3-ubyte file"
-        )
-    return struct.unpack(">3I", body[4:16]), "uint8", 16, False
+    try:
+        shape, start = idx_header(body)
+    except ValueError as error:
+        raise WrongArray(f"the body is not an idx file ({error})", "send an idx3-ubyte file") from error
+    return shape, "uint8", start, False
 
 
 def media_type(content_type: str) -> str:

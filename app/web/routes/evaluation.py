@@ -11,8 +11,8 @@ from app.serving.evaluation import TestResult, indices, mcnemar
 from app.serving.registry import ServedModel
 from app.web import problems
 from app.web.dependencies import MAY_READ, Services, ServicesDep
-from app.web.schemas import data_url
 from models.preprocessing.decode import png
+from models.preprocessing.png import data_url
 
 router = APIRouter(prefix="/models", tags=["models"])
 

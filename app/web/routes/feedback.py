@@ -21,8 +21,8 @@ from app.store.feedback import Correction, Feedback, FeedbackFull, NoSuchPredict
 from app.web import problems
 from app.web.auth import presented_key
 from app.web.dependencies import MAY_READ, FeedbackDep, MayAdminister, ServicesDep
-from app.web.schemas import data_url
 from models.preprocessing.decode import png
+from models.preprocessing.png import data_url
 
 
 class _Hex(StringConvertor):
