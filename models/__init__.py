@@ -1,4 +1,4 @@
 """What a model is: architectures, cards, checkpoint files, preprocessing, the classifier.
 
-Knows nothing of HTTP, of data sets or of how a model came to be.
+Knows nothing of HTTP or of how a model is trained.
 """

@@ -1,274 +1,55 @@
-"""The layers of the published tutorials, under the state_dict keys that people's files have.
-
-Every `forward` takes float images [N, C, H, W] (or rows [N, features]) and returns logits
-[N, classes]. Softmax is not applied here: that happens once, in `models.classifier`.
-"""
+"""The architectures by name: how each is built, recognised and served; layers are in `models.networks`."""
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
-from itertools import pairwise
-from math import isqrt, prod
+from math import isqrt
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from models import networks
+from models.card import Shape
 from models.errors import UnknownArchitecture
 
 StateDict = Mapping[str, Tensor]
-Shape = tuple[int, int, int]  # channels, height, width
-MNIST_SHAPE: Shape = (1, 28, 28)
-
-
-class Softmax(nn.Module):
-    """Softmax regression: one linear layer (keys `linear.*`), started at N(0, 0.01) and zero.
-
-    Source: "Softmax regression, concise" of Dive into Deep Learning (d2l.ai), chapter 4.
-    """
-
-    def __init__(self, classes: int = 10, input_shape: Shape = MNIST_SHAPE) -> None:
-        super().__init__()
-        self.linear = nn.Linear(prod(input_shape), classes)
-        nn.init.normal_(self.linear.weight, std=0.01)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.linear(x.flatten(1))
-        return logits
-
-
-class SoftmaxScratch(nn.Module):
-    """Softmax regression on bare tensors (keys `W` [features, classes], `b`), started at N(0, 0.01) and zero.
-
-    Source: "Softmax regression from scratch" of Dive into Deep Learning (d2l.ai), chapter 4. How it
-    is trained by hand is in `training.scratch`.
-    """
-
-    def __init__(self, classes: int = 10, input_shape: Shape = MNIST_SHAPE) -> None:
-        super().__init__()
-        self.W = nn.Parameter(0.01 * torch.randn(prod(input_shape), classes))
-        self.b = nn.Parameter(torch.zeros(classes))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.flatten(1) @ self.W + self.b
-
-
-class MLPScratch(nn.Module):
-    """784-256-10 with ReLU on bare tensors (keys `W1`, `b1`, `W2`, `b2`), started at N(0, 0.01) and zero.
-
-    Source: "Multilayer perceptrons from scratch" of Dive into Deep Learning (d2l.ai), chapter 5.
-    """
-
-    def __init__(self, classes: int = 10, input_shape: Shape = MNIST_SHAPE) -> None:
-        super().__init__()
-        self.W1 = nn.Parameter(0.01 * torch.randn(prod(input_shape), 256))
-        self.b1 = nn.Parameter(torch.zeros(256))
-        self.W2 = nn.Parameter(0.01 * torch.randn(256, classes))
-        self.b2 = nn.Parameter(torch.zeros(classes))
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = F.relu(x.flatten(1) @ self.W1 + self.b1)
-        return hidden @ self.W2 + self.b2
-
-
-class SoftmaxMNIST(nn.Module):
-    """Softmax regression of the MNIST tutorial (keys `fc1.*`), without its softmax in `forward`."""
-
-    def __init__(self, classes: int = 10, input_shape: Shape = MNIST_SHAPE) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(prod(input_shape), classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.fc1(x.flatten(1))
-        return logits
-
-
-class MLP(nn.Module):
-    """Five linear layers, 784-512-256-128-64-10 with ReLU (keys `linear1..linear5`): `minist.pth`."""
-
-    def __init__(self, classes: int = 10, input_shape: Shape = MNIST_SHAPE) -> None:
-        super().__init__()
-        self.linear1 = nn.Linear(prod(input_shape), 512)
-        self.linear2 = nn.Linear(512, 256)
-        self.linear3 = nn.Linear(256, 128)
-        self.linear4 = nn.Linear(128, 64)
-        self.linear5 = nn.Linear(64, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.linear1(x.flatten(1)))
-        x = F.relu(self.linear2(x))
-        x = F.relu(self.linear3(x))
-        x = F.relu(self.linear4(x))
-        logits: Tensor = self.linear5(x)
-        return logits
-
-
-class SmallMLP(nn.Module):
-    """Two linear layers, 784-256-10 with ReLU (keys `linear1`, `linear2`).
-
-    Source: "Multilayer perceptrons, concise" of Dive into Deep Learning (d2l.ai), chapter 5.
-    """
-
-    def __init__(self, classes: int = 10, input_shape: Shape = MNIST_SHAPE) -> None:
-        super().__init__()
-        self.linear1 = nn.Linear(prod(input_shape), 256)
-        self.linear2 = nn.Linear(256, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.linear2(F.relu(self.linear1(x.flatten(1))))
-        return logits
-
-
-class SequentialMLP(nn.Module):
-    """The layers of `MLP` in one `nn.Sequential` (keys `fc_layers.0,2,4,6,8`)."""
-
-    def __init__(self, classes: int = 10, input_shape: Shape = MNIST_SHAPE) -> None:
-        super().__init__()
-        widths = [prod(input_shape), 512, 256, 128, 64]
-        layers: list[nn.Module] = []
-        for fan_in, fan_out in pairwise(widths):
-            layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
-        self.fc_layers = nn.Sequential(*layers, nn.Linear(widths[-1], classes))
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.fc_layers(x.flatten(1))
-        return logits
-
-
-class CNN(nn.Module):
-    """Two 5x5 convolutions, each with max-pooling and ReLU, and one linear layer (8,490 parameters).
-
-    For 28x28 images of one channel. Stored channels-last: the same numbers under the same keys,
-    and pooling runs on vectors (measured: half the CPU time of a forward pass).
-    """
-
-    fused = False  # whether `models.inference` asked for the quicker form, which has a slower gradient
-
-    def __init__(self, classes: int = 10) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(1, 10, kernel_size=5)
-        self.conv2 = nn.Conv2d(10, 20, kernel_size=5)
-        self.fc = nn.Linear(320, classes)
-        self.to(memory_format=torch.channels_last)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = convolve_and_pool(self.conv1, x) if self.fused else F.max_pool2d(self.conv1(x), 2)
-        x = F.relu(x)  # [N, 10, 12, 12]
-        x = F.relu(F.max_pool2d(self.conv2(x), 2))  # [N, 20, 4, 4]
-        logits: Tensor = self.fc(x.flatten(1))
-        return logits
-
-
-def convolve_and_pool(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """`max_pool2d(layer(x), 2)` for a layer of stride 1 with a bias; in less time where it has few channels.
-
-    One convolution of stride 2 has the four neighbours that are pooled as channels of its own, so that nothing
-    of full size is written and read again (measured on the CNN: a quarter of a forward pass less).
-    """
-    assert layer.bias is not None
-    shifted = [F.pad(layer.weight, (right, 1 - right, down, 1 - down)) for down in (0, 1) for right in (0, 1)]
-    weight = torch.cat(shifted).contiguous(memory_format=torch.channels_last)
-    y = F.conv2d(x, weight, layer.bias.repeat(4), stride=2, padding=layer.padding)
-    half, quarter = 2 * layer.out_channels, layer.out_channels
-    y = torch.maximum(y[:, :half], y[:, half:])
-    return torch.maximum(y[:, :quarter], y[:, quarter:])
-
-
-class Digits(nn.Module):
-    """Four convolutions with batch normalisation and two linear layers (147,546 parameters).
-
-    For 28x28 images of one channel. The first convolution needs no padding, for digits keep a margin
-    of four pixels; normalising after pooling costs a quarter of doing it before.
-    """
-
-    def __init__(self, classes: int = 10) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(1, 16, kernel_size=5)
-        self.norm1 = nn.BatchNorm2d(16)
-        self.conv2 = nn.Conv2d(16, 48, kernel_size=3, padding=1)
-        self.norm2 = nn.BatchNorm2d(48)
-        self.conv3 = nn.Conv2d(48, 64, kernel_size=3, padding=1)
-        self.norm3 = nn.BatchNorm2d(64)
-        self.conv4 = nn.Conv2d(64, 64, kernel_size=3, padding=1)
-        self.norm4 = nn.BatchNorm2d(64)
-        self.fc1 = nn.Linear(576, 128)
-        self.fc2 = nn.Linear(128, classes)
-        self.to(memory_format=torch.channels_last)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.norm1(F.max_pool2d(self.conv1(x), 2)))  # [N, 16, 12, 12]
-        x = F.relu(self.norm2(F.max_pool2d(self.conv2(x), 2)))  # [N, 48, 6, 6]
-        x = F.relu(self.norm3(self.conv3(x)))  # [N, 64, 6, 6]
-        x = F.relu(self.norm4(F.max_pool2d(self.conv4(x), 2)))  # [N, 64, 3, 3]
-        x = F.relu(self.fc1(F.dropout(x.flatten(1), 0.3, self.training)))
-        logits: Tensor = self.fc2(x)
-        return logits
-
-
-class Garments(nn.Module):
-    """Ten convolutions with batch normalisation, in part residual, and one linear layer (1,350,122 parameters).
-
-    For 28x28 images of one channel. Every stage halves the sides by pooling before it normalises; the
-    residual blocks are those of He et al. (arXiv:1512.03385), without a last ReLU.
-    """
-
-    def __init__(self, classes: int = 10) -> None:
-        super().__init__()
-        self.stem = _convolution(1, 32)
-        self.stage1 = nn.Sequential(_convolution(32, 64, pool=True), _Residual(64))
-        self.stage2 = nn.Sequential(_convolution(64, 128, pool=True), _Residual(128))
-        self.stage3 = nn.Sequential(_convolution(128, 192), _Residual(192))
-        self.fc = nn.Linear(192, classes)
-        self.to(memory_format=torch.channels_last)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stage1(self.stem(x))  # [N, 64, 14, 14]
-        x = self.stage3(self.stage2(x))  # [N, 192, 7, 7]
-        logits: Tensor = self.fc(x.amax((2, 3)))
-        return logits
-
-
-class _Residual(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(_convolution(channels, channels), _convolution(channels, channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x)
-
-
-def _convolution(inputs: int, outputs: int, pool: bool = False) -> nn.Sequential:
-    layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)]
-    if pool:
-        layers.append(nn.MaxPool2d(2))
-    return nn.Sequential(*layers, nn.BatchNorm2d(outputs), nn.ReLU())
 
 
 @dataclass(frozen=True)
 class Architecture:
     """One entry of the registry.
 
-    `build` makes the module from keyword arguments; `first` and `last` name the layers whose
-    weights tell those arguments again, given a state_dict (`first` is None where the input shape
-    is not an argument).
+    `build` makes the module from keyword arguments; `first` and `last` name the layers whose weights
+    reveal those arguments, given a state_dict (`first` is None where the input shape is not an argument).
+    `fuse` turns the module into one that needs fewer steps for the same logits, on the same weights.
     """
 
     build: Callable[..., nn.Module]
     first: str | None
     last: str
+    fuse: Callable[[Any], nn.Module] | None = None
 
     def arguments(self, weights: StateDict) -> dict[str, Any]:
-        """The keyword arguments that lead to these weights."""
+        """The keyword arguments of the module that has these weights."""
         arguments: dict[str, Any] = {"classes": weights[f"{self.last}.weight"].shape[0]}
         if self.first is not None:
             arguments["input_shape"] = _square(weights[f"{self.first}.weight"].shape[1])
         return arguments
 
+    def serving_form(self, module: nn.Module) -> nn.Module:
+        """A copy of a module of this architecture for serving, in evaluation mode: the same logits in fewer
+        steps (its gradient may be slower).
+
+        Its layers are its own, their weights are the module's tensors.
+        """
+        copy = shallow_copy(module)
+        return (self.fuse(copy) if self.fuse else copy).eval()
+
 
 @dataclass(frozen=True)
 class ScratchArchitecture(Architecture):
-    """One of bare tensors: `first` and `last` name matrices [inputs, outputs], as textbooks write them."""
+    """An architecture of bare tensors: `first` and `last` name matrices [inputs, outputs], as in textbooks."""
 
     def arguments(self, weights: StateDict) -> dict[str, Any]:
         return {
@@ -278,26 +59,37 @@ class ScratchArchitecture(Architecture):
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "softmax-scratch": ScratchArchitecture(SoftmaxScratch, first="W", last="W"),
-    "softmax": Architecture(Softmax, first="linear", last="linear"),
-    "mlp-scratch": ScratchArchitecture(MLPScratch, first="W1", last="W2"),
-    "softmax-mnist": Architecture(SoftmaxMNIST, first="fc1", last="fc1"),
-    "mlp": Architecture(MLP, first="linear1", last="linear5"),
-    "mlp-256": Architecture(SmallMLP, first="linear1", last="linear2"),
-    "mlp-adam": Architecture(SequentialMLP, first="fc_layers.0", last="fc_layers.8"),
-    "cnn": Architecture(CNN, first=None, last="fc"),
-    "digits": Architecture(Digits, first=None, last="fc2"),
-    "garments": Architecture(Garments, first=None, last="fc"),
+    "softmax-scratch": ScratchArchitecture(networks.SoftmaxScratch, first="W", last="W"),
+    "softmax": Architecture(networks.Softmax, first="linear", last="linear"),
+    "mlp-scratch": ScratchArchitecture(networks.MLPScratch, first="W1", last="W2"),
+    "softmax-mnist": Architecture(networks.SoftmaxMNIST, first="fc1", last="fc1"),
+    "mlp": Architecture(networks.MLP, first="linear1", last="linear5"),
+    "mlp-256": Architecture(networks.SmallMLP, first="linear1", last="linear2"),
+    "mlp-adam": Architecture(networks.SequentialMLP, first="fc_layers.0", last="fc_layers.8"),
+    "cnn": Architecture(networks.CNN, first=None, last="fc", fuse=networks.FusedCNN),
+    "digits": Architecture(networks.Digits, first=None, last="fc2"),
+    "garments": Architecture(networks.Garments, first=None, last="fc"),
 }
+
+
+def serving_form(name: str, module: nn.Module) -> nn.Module:
+    """`Architecture.serving_form` of the architecture of that name; of an unknown one, the plain copy."""
+    architecture = ARCHITECTURES.get(name)
+    return architecture.serving_form(module) if architecture else shallow_copy(module).eval()
+
+
+def shallow_copy(module: nn.Module) -> nn.Module:
+    """New layers on the same weights: replacing a weight in the copy leaves the module as it is."""
+    return deepcopy(module, {id(tensor): tensor for tensor in module.parameters()})
 
 
 def build(name: str, **arguments: Any) -> nn.Module:
     """A freshly initialised module.
 
-    Raises UnknownArchitecture for a name that is not in `ARCHITECTURES` or arguments it lacks.
+    Raises UnknownArchitecture for a name that is not in `ARCHITECTURES`, or arguments that it does not take.
     """
     if name not in ARCHITECTURES:
-        raise UnknownArchitecture(f"no architecture is called {name!r}: choose one of {_names()}")
+        raise UnknownArchitecture(f"there is no architecture {name!r}: choose one of {_names()}")
     try:
         return ARCHITECTURES[name].build(**arguments)
     except TypeError as error:
@@ -322,7 +114,7 @@ def identify(weights: StateDict) -> tuple[str, dict[str, Any]]:
 def _square(features: int) -> Shape:
     side = isqrt(features)
     if side * side != features:
-        raise UnknownArchitecture(f"an input of {features} features is no square image of one channel")
+        raise UnknownArchitecture(f"an input of {features} features is not a square image of one channel")
     return (1, side, side)
 
 

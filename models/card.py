@@ -1,29 +1,31 @@
-"""The facts that travel with a weights file: `<name>.json` beside `<name>.pth`."""
+"""The facts that travel with a weights file: `<name>.json` beside `<name>.pth`. Imports no torch."""
 
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models.architectures import Shape
+from models.errors import CheckpointError, first_problem
 
+Shape = tuple[int, int, int]  # channels, height, width
 Polarity = Literal["light-on-dark", "dark-on-light"]
 Preprocessing = Literal["digit", "size"]
 
 
 class _Facts(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DatasetFacts(_Facts):
-    """Which data a model was trained on."""
+    """The data that a model was trained on."""
 
     name: str
     digest: str = Field(description="sha256 over the images and labels of both splits")
 
 
 class Scores(_Facts):
-    """How far probabilities mean what they say; of all three, less is better."""
+    """How well probabilities match frequencies; for all three, less is better."""
 
     nll: float = Field(description="negative log-likelihood, nats per image")
     brier: float = Field(description="Brier score, summed over classes: 0..2")
@@ -31,7 +33,7 @@ class Scores(_Facts):
 
 
 class Metrics(_Facts):
-    """How a model did on one split."""
+    """A model's results on one split."""
 
     images: int
     loss: float = Field(description="mean cross-entropy of the bare logits, nats per image")
@@ -44,27 +46,27 @@ class Metrics(_Facts):
 
 
 class Corrections(_Facts):
-    """What people's corrections changed: pictures that joined the training images."""
+    """The effect of people's corrections: pictures that joined the training images."""
 
     used: int
-    right_before: int | None = Field(description="by the version that served before; null where none did")
+    right_before: int | None = Field(description="by the version that served before; null where there was none")
     right_after: int = Field(description="by this version")
 
 
 class Card(_Facts):
-    """What must be known to build, load, feed and judge a model."""
+    """Everything needed to build, load, use and judge a model."""
 
     name: str
     architecture: str = Field(description="name in the registry of architectures")
     arguments: dict[str, Any] = Field(default={}, description="keyword arguments of the architecture")
     input_shape: Shape = Field(description="channels, height, width")
-    mean: float = Field(description="subtracted from pixels that were scaled to 0..1")
-    std: float = Field(description="divides what is left", gt=0)
+    mean: float = Field(description="subtracted from pixels scaled to 0..1")
+    std: float = Field(description="divides the difference", gt=0)
     polarity: Polarity = Field(description="whether the ink is lighter or darker than the ground")
     preprocessing: Preprocessing = Field(
         default="size",
-        description="what is done to a picture of another size: the digit in it is found, scaled and centred "
-        "as MNIST does, or only size and polarity are changed",
+        description="what is done to pictures of other sizes: `digit` finds the digit, scales and centres it "
+        "as in MNIST; `size` changes only size and polarity",
     )
     classes: tuple[str, ...] = Field(description="labels in the order of the logits")
     temperature: float = Field(
@@ -84,3 +86,13 @@ class Card(_Facts):
     def ground(self) -> int:
         """Grey value (0..255) of what is not ink."""
         return 0 if self.polarity == "light-on-dark" else 255
+
+
+def read_card(path: Path) -> Card:
+    """The card at `path`. Raises CheckpointError, naming the file and the first thing that is wrong with it."""
+    try:
+        return Card.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: not a model card of this version: {first_problem(error)}") from error

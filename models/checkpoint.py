@@ -8,11 +8,10 @@ import io
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 from torch import nn
 
 from models.architectures import StateDict, build
-from models.card import Card
+from models.card import Card, read_card
 from models.errors import CheckpointError
 from models.files import write_atomically
 
@@ -20,7 +19,7 @@ from models.files import write_atomically
 def save(model: nn.Module, card: Card, directory: Path) -> Card:
     """Write `<card.name>.pth` and `<card.name>.json`; returns the card with the weights' digest.
 
-    Each file is written atomically, weights first: a crash in between is told at loading, by the digest.
+    Each file is written atomically, weights first; after a crash in between, the digest fails at loading.
     """
     weights = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     buffer = io.BytesIO()
@@ -59,14 +58,6 @@ def load(path: Path, device: torch.device) -> tuple[nn.Module, Card]:
     except RuntimeError as error:
         raise CheckpointError(f"{path}: not the weights of {card.architecture!r}: {error}") from error
     return model.to(device).eval().requires_grad_(False), card
-
-
-def read_card(path: Path) -> Card:
-    """The card at `path`. Raises CheckpointError, naming the file."""
-    try:
-        return Card.model_validate_json(_read(path))
-    except ValidationError as error:
-        raise CheckpointError(f"{path}: not a model card: {error}") from error
 
 
 def read_weights(path: Path) -> StateDict:

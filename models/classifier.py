@@ -1,4 +1,4 @@
-"""A model that is ready to be asked. Evaluation and serving use this same object."""
+"""A model that is ready to predict. Evaluation and serving use this same object."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,27 +13,28 @@ from models import checkpoint
 from models.architectures import build, identify
 from models.card import Card
 from models.errors import ImageError
-from models.preprocessing.decode import Grey, normalise, open_image, png, stack
+from models.preprocessing.decode import Grey, open_image, png
 from models.preprocessing.png import grey_pixels
 from models.preprocessing.preprocess import InputInfo, PreprocessMode, needs_no_preprocessing, read
+from models.tensors import normalise, stack
 
-BATCH = 256  # images in one forward pass; larger ones fall out of the CPU's cache (measured)
+BATCH = 256  # images in one forward pass; larger batches do not fit the CPU's cache (measured)
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a classifier says of one image; `probabilities` are in class order and sum to 1."""
+    """A classifier's answer for one image; `probabilities` are in class order and sum to 1."""
 
     label: str
     index: int
     probability: float
     probabilities: tuple[float, ...]
-    input: InputInfo | None = None  # what was done to the picture; None where pixels were given
+    input: InputInfo | None = None  # how the picture was preprocessed; None where pixels were given
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Two PNG files: what the model saw, and how much each pixel counts for its answer."""
+    """Two PNG files: the model's input, and how much each pixel matters for its answer."""
 
     seen: bytes
     saliency: bytes
@@ -41,7 +42,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Classifier:
-    """A model in evaluation mode, its card, and the device both work on."""
+    """A model in evaluation mode, its card, and its device."""
 
     model: nn.Module
     card: Card
@@ -55,7 +56,7 @@ class Classifier:
 
     @classmethod
     def from_bare_weights(cls, path: Path, card: Card, device: torch.device) -> "Classifier":
-        """From a `.pth` without a card: the layers are told by the keys, the rest by `card`."""
+        """From a `.pth` without a card: the layers follow from its keys, the rest is taken from `card`."""
         weights = checkpoint.read_weights(path)
         architecture, arguments = identify(weights)
         model = build(architecture, **arguments)
@@ -65,12 +66,12 @@ class Classifier:
 
     @torch.inference_mode()
     def logits(self, images: Tensor) -> Tensor:
-        """Grey images, uint8 [N, 1, H, W], to logits, float32 [N, classes], on the classifier's device."""
+        """Logits, float32 [N, classes] on the classifier's device, of grey images, uint8 [N, 1, H, W]."""
         batches = [self.model(batch) for batch in self._batches(images)]
         return torch.cat(batches) if len(batches) != 1 else batches[0]
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Grey images, uint8 [N, 1, H, W], to probabilities, float64 [N, classes] (rows sum to 1)."""
+        """Probabilities, float64 [N, classes] (rows sum to 1), of grey images, uint8 [N, 1, H, W]."""
         return self.softmax(self.logits(images))
 
     def softmax(self, logits: Tensor) -> Tensor:
@@ -81,17 +82,17 @@ class Classifier:
         return (logits.cpu().double() / self.card.temperature).softmax(dim=1)
 
     def predict(self, images: Tensor) -> list[Prediction]:
-        """Grey images, uint8 [N, 1, H, W], to one Prediction each, in order."""
+        """One Prediction for each grey image, uint8 [N, 1, H, W], in order."""
         return [self._prediction(row) for row in self.probabilities(images).tolist()]
 
     def read(self, image: Image.Image, mode: PreprocessMode = "auto") -> tuple[Grey, InputInfo | None]:
-        """An opened image as pixels for this model, and what `auto` did for that. Raises an ImageError."""
+        """An opened image as pixels for this model, and what `auto` did to it. Raises an ImageError."""
         pixels, done = read(image, self.card, mode)
         return pixels, done if mode == "auto" else None
 
     @cached_property
     def identity(self) -> InputInfo:
-        """What is done to an image that is as the model was trained."""
+        """The input of an image that already looks like the training images."""
         _, height, width = self.card.input_shape
         return InputInfo((width, height), False, (0, 0, width, height))
 
@@ -105,7 +106,7 @@ class Classifier:
     ) -> list[Prediction | ImageError]:
         """Encoded images (PNG, JPEG, ..) to one Prediction each, in order.
 
-        An image that cannot be read is answered by its ImageError, in its place.
+        An image that cannot be read has its ImageError instead.
         """
         answers: list[InputInfo | ImageError | None] = []
         pixels = []
@@ -123,7 +124,7 @@ class Classifier:
         ]
 
     def explain(self, pixels: Grey) -> Explanation:
-        """What the model saw, and the input gradient of the winning logit (its size, brightest at 255).
+        """The model's input, and the absolute input gradient of the largest logit (scaled to 255).
 
         Source: Simonyan, Vedaldi and Zisserman, "Deep inside convolutional networks" (arXiv:1312.6034).
         """

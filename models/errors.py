@@ -2,19 +2,22 @@
 
 ModelError
 ├── UnknownArchitecture   no architecture has that name, or none has those state_dict keys
-├── CheckpointError       a weights file or its card is missing, damaged or does not fit
-└── ImageError            what was sent cannot be classified
+├── CheckpointError       a weights file or its card is missing, damaged or does not match
+└── ImageError            the input cannot be classified
     ├── EmptyImage            no bytes at all
-    ├── NotAnImage            bytes that no decoder knows
+    ├── NotAnImage            bytes that are not in a known image format
     ├── BrokenImage           an image that ends early or is damaged
-    ├── ImageTooLarge         more pixels than anyone needs here (refused from the header)
+    ├── ImageTooLarge         more pixels than are allowed (refused by the header)
+    ├── CostlyImage           an image that takes more time or memory to decode than is allowed
     ├── WrongImageSize        an image of another size than the model was trained on
-    └── NothingFound          a blank page, or nothing on it that could be what the model knows
+    └── NothingFound          a blank page, or nothing on it that could be a digit
 """
+
+from pydantic import ValidationError
 
 
 class ModelError(Exception):
-    """Whatever goes wrong in `models`; the message says what to do."""
+    """Any error of `models`; the message says what to do."""
 
 
 class UnknownArchitecture(ModelError):
@@ -22,11 +25,11 @@ class UnknownArchitecture(ModelError):
 
 
 class CheckpointError(ModelError):
-    """A weights file or its card is missing, damaged or does not fit; the message names the file."""
+    """A weights file or its card is missing, damaged or does not match; the message names the file."""
 
 
 class ImageError(ModelError):
-    """What was sent cannot be classified: `detail` says why, `hint` what to do."""
+    """The input cannot be classified: `detail` says why, `hint` what to do."""
 
     def __init__(self, detail: str, hint: str) -> None:
         super().__init__(f"{detail}: {hint}")
@@ -39,7 +42,7 @@ class EmptyImage(ImageError):
 
 
 class NotAnImage(ImageError):
-    """Bytes that no decoder knows."""
+    """Bytes that are not in a known image format."""
 
 
 class BrokenImage(ImageError):
@@ -47,7 +50,11 @@ class BrokenImage(ImageError):
 
 
 class ImageTooLarge(ImageError):
-    """More pixels than anyone needs here; refused from the header, nothing was decoded."""
+    """More pixels than are allowed; refused by the header, before decoding."""
+
+
+class CostlyImage(ImageError):
+    """An image that takes more time or memory to decode than is allowed."""
 
 
 class WrongImageSize(ImageError):
@@ -55,4 +62,11 @@ class WrongImageSize(ImageError):
 
 
 class NothingFound(ImageError):
-    """A blank page, or nothing on it that could be what the model knows."""
+    """A blank page, or nothing on it that could be a digit."""
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first thing that pydantic found, on one line: `field: what is wrong`."""
+    problem = error.errors(include_url=False)[0]
+    field = ".".join(map(str, problem["loc"]))
+    return f"{field}: {problem['msg']}" if field else problem["msg"]

@@ -1,4 +1,4 @@
-"""The form of a model that serves: the same numbers, fewer steps.
+"""The form of a model that serves: the same numbers in fewer steps.
 
 On a CPU the normalisation is folded into the first layer, W x + b of (x - m) / s being
 (W / s) x + (b - m / s sum W), and convolutions run as a frozen graph. What comes out is compared with the
@@ -8,12 +8,11 @@ classifier when it is made; one that differs by more than `TOLERANCE` is not use
 import logging
 import warnings
 from collections.abc import Callable
-from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
-from models.architectures import CNN
+from models.architectures import serving_form
 from models.classifier import BATCH, Classifier
 
 log = logging.getLogger("minist.inference")
@@ -23,7 +22,7 @@ Forward = Callable[[Tensor], Tensor]  # uint8 [N, 1, H, W] to probabilities, flo
 
 
 class InferenceModel:
-    """What answers for a classifier; it is the classifier itself where nothing quicker gives the same."""
+    """The serving form of a classifier, or the classifier itself where no faster form agrees with it."""
 
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
@@ -47,7 +46,7 @@ class InferenceModel:
         return self._forward(images)
 
     def freeze(self) -> None:
-        """Freeze the graph where that pays. Takes some tens of milliseconds, once; callers go on meanwhile."""
+        """Freeze the graph where that pays. Takes tens of milliseconds, once; predictions go on meanwhile."""
         if self._folded is None or not self._convolves:
             return
         self._convolves = False
@@ -64,19 +63,16 @@ class InferenceModel:
 
 
 def _foldable(layers: list[nn.Linear | nn.Conv2d], mean: float) -> bool:
-    """Zeros that pad stand for the mean before folding, but not after."""
+    """Whether normalisation can be folded in: zero padding means the mean before folding, but not after."""
     return bool(layers) and (isinstance(layers[0], nn.Linear) or not any(layers[0].padding) or mean == 0)
 
 
 class _Folded(nn.Module):
-    """Takes pixels 0..255, gives probabilities."""
+    """From pixels 0..255 to probabilities."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
-        kept = {id(tensor): tensor for tensor in classifier.model.parameters()}
-        self.model = deepcopy(classifier.model, kept).eval()  # its layers, with the same weights
-        if isinstance(self.model, CNN):
-            self.model.fused = True
+        self.model = serving_form(classifier.card.architecture, classifier.model)
         first = next(layer for layer in self.model.modules() if isinstance(layer, nn.Linear | nn.Conv2d))
         self.temperature = classifier.card.temperature
         mean, std = classifier.card.mean, classifier.card.std
@@ -97,7 +93,7 @@ class _Folded(nn.Module):
 
 def _frozen(model: nn.Module, classifier: Classifier) -> nn.Module:
     # No successor runs without a C++ compiler. The filter stays: taking it back (`catch_warnings`) would change
-    # the filters under the feet of other threads.
+    # the filters of other threads as well.
     warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", FutureWarning)
     blank = torch.zeros(2, *classifier.card.input_shape, dtype=torch.uint8)
     traced = torch.jit.trace(model.eval(), blank, check_trace=False)  # type: ignore[no-untyped-call]
@@ -123,6 +119,8 @@ def _matches(form: Forward, classifier: Classifier) -> bool:
         torch.randint(0, 256, (8, *shape), dtype=torch.uint8, generator=random),
     ):
         if not torch.allclose(form(images), classifier.probabilities(images).cpu(), rtol=0, atol=TOLERANCE):
-            log.warning("%s is served as it was: the quick form differs", classifier.card.name)
+            log.warning(
+                "%s is served in its plain form: the fast form gives other probabilities", classifier.card.name
+            )
             return False
     return True

@@ -47,7 +47,7 @@ def png_header(width: int, height: int) -> bytes:
     )
 
 
-PICTURES = SAMPLE / "pictures"  # made by `python -m training.synthetic.rendering`
+PICTURES = SAMPLE / "pictures"  # made by `python -m training.synthetic.development_set`
 
 
 def config(recipe: str = "mlp", **overrides: object) -> Config:

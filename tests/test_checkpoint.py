@@ -14,6 +14,7 @@ from models.card import Card
 from models.errors import CheckpointError
 from models.files import write_atomically
 from tests.conftest import SHIPPED, WEIGHTS
+from training.recipes import Config
 
 CARD = Card(
     name="one",
@@ -75,6 +76,7 @@ def test_shipped_checkpoints_are_whole(name: str, cpu: torch.device) -> None:
     assert card.name == name
     assert card.training is not None
     assert card.training["seed"] == 0
+    assert Config.model_validate(card.training).name == name
     assert card.dataset is not None
     assert set(card.metrics) == {"validation", "test"}
 

@@ -40,7 +40,7 @@ def test_they_join_the_training_split_alone(
     plain, validation = sample.hold_out(100, CONFIG.seed)
     run = Run.create(tmp_path / "run", CONFIG)
     blank = torch.full((2, 1, 28, 28), 99, dtype=torch.uint8)
-    write(run.corrections_path, blank, ["3", "shirt"], WEIGHTS / "minist.pth")
+    write(run.files.corrections, blank, ["3", "shirt"], WEIGHTS / "minist.pth")
     card = train(run, SAMPLE, cpu, lambda event: None)
     assert len(seen["train"]) == len(plain) + 8  # 2 % of 400
     assert torch.equal(seen["train"].images[:400], plain.images)
@@ -56,7 +56,7 @@ def test_they_join_the_training_split_alone(
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path, sample: Dataset, cpu: torch.device) -> None:
     def run(name: str) -> Run:
         made = Run.create(tmp_path / name, CONFIG)
-        write(made.corrections_path, sample.test.images[:5], ["1"] * 5)
+        write(made.files.corrections, sample.test.images[:5], ["1"] * 5)
         return made
 
     def stop(event: Event) -> None:

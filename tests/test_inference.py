@@ -11,10 +11,10 @@ from models.inference import TOLERANCE, InferenceModel
 from tests.conftest import SHIPPED, WEIGHTS
 
 
-def classifier_of(model: nn.Module, cpu: torch.device) -> Classifier:
+def classifier_of(model: nn.Module, cpu: torch.device, architecture: str = "any") -> Classifier:
     card = Card(
         name="any",
-        architecture="any",
+        architecture=architecture,
         input_shape=(1, 28, 28),
         mean=0.3,
         std=0.2,
@@ -45,13 +45,23 @@ def test_every_shipped_model_gives_the_same_probabilities(name: str, count: int,
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_architecture_is_folded(name: str, cpu: torch.device) -> None:
-    classifier = classifier_of(build(name), cpu)
+    classifier = classifier_of(build(name), cpu, name)
     before = {key: value.clone() for key, value in classifier.model.state_dict().items()}
     form = InferenceModel(classifier)
     form.freeze()
     assert torch.allclose(form(images(5)), classifier.probabilities(images(5)), rtol=0, atol=TOLERANCE)
     after = classifier.model.state_dict()
-    assert all(torch.equal(before[key], after[key]) for key in before)  # the classifier's own are identity
+    assert all(torch.equal(before[key], after[key]) for key in before)  # the classifier's own are unchanged
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_serving_form_is_a_copy_on_the_same_weights(name: str) -> None:
+    module = build(name).eval()
+    form = ARCHITECTURES[name].serving_form(module)
+    x = images(3).float() / 255
+    torch.testing.assert_close(form(x), module(x), rtol=0, atol=1e-5)
+    assert {id(tensor) for tensor in form.parameters()} == {id(tensor) for tensor in module.parameters()}
+    assert not set(form.modules()) & set(module.modules())
 
 
 def test_a_padded_convolution_is_not_folded_but_served(cpu: torch.device) -> None:

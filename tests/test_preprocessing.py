@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageOps
 
-from models import checkpoint
-from models.card import Card
+from models.card import Card, read_card
 from models.classifier import Classifier, Prediction
 from models.errors import ImageError, NothingFound, WrongImageSize
 from models.preprocessing.decode import Grey, open_image
@@ -21,8 +20,8 @@ from tests.conftest import WEIGHTS
 from tests.samples import PICTURES
 from training.datasets import Dataset
 
-DIGITS = checkpoint.read_card(WEIGHTS / "digits.json")
-FASHION = checkpoint.read_card(WEIGHTS / "fashion-softmax.json")
+DIGITS = read_card(WEIGHTS / "digits.json")
+FASHION = read_card(WEIGHTS / "fashion-softmax.json")
 UNTOUCHED = InputInfo((28, 28), False, (0, 0, 28, 28))
 
 

@@ -170,6 +170,6 @@ def test_a_classifier_without_mistakes_has_a_page_too(
         sample.digest,
     )
     path = report.write(
-        finished.directory, classifier.card, finished.history(), perfect, evaluate(classifier, perfect.test)
+        finished.files, classifier.card, finished.history(), perfect, evaluate(classifier, perfect.test)
     )
     assert re.search(r"<h2>No mistakes</h2>", path.read_text())

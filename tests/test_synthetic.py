@@ -10,7 +10,10 @@ from PIL import Image
 
 from tests.samples import PICTURES
 from training.datasets import Dataset
-from training.synthetic.rendering import KINDS, Writer, simulate, skeletonize, synthetic_split
+from training.synthetic.development_set import simulate
+from training.synthetic.rendering import Writer, skeletonize
+from training.synthetic.scenes import KINDS
+from training.synthetic.split import synthetic_split
 from training.synthetic.strokes import WRITTEN
 
 

@@ -1,4 +1,4 @@
-"""How a model comes to be: data sets, recipes, the loop, evaluation, the pictures of a run.
+"""How a model is trained: data sets, recipes, the loop, evaluation, the report of a run.
 
 Imports `models`; knows nothing of HTTP.
 """

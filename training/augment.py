@@ -1,7 +1,7 @@
-"""Each image its own draw: the hand, the strength and the camera that might have made it instead.
+"""Random changes to images, different for each: shape, stroke width, blur, contrast, noise.
 
 Works on whole batches of float images [N, 1, H, W], light ink on a dark ground, 0..255. All randomness
-comes from the generator that is given, so that a resumed run repeats it.
+comes from the given generator, so that a resumed run repeats it.
 
 Sources: elastic distortions after Simard, Steinkraus and Platt, "Best practices for convolutional
 neural networks" (2003), here as a coarse field that is interpolated by one matrix product; cutout after
@@ -22,7 +22,7 @@ KNOTS = 6  # of the elastic field along each side
 
 @dataclass(frozen=True)
 class AugmentStrength:
-    """How far a digit may be bent and how its ink may change."""
+    """How much the shape of a digit and its ink may change."""
 
     rotate: float  # standard deviation, radians
     shear: float  # standard deviation
@@ -44,11 +44,11 @@ STRONG = AugmentStrength(0.16, 0.17, 0.1, 0.2, 0.8, 1.15, 0.7, 1.3, 1.0, 1.4, 0.
 
 
 def augment_digits(images: Tensor, strength: AugmentStrength, generator: Generator) -> Tensor:
-    """Digits as the same hand, or another, would have written them: shape first, then the ink."""
+    """Digits as the same hand, or another, might have written them: first the shape, then the ink."""
     images = elastic_affine(images / 255, strength, generator)
     images = _reweigh(images, strength, generator)
     if strength.gap:
-        images = _cut(images, strength.gap, 4, generator)
+        images = _cutout(images, strength.gap, 4, generator)
     if strength.blur:
         share = _uniform(len(images), generator, images).clamp_(min=0.3).sub_(0.3).mul_(strength.blur / 0.7)
         images = torch.lerp(images, _blur(_blur(images)), share)
@@ -60,7 +60,7 @@ def augment_digits(images: Tensor, strength: AugmentStrength, generator: Generat
 
 
 def augment_mixed(images: Tensor, generator: Generator) -> Tensor:
-    """Two thirds of a batch as strangers would have written it, one third as the same hand would."""
+    """Two thirds of a batch changed strongly, as another hand would write, one third lightly."""
     third = len(images) // 3
     return torch.cat(
         [augment_digits(images[:third], LIGHT, generator), augment_digits(images[third:], STRONG, generator)]
@@ -68,7 +68,7 @@ def augment_mixed(images: Tensor, generator: Generator) -> Tensor:
 
 
 def augment_garments(images: Tensor, generator: Generator) -> Tensor:
-    """Garments: mirrored or not, moved by up to two pixels, a square of them hidden."""
+    """Garments: half of them mirrored, moved by up to two pixels, half with a hidden square."""
     flipped = _uniform(len(images), generator, images) < 0.5
     images = torch.where(flipped, images.flip(3), images)
     shift = _uniform((len(images), 2), generator, images).mul_(5).floor_().sub_(2)
@@ -77,7 +77,7 @@ def augment_garments(images: Tensor, generator: Generator) -> Tensor:
     theta[:, :, 2] = shift * (2 / side)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False).to(images.device)
     moved = F.grid_sample(images, grid, mode="nearest", align_corners=False)
-    return _cut(moved, 0.5, 8, generator)
+    return _cutout(moved, 0.5, 8, generator)
 
 
 PRESETS: Mapping[str, Augmentation | None] = {
@@ -155,7 +155,7 @@ def _blur(images: Tensor) -> Tensor:
 
 
 def _steepen(images: Tensor, most: float, generator: Generator) -> Tensor:
-    """Edges between soft (as they are) and almost binary; the threshold is its own draw."""
+    """Edges between soft (as they are) and almost binary; the threshold is drawn too."""
     steepness = torch.exp(_uniform(len(images), generator, images).mul_(most + 0.4).sub_(0.4))
     middle = _uniform(len(images), generator, images).mul_(0.3).add_(0.35)
     steep = ((images - middle) * steepness + middle).clamp_(0, 1)
@@ -163,13 +163,13 @@ def _steepen(images: Tensor, most: float, generator: Generator) -> Tensor:
 
 
 def add_noise(images: Tensor, most: float, generator: Generator) -> Tensor:
-    """Grey noise on a third of the images, different in strength."""
+    """Grey noise on a third of the images, of random strength."""
     strength = _uniform(len(images), generator, images).sub_(2 / 3).clamp_(min=0).mul_(3 * most)
     return images + strength * torch.randn(images.shape, generator=generator).to(images.device)
 
 
-def _cut(images: Tensor, share: float, side: int, generator: Generator) -> Tensor:
-    """A square of `side` pixels, anywhere, without ink, in `share` of the images."""
+def _cutout(images: Tensor, share: float, side: int, generator: Generator) -> Tensor:
+    """Erase a square of `side` pixels, anywhere, in `share` of the images (DeVries and Taylor)."""
     height, width = images.shape[2:]
     draw = torch.rand(3, len(images), 1, 1, 1, generator=generator).to(images.device)
     top, left = (draw[0] * (height + side)).floor() - side, (draw[1] * (width + side)).floor() - side
@@ -180,6 +180,6 @@ def _cut(images: Tensor, share: float, side: int, generator: Generator) -> Tenso
 
 
 def _uniform(shape: int | tuple[int, ...], generator: Generator, images: Tensor) -> Tensor:
-    """0..1, of that shape, or one number for each of so many images [N, 1, 1, 1]; on the images' device."""
+    """Uniform in 0..1, of that shape, or [N, 1, 1, 1] for a number N; on the images' device."""
     shape = (shape, 1, 1, 1) if isinstance(shape, int) else shape
     return torch.rand(shape, generator=generator).to(images.device)

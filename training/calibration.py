@@ -1,14 +1,14 @@
-"""Probabilities that mean what they say: one temperature for all logits, and how it is judged.
+"""Calibration: one temperature for all logits, and how it is chosen.
 
-Temperature scaling divides the logits by T before the softmax. It changes no decision, only how
-sure the classifier says it is. Source: Guo, Pleiss, Sun and Weinberger, "On calibration of modern
-neural networks", 2017, arXiv:1706.04599.
+Temperature scaling divides the logits by T before the softmax. It changes no decision, only the confidence.
+Source: Guo, Pleiss, Sun and Weinberger, "On calibration of modern neural networks", 2017, arXiv:1706.04599.
 
-They fit it by the likelihood. The Brier score is just as proper, but lets no single image cost more than 2,
-which matters where the likelihood hangs on a few gross mistakes; the likelihood in turn sees the few images
-that are not quite sure where nearly all are right. So both are fitted, and of the temperatures between them the
-one with the smallest calibration error is taken. By likelihood and by Brier score, on the validation images of
-the shipped models: minist 0.32 and 1.57 %, digits 0.14 and 0.17 %, softmax-mnist 1.81 and 0.77 %.
+The paper fits T by likelihood. The Brier score is a proper score too, but no single image costs more than 2,
+which matters where the likelihood depends on a few gross mistakes; the likelihood in turn sees the few
+uncertain images where nearly all are right. So both are fitted, and of the temperatures between the two, the
+one with the smallest calibration error is taken. Calibration errors by likelihood and by Brier score, on the
+validation images of the shipped models: minist 0.32 and 1.57 %, digits 0.14 and 0.17 %, softmax-mnist 1.81 and
+0.77 %.
 """
 
 import math
@@ -37,7 +37,7 @@ def calibrate(classifier: Classifier, validation: Split) -> Classifier:
 
 
 def recalibrate(weights: Path, data_dir: Path, device: torch.device) -> Card:
-    """Fit the temperature of a finished checkpoint anew, evaluate it again and rewrite its card.
+    """Fit the temperature of a finished checkpoint again, evaluate it and rewrite its card.
 
     The validation split is the one that its card records; the weights file stays as it is.
     Raises TrainingError where the card records none, or the data are not those it was trained on.
@@ -62,24 +62,24 @@ def recalibrate(weights: Path, data_dir: Path, device: torch.device) -> Card:
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature with the smallest calibration error, between that of the smallest Brier score and that of
+    """The temperature with the smallest calibration error between that of the smallest Brier score and that of
     the largest likelihood; logits [N, classes], labels [N].
 
-    1.0, which changes nothing, where no temperature between 0.1 and 10 is the best: where every
-    prediction is right (T would be 0), or they are no better than chance (T would be infinite).
+    1.0, which changes nothing, where there is no best temperature between 0.1 and 10: where every prediction
+    is right (T would be 0), or predictions are no better than chance (T would be infinite).
     """
     logits = logits.double()
-    one = math.log(_smallest(lambda t: brier((logits / t).softmax(dim=1), labels)))
-    other = math.log(_smallest(lambda t: F.cross_entropy(logits / t, labels).item()))
+    one = math.log(_best_temperature(lambda t: brier((logits / t).softmax(dim=1), labels).item()))
+    other = math.log(_best_temperature(lambda t: F.cross_entropy(logits / t, labels).item()))
     between = torch.linspace(one, other, 25, dtype=torch.float64).exp().tolist()
     return min(between, key=lambda t: scores(logits, labels, t).ece)
 
 
-def _smallest(of: Callable[[float], float]) -> float:
-    """The temperature at which a score is smallest, or 1.0."""
+def _best_temperature(loss: Callable[[float], float]) -> float:
+    """The temperature with the smallest loss, or 1.0."""
 
     def score(log_temperature: float) -> float:
-        return of(math.exp(log_temperature))
+        return loss(math.exp(log_temperature))
 
     grid = torch.linspace(-math.log(10), math.log(10), 47, dtype=torch.float64).tolist()
     best = min(range(len(grid)), key=lambda i: score(grid[i]))
@@ -89,7 +89,7 @@ def _smallest(of: Callable[[float], float]) -> float:
 
 
 def _golden_section(function: Callable[[float], float], low: float, high: float) -> float:
-    """Where a function with one minimum between `low` and `high` has it, to 1e-6 (Kiefer, 1953)."""
+    """The place of the only minimum of a function between `low` and `high`, to 1e-6 (Kiefer, 1953)."""
     ratio = (math.sqrt(5) - 1) / 2
     left, right = high - ratio * (high - low), low + ratio * (high - low)
     at_left, at_right = function(left), function(right)

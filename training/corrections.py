@@ -1,10 +1,10 @@
-"""Pictures that people corrected, as a run meets them: `corrections.json` in its directory.
+"""Pictures whose labels people corrected, as a run reads them: `corrections.json` in its directory.
 
     labels   the right class of each        pixels   base64 of uint8 [N, H, W]
     before   weights file of the version that has served so far, or null
 
-They join the training split only: what is held out stays as it is. Each is repeated, so that a few count
-among tens of thousands.
+They join the training split only; what is held out is unchanged. Each is repeated, so that a few of them
+count among tens of thousands.
 """
 
 import base64
@@ -20,8 +20,8 @@ from models.errors import ModelError
 from training.datasets import Dataset, Split
 from training.evaluation import evaluate
 
-SHARE = 0.02  # of the training images, that all corrections together should come up to
-MOST = 50  # times that one is repeated: a single wrong label must not spoil a model
+SHARE = 0.02  # of the training images: what all corrections together are repeated up to
+MOST = 50  # repetitions of one correction: a single wrong label must not spoil a model
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Corrections:
 
     @classmethod
     def read(cls, path: Path, dataset: Dataset) -> "Corrections | None":
-        """What that file holds; None where there is no file, or nothing in it for this data set."""
+        """The corrections in that file; None where there is no file, or nothing in it for this data set."""
         if not path.exists():
             return None
         body = json.loads(path.read_bytes())
@@ -48,12 +48,12 @@ class Corrections:
         return cls(Split(images, labels), Path(body["before"]) if body["before"] else None)
 
     def repeated(self, images: int) -> Split:
-        """As they join a training split of so many images."""
+        """The corrections, repeated as a training split of so many images needs them."""
         times = min(MOST, max(1, round(SHARE * images / len(self.split))))
         return self.split[torch.arange(len(self.split)).repeat(times)]
 
     def outcome(self, after: Classifier) -> card.Corrections:
-        """How many of them the version before got right, and how many the new one gets right."""
+        """How many of them the previous version got right, and how many the new one gets right."""
         return card.Corrections(
             used=len(self.split),
             right_before=self._right_before(after.device),
@@ -65,7 +65,7 @@ class Corrections:
             return None
         try:
             return self._right(Classifier.load(self.before, device))
-        except ModelError:  # deleted meanwhile
+        except ModelError:  # deleted in the meantime
             return None
 
     def _right(self, classifier: Classifier) -> int:

@@ -1,4 +1,4 @@
-"""Data sets as tensors: torchvision finds or downloads the files, from there it is slices.
+"""Data sets as tensors: torchvision downloads the files where they are missing; the rest is slicing.
 
 A whole data set is one uint8 tensor on the device; it is normalised per batch, so there is no
 DataLoader and no transform per image.
@@ -10,30 +10,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision import datasets
 
-from models.architectures import Shape
-from models.card import Polarity, Preprocessing
+from models.card import Polarity, Preprocessing, Shape
+from models.datasets import DATASETS, TEST_FILES, TRAIN_FILES, DatasetInfo
+from models.idx import read_idx
 from training.errors import DatasetError
-
-_SOURCES: dict[str, tuple[type[datasets.MNIST], tuple[str, ...]]] = {
-    "mnist": (datasets.MNIST, tuple("0123456789")),
-    "fashion-mnist": (
-        datasets.FashionMNIST,
-        (
-            "t-shirt",
-            "trouser",
-            "pullover",
-            "dress",
-            "coat",
-            "sandal",
-            "shirt",
-            "sneaker",
-            "bag",
-            "ankle boot",
-        ),
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -93,22 +74,39 @@ class Dataset:
 def load_dataset(name: str, root: Path) -> Dataset:
     """The data set of that name under `root` (torchvision's layout), downloaded if it is not there.
 
-    Raises DatasetError with the folder that was looked into.
+    Raises DatasetError with the folder that was searched.
     """
-    if name not in _SOURCES:
-        raise DatasetError(f"no data set is called {name!r}: choose one of {', '.join(_SOURCES)}")
-    source, classes = _SOURCES[name]
+    if name not in DATASETS:
+        raise DatasetError(f"there is no data set {name!r}: choose one of {', '.join(DATASETS)}")
+    info = DATASETS[name]
+    folder = info.raw(root)
     try:
-        splits = [source(root=str(root), train=train, download=True) for train in (True, False)]
+        if not all(_exists(folder / file) for file in (*TRAIN_FILES, *TEST_FILES)):
+            _download(info, root)
+        train, test = (_read(folder, files) for files in (TRAIN_FILES, TEST_FILES))
     except Exception as error:  # torchvision raises RuntimeError, OSError, URLError, ValueError
         raise DatasetError(
             f"data set {name!r} is neither in {root} nor can it be downloaded ({error}): "
-            f"put its files into {root / source.__name__ / 'raw'}, or name another folder "
-            "with --data-dir or MINIST_DATA_DIR"
+            f"put its files into {folder}, or name another folder with --data-dir or MINIST_DATA_DIR"
         ) from error
-    train, test = (Split(split.data[:, None], split.targets.long()) for split in splits)
-    preprocessing: Preprocessing = "digit" if name == "mnist" else "size"
     digest = hashlib.sha256()
     for tensor in (train.images, train.labels, test.images, test.labels):
         digest.update(tensor.numpy().tobytes())
-    return Dataset(name, train, test, classes, "light-on-dark", digest.hexdigest(), preprocessing)
+    return Dataset(name, train, test, info.classes, info.polarity, digest.hexdigest(), info.preprocessing)
+
+
+def _exists(path: Path) -> bool:
+    return path.exists() or path.with_name(path.name + ".gz").exists()
+
+
+def _download(info: DatasetInfo, root: Path) -> None:
+    from torchvision import datasets  # takes a second to import, and is needed once
+
+    getattr(datasets, info.folder)(root=str(root), download=True)
+
+
+def _read(folder: Path, files: tuple[str, str]) -> Split:
+    images, labels = (torch.from_numpy(read_idx(folder / file)) for file in files)
+    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
+        raise ValueError(f"{' and '.join(files)} do not belong together")
+    return Split(images[:, None], labels.long())

@@ -1,8 +1,15 @@
-"""The errors of training; each message says what to do."""
+"""The errors of training; each message says what to do.
+
+TrainingError
+├── DatasetError   a data set is missing and cannot be downloaded, or is too small
+├── RunBusy        another process is training in the same directory
+├── NotFinite      a model answers with infinities or NaN
+└── Diverged       a run whose loss or answers are not finite any more
+"""
 
 
 class TrainingError(Exception):
-    """A run that cannot start, go on or be read."""
+    """A run that cannot start, continue or be read."""
 
 
 class DatasetError(TrainingError):
@@ -11,3 +18,14 @@ class DatasetError(TrainingError):
 
 class RunBusy(TrainingError):
     """Another process is training in the same directory."""
+
+
+class NotFinite(TrainingError):
+    """A model answers with infinities or NaN."""
+
+
+class Diverged(TrainingError):
+    """A run whose loss or answers are not finite any more; `what` says which and when."""
+
+    def __init__(self, what: str, lr: float) -> None:
+        super().__init__(f"{what}: the run has diverged; train again with a smaller lr than {lr:g}")

@@ -1,5 +1,6 @@
-"""How good a classifier is on a split, in the form that serves."""
+"""How good a classifier is on a split, in the form that serves it."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -10,15 +11,16 @@ from models.card import Metrics
 from models.classifier import Classifier
 from models.inference import InferenceModel
 from training.datasets import Split
+from training.errors import NotFinite
 from training.reliability import scores
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a classifier said of a split: predicted indices [N], and the confusion matrix.
+    """A classifier's answers on a split: predicted indices [N], and the confusion matrix.
 
-    `confusion[t, p]` counts the images of class t that were taken for class p; `logits` and
-    `probabilities` are [N, classes], all on the CPU.
+    `confusion[t, p]` counts the images of class t that were classified as p; `logits` and
+    `probabilities` are [N, classes]. All tensors are on the CPU.
     """
 
     metrics: Metrics
@@ -31,9 +33,18 @@ class Evaluation:
 def evaluate(classifier: Classifier, split: Split) -> Evaluation:
     """Loss (mean cross-entropy, nats), accuracy, accuracy per class and the scores of the
     probabilities before and after the card's temperature, all from one forward pass.
+
+    Raises NotFinite where the model answers with infinities or NaN.
     """
     classes = classifier.card.classes
     logits, labels = InferenceModel(classifier).logits(split.images).cpu(), split.labels.cpu()
+    loss = F.cross_entropy(logits, labels).item()
+    if not math.isfinite(loss) or not logits.isfinite().all():
+        bad = int((~logits.isfinite()).any(1).sum())
+        raise NotFinite(
+            f"{classifier.card.name} answers {bad:,} of {len(split):,} images with infinities or NaN "
+            f"(loss {loss}): its weights are unusable"
+        )
     predicted = logits.argmax(1)
     pairs = labels * len(classes) + predicted
     confusion = torch.bincount(pairs, minlength=len(classes) ** 2).reshape(len(classes), -1)
@@ -41,7 +52,7 @@ def evaluate(classifier: Classifier, split: Split) -> Evaluation:
     temperature = classifier.card.temperature
     metrics = Metrics(
         images=len(split),
-        loss=F.cross_entropy(logits, labels).item(),
+        loss=loss,
         accuracy=correct.sum().item() / len(split),
         per_class={name: (correct[i] / max(int(seen[i]), 1)).item() for i, name in enumerate(classes)},
         uncalibrated=scores(logits, labels),

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: frozen values, given to whoever listens."""
+"""The events of a run: frozen values, passed to its listener."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Step:
-    """Somewhere inside an epoch; told a few times a second. `loss` and `accuracy` are of this epoch so far."""
+    """Progress within an epoch, a few times a second. `loss` and `accuracy` are those of this epoch so far."""
 
     epoch: int
     epochs: int
@@ -20,7 +20,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch's end. `split` says what `accuracy` was measured on: validation, or test without one."""
+    """The end of an epoch. `split` says what `loss` and `accuracy` were measured on: validation, or test where
+    nothing is held out.
+    """
 
     epoch: int
     epochs: int

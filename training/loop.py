@@ -1,6 +1,6 @@
-"""The loop: model, optimizer, schedule and random state, from one epoch to the next.
+"""The training loop: model, optimizer, schedule and random state, from one epoch to the next.
 
-The whole data set lies on the device as one uint8 tensor; a batch is an index into it.
+The whole data set is one uint8 tensor on the device; a batch is an index into it.
 """
 
 import copy
@@ -20,18 +20,20 @@ from torch.optim.lr_scheduler import LambdaLR
 from models import architectures
 from models.checkpoint import read_weights
 from models.files import write_atomically
-from models.preprocessing.decode import normalise
+from models.tensors import normalise
 from training import scratch
 from training.augment import PRESETS
 from training.datasets import Split
+from training.errors import Diverged, TrainingError
 from training.events import Listener, Step
 from training.recipes import Config, Schedule
+from training.reliability import brier
 
-TELL_EVERY = 0.25  # seconds between two Step events
+REPORT_EVERY = 0.25  # seconds between two Step events
 
 
 class Trainer:
-    """Everything that changes while a run goes on. `state_dict` holds all of it."""
+    """Everything that changes during a run; `save` writes all of it."""
 
     def __init__(self, config: Config, train: Split, classes: int, device: torch.device) -> None:
         torch.set_num_threads(config.threads)
@@ -54,26 +56,33 @@ class Trainer:
 
     @property
     def result(self) -> nn.Module:
-        """The model that the run is for: the average of the weights where one is kept."""
+        """The model that comes out: with averaged weights where an average is kept."""
         return self.average or self.model
 
-    def run_epoch(self, tell: Listener) -> tuple[float, float]:
-        """One pass over the shuffled training split; mean loss and accuracy while it was learning."""
+    def run_epoch(self, on_event: Listener) -> tuple[float, float]:
+        """One pass over the shuffled training split; returns mean loss and accuracy during the pass.
+
+        Raises Diverged, at the latest a few steps after the first loss that is not finite.
+        """
         self.model.train()
         order = torch.randperm(len(self.train), generator=self.shuffle).to(self.device)
         total = torch.zeros((), device=self.device)
         correct = torch.zeros((), dtype=torch.long, device=self.device)
+        losses = torch.zeros(self.steps, device=self.device)
         seen, begun = 0, perf_counter()
-        told = begun
+        reported = begun
         for step, index in enumerate(torch.split(order, self.config.batch_size), start=1):
             loss, hits = self._step(index)
+            losses[step - 1] = loss
             total += loss * len(index)
             correct += hits
             seen += len(index)
             now = perf_counter()
-            if now - told >= TELL_EVERY or step == self.steps:
-                told = now
-                tell(self._told(step, total.item() / seen, correct.item() / seen, seen / (now - begun)))
+            if now - reported >= REPORT_EVERY or step == self.steps:
+                reported = now
+                self._check(losses[:step])
+                rate = seen / max(now - begun, 1e-9)
+                on_event(self._step_event(step, total.item() / seen, correct.item() / seen, rate))
         self.epoch += 1
         return total.item() / seen, correct.item() / seen
 
@@ -86,7 +95,7 @@ class Trainer:
         self.optimizer.step()
         self.scheduler.step()
         if self.average is not None:
-            _follow(self.average, self.model, self._decay())
+            _update_average(self.average, self.model, self._decay())
         return loss.detach(), (logits.argmax(1) == labels).sum()
 
     def _backward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,11 +110,19 @@ class Trainer:
         return loss, logits
 
     def _decay(self) -> float:
-        """Of the average: shorter in the first steps, so that it forgets the random start."""
+        """Decay of the average: less in the first steps, so that it forgets the random start."""
         step = float(self.scheduler.last_epoch)
         return min(self.config.ema_decay, (1 + step) / (10 + step))
 
-    def _told(self, step: int, loss: float, accuracy: float, rate: float) -> Step:
+    def _check(self, losses: Tensor) -> None:
+        """The losses of an epoch's steps so far, looked at together: no step waits for a GPU."""
+        finite = losses.isfinite()
+        if not finite.all():
+            first = int((~finite).nonzero()[0])
+            what = f"the loss became {losses[first].item()} in step {first + 1} of epoch {self.epoch + 1}"
+            raise Diverged(what, self.config.lr)
+
+    def _step_event(self, step: int, loss: float, accuracy: float, rate: float) -> Step:
         images = len(self.train) * (self.config.epochs - self.epoch) - step * self.config.batch_size
         eta = max(images, 0) / rate
         return Step(self.epoch + 1, self.config.epochs, step, self.steps, loss, accuracy, rate, eta)
@@ -126,8 +143,13 @@ class Trainer:
         write_atomically(path, _to_bytes(state))
 
     def restore(self, path: Path) -> None:
-        """Go on from what `save` wrote."""
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        """Continue from what `save` wrote. Raises TrainingError for a damaged file."""
+        try:
+            self._restore(torch.load(path, map_location="cpu", weights_only=True))
+        except Exception as error:  # torch raises whatever its zip reader or unpickler meets
+            raise TrainingError(f"{path} is damaged or of another version: start a new run") from error
+
+    def _restore(self, state: dict[str, Any]) -> None:
         self.epoch = state["epoch"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -140,25 +162,20 @@ class Trainer:
 
 
 def double_softmax(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy on probabilities taken for logits: the mistake of a source, kept for comparison."""
+    """Cross-entropy of probabilities mistaken for logits, as in one of the sources; kept for comparison."""
     return F.cross_entropy(logits.softmax(1), labels)
-
-
-def brier(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean squared distance of the probabilities to the one-hot labels, summed over classes (Brier, 1950)."""
-    return (logits.softmax(1) - F.one_hot(labels, logits.shape[1])).square().sum(1).mean()
 
 
 def _loss(config: Config) -> Callable[[Tensor, Tensor], Tensor]:
     if config.loss == "double-softmax":
         return double_softmax
     if config.loss == "brier":
-        return brier
+        return lambda logits, labels: brier(logits.softmax(1), labels)
     return partial(F.cross_entropy, label_smoothing=config.label_smoothing)
 
 
 @torch.no_grad()
-def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
+def _update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
     """Move every weight and running statistic of `average` a little towards `model`'s."""
     for kept, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
         if kept.is_floating_point():

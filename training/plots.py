@@ -1,4 +1,4 @@
-"""The pictures that people expect of a run."""
+"""The plots of a run: curves, confusion matrix, samples, reliability."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +16,11 @@ from training.events import Epoch
 from training.reliability import Reliability
 
 File = Path | BinaryIO
-SMALL = (4.6, 3.4)  # inches; type of 10 points stays readable where a phone shows it 330 pixels wide
+SMALL = (4.6, 3.4)  # inches; text of 10 points stays readable on a phone, 330 pixels wide
 
 
 def draw_curves(history: Sequence[Epoch], path: Path) -> None:
-    """Loss and accuracy over the epochs, training against what was watched."""
+    """Loss and accuracy over the epochs, on training and validation (or test) images."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     _plot_loss(left, history)
@@ -29,14 +29,14 @@ def draw_curves(history: Sequence[Epoch], path: Path) -> None:
 
 
 def draw_loss(history: Sequence[Epoch], file: File) -> None:
-    """Loss over the epochs, alone, without a ground of its own."""
+    """Loss over the epochs, alone, on a transparent background."""
     figure = Figure(figsize=SMALL, layout="constrained")
     _plot_loss(figure.subplots(), history)
     figure.savefig(file, dpi=160, transparent=True)
 
 
 def draw_line_loss(losses: Sequence[float], file: File) -> None:
-    """Training loss over the epochs on a logarithmic axis: the recipe that has no other curve."""
+    """Training loss over the epochs on a logarithmic axis, for the recipe that has no other curve."""
     figure = Figure(figsize=SMALL, layout="constrained")
     axes = figure.subplots()
     axes.semilogy(range(1, len(losses) + 1), losses, marker="o")
@@ -47,7 +47,7 @@ def draw_line_loss(losses: Sequence[float], file: File) -> None:
 
 
 def draw_accuracy(history: Sequence[Epoch], file: File) -> None:
-    """Accuracy over the epochs, alone, without a ground of its own."""
+    """Accuracy over the epochs, alone, on a transparent background."""
     figure = Figure(figsize=SMALL, layout="constrained")
     _plot_accuracy(figure.subplots(), history)
     figure.savefig(file, dpi=160, transparent=True)
@@ -58,7 +58,7 @@ def draw_reliability(
 ) -> None:
     """Accuracy over confidence, a point per bin, and how many images are in each bin.
 
-    On the diagonal probabilities mean what they say; below it the classifier is too sure of itself.
+    On the diagonal the probabilities are right; below it the classifier is overconfident.
     """
     figure = Figure(figsize=(SMALL[0], 4.4), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))

@@ -1,4 +1,4 @@
-"""A run, shown to the person who waits for it."""
+"""The progress of a run, on the terminal."""
 
 from types import TracebackType
 
@@ -33,12 +33,12 @@ class Display:
     ) -> None:
         self.progress.stop()
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         self.console.print(text, soft_wrap=True)
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Epoch):
-            self.say(epoch_line(event))
+            self.print(epoch_line(event))
             return
         now = (
             f"loss {event.loss:.4f}  accuracy {event.accuracy:.4f}  {event.images_per_second:,.0f} images/s"

@@ -1,7 +1,6 @@
-"""The recipes by name, and the config that a run of one needs.
+"""The recipes by name, and the config of a run.
 
-Plain data: this module imports neither torchvision nor the loop, so that the service can check
-a request against it. The references are in the README.
+Plain data, without torch: the service checks requests against it.
 """
 
 from collections.abc import Mapping
@@ -10,7 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-DatasetName = Literal["mnist", "fashion-mnist"]
+from models.datasets import DatasetName
+
 Loss = Literal["cross-entropy", "brier", "double-softmax"]
 Optimizer = Literal["sgd", "adam", "adamw", "from-scratch"]
 Schedule = Literal["constant", "cosine", "one-cycle"]
@@ -20,24 +20,24 @@ FROM_SCRATCH = ("softmax-scratch", "mlp-scratch")  # architectures whose gradien
 
 
 class Config(BaseModel):
-    """All that decides the outcome of one run (on one machine). Written to `config.json`."""
+    """Everything that determines the outcome of a run (on one machine). Written to `config.json`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     recipe: str
-    name: str = Field(description="name of the model that comes out", pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    name: str = Field(description="name of the trained model", pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     architecture: str
     dataset: DatasetName
     mean: float = Field(description="subtracted from pixels scaled to 0..1")
-    std: float = Field(gt=0, description="divides what is left")
+    std: float = Field(gt=0, description="divides the difference")
     loss: Loss = Field(
         default="cross-entropy",
-        description="brier is the squared distance of the probabilities to the label; double-softmax feeds "
-        "probabilities into the cross-entropy, as one of the sources does",
+        description="brier is the squared distance of the probabilities to the one-hot label; double-softmax "
+        "passes probabilities to the cross-entropy, as one of the sources does",
     )
     optimizer: Optimizer = Field(
         default="sgd",
-        description="from-scratch writes gradients and SGD out on tensors; only for the from-scratch recipes",
+        description="from-scratch computes gradients and SGD by hand; only for the from-scratch recipes",
     )
     schedule: Schedule = Field(default="constant", description="of the learning rate, per step")
     epochs: int = Field(ge=1, le=1000)
@@ -45,56 +45,66 @@ class Config(BaseModel):
     lr: float = Field(gt=0, le=100, description="learning rate (its peak, with a schedule)")
     momentum: float = Field(default=0.0, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0, le=1)
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="of the labels, in the cross-entropy")
-    augment: Augment = Field(
-        default="none", description="what each training image goes through, anew each epoch"
+    label_smoothing: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of each label that is spread over all classes; in the cross-entropy",
     )
-    init_from: str | None = Field(default=None, description="weights file to begin with, of the same layers")
+    augment: Augment = Field(
+        default="none", description="random changes to each training image, new in every epoch"
+    )
+    init_from: str | None = Field(
+        default=None, description="weights file to start from, of the same architecture"
+    )
     synthetic_images: int = Field(
-        default=0, ge=0, le=60_000, description="simulated pictures of training digits to train on besides"
+        default=0, ge=0, le=60_000, description="simulated pictures of digits added to the training images"
     )
     ema_decay: float = Field(
         default=0.0,
         ge=0,
         lt=1,
-        description="decay per step of an average of the weights that is kept; 0: none",
+        description="decay per step of an average of the weights, which becomes the result; 0: no average",
     )
-    precision: Precision = Field(default="float32", description="of products in both passes")
+    precision: Precision = Field(default="float32", description="of matrix products in both passes")
     seed: int = Field(default=0, ge=0, lt=2**32)
     validation_images: int = Field(
         default=5000, ge=0, lt=60_000, description="training images held out; 0 trains on all of them"
     )
     threads: int = Field(
-        default=1, ge=1, le=256, description="CPU threads; part of the config, since sums depend on it"
+        default=1,
+        ge=1,
+        le=256,
+        description="CPU threads; part of the config, since the order of sums depends on it",
     )
 
     @field_validator("optimizer")
     @classmethod
-    def _by_hand_where_written(cls, optimizer: Optimizer, info: ValidationInfo) -> Optimizer:
+    def _from_scratch_where_implemented(cls, optimizer: Optimizer, info: ValidationInfo) -> Optimizer:
         chosen = info.data.get("architecture"), info.data.get("loss")
         if optimizer == "from-scratch" and (chosen[0] not in FROM_SCRATCH or chosen[1] != "cross-entropy"):
             raise ValueError(
-                f"it needs cross-entropy and one of {', '.join(FROM_SCRATCH)}: choose optimizer sgd"
+                f"from-scratch needs cross-entropy and one of {', '.join(FROM_SCRATCH)}: choose optimizer sgd"
             )
         return optimizer
 
     @field_validator("momentum", "weight_decay")
     @classmethod
-    def _by_hand_is_plain(cls, value: float, info: ValidationInfo) -> float:
+    def _from_scratch_is_plain_sgd(cls, value: float, info: ValidationInfo) -> float:
         if value and info.data.get("optimizer") == "from-scratch":
-            raise ValueError("the SGD written by hand has none: choose optimizer sgd")
+            raise ValueError("the from-scratch optimizer does not have it: choose optimizer sgd")
         return value
 
     @model_validator(mode="after")
-    def _pictures_are_of_digits(self) -> "Config":
+    def _synthetic_images_are_digits(self) -> "Config":
         if self.synthetic_images and self.dataset != "mnist":
-            raise ValueError("pictures can be simulated of digits only: leave them out")
+            raise ValueError("pictures can be simulated of digits only: use 0 on other data sets")
         return self
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A published tutorial system: what it is called, what it is, and its settings."""
+    """A published tutorial system and its settings."""
 
     name: str
     summary: str
@@ -148,7 +158,7 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe(
             "softmax-mnist",
             "softmax regression on MNIST",
-            "test accuracy 0.913 on logits, 0.9245 with --loss double-softmax",
+            "test accuracy 0.913 on logits, 0.9245 with the double-softmax loss",
             {
                 "architecture": "softmax-mnist",
                 **_MNIST,

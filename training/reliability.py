@@ -1,8 +1,8 @@
-"""How far probabilities mean what they say: three scores, and confidence against accuracy in bins.
+"""How well probabilities match frequencies: three scores, and accuracy against confidence in bins.
 
-Of the images that a classifier is 80 % sure of, 80 % should be right. What can be seen of that has
-a limit: with 10,000 images and 15 bins a classifier that is 92 % right and perfectly calibrated
-still shows an expected calibration error of 0.5 % (0.4 to 0.7), from the draw of the images alone.
+Of the images classified with 80 % confidence, 80 % should be right. This can be measured only up to a
+limit: with 10,000 images and 15 bins, a perfectly calibrated classifier of 92 % accuracy still shows an
+expected calibration error of 0.5 % (0.4 to 0.7), from sampling alone.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ BINS = 15
 
 @dataclass(frozen=True)
 class Reliability:
-    """Predictions by how sure they were: bin m has confidences in (m / bins, (m + 1) / bins].
+    """Predictions binned by confidence: bin m holds those in (m / bins, (m + 1) / bins].
 
     `count`, mean `confidence` and `accuracy` of each bin, float64 [bins]; 0 where a bin is empty.
     """
@@ -35,7 +35,7 @@ class Reliability:
 
 
 def reliability(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> Reliability:
-    """Confidence against accuracy; probabilities [N, classes], labels [N]."""
+    """Accuracy against confidence; probabilities [N, classes], labels [N]."""
     confidence, predicted = probabilities.double().max(dim=1)
     index = (confidence * bins).ceil().long().clamp(1, bins) - 1
     count = torch.bincount(index, minlength=bins).double()
@@ -52,11 +52,14 @@ def scores(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Scores:
     probabilities = scaled.softmax(dim=1)
     return Scores(
         nll=F.cross_entropy(scaled, labels).item(),
-        brier=brier(probabilities, labels),
+        brier=brier(probabilities, labels).item(),
         ece=reliability(probabilities, labels).error,
     )
 
 
-def brier(probabilities: Tensor, labels: Tensor) -> float:
-    """Mean squared distance to the one-hot labels, summed over classes: 0 (perfect) to 2 (Brier, 1950)."""
-    return (probabilities - F.one_hot(labels, probabilities.shape[1])).square().sum(dim=1).mean().item()
+def brier(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Mean squared distance of the probabilities [N, classes] to the one-hot labels [N], summed over classes:
+    0 (perfect) to 2. It can be differentiated. Source: Brier, "Verification of forecasts expressed in terms of
+    probability" (1950).
+    """
+    return (probabilities - F.one_hot(labels, probabilities.shape[1])).square().sum(dim=1).mean()

@@ -1,31 +1,31 @@
-"""A run on one page: `report.html`, which asks for nothing from outside itself, and its pictures.
+"""A run on one page: `report.html`, which needs no other file, and the pictures of the run.
 
-Every picture on the page is a data URL; those with lines come twice, for a light and a dark ground.
+Every picture on the page is a data URL; plots come twice, for a light and a dark background.
 """
 
 import io
-from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib import rc_context
-from PIL import Image
 from torch import Tensor
 
 from models.card import Card
 from models.files import write_atomically
+from models.preprocessing.decode import png
+from models.preprocessing.png import data_url
 from training import plots
 from training.datasets import Dataset, Split
+from training.directory import RunDirectory
 from training.evaluation import Evaluation
 from training.events import Epoch
 from training.reliability import Reliability, reliability
 
 WORST = 25
-GUESSES = 3  # shown of each mistake
+GUESSES = 3  # classes shown with each mistake
 Colors = dict[Any, str]  # matplotlib types the keys as a literal of all its parameters
 _LIGHT: Colors = {"text.color": "#1c1f24", "axes.edgecolor": "#6b7280"}
 _DARK: Colors = {
@@ -40,7 +40,7 @@ _DARK: Colors = {
 
 @dataclass(frozen=True)
 class Picture:
-    """The same picture for a light and for a dark page, as data URLs."""
+    """The same plot for a light and for a dark page, as data URLs."""
 
     light: str
     dark: str
@@ -48,7 +48,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """How a classifier did on one class; 0..1, and the number of its images."""
+    """The results on one class, 0..1, and the number of its images."""
 
     label: str
     precision: float
@@ -59,7 +59,7 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class Mistake:
-    """An image, what it is, and what the classifier thought, most probable first."""
+    """A wrongly classified image: its label, and the most probable classes, best first."""
 
     image: str
     position: int
@@ -70,7 +70,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Timing:
-    """What a run took. Seconds of the wall and of the CPU, over all epochs."""
+    """How long a run took: wall-clock and CPU seconds over all epochs."""
 
     epochs: int
     seconds: float
@@ -86,18 +86,19 @@ class Timing:
         return self.images * self.epochs / self.seconds
 
 
-def write(directory: Path, card: Card, history: Sequence[Epoch], dataset: Dataset, test: Evaluation) -> Path:
+def write(
+    files: RunDirectory, card: Card, history: Sequence[Epoch], dataset: Dataset, test: Evaluation
+) -> Path:
     """Draw the pictures and write the page of a run into its directory; returns the page's path."""
     labels = dataset.test.labels.cpu()
     before = reliability(test.logits.double().softmax(dim=1), labels)
     after = reliability(test.probabilities, labels) if test.metrics.calibrated else None
-    plots.draw_curves(history, directory / "curves.png")
-    plots.draw_confusion(test.confusion, dataset.classes, directory / "confusion.png")
-    plots.draw_samples(dataset.test, test.predicted, dataset.classes, directory / "samples.png")
-    plots.draw_reliability(before, after, directory / "reliability.png")
-    path = directory / "report.html"
-    write_atomically(path, page(card, history, dataset, test, before, after).encode())
-    return path
+    plots.draw_curves(history, files.picture("curves"))
+    plots.draw_confusion(test.confusion, dataset.classes, files.picture("confusion"))
+    plots.draw_samples(dataset.test, test.predicted, dataset.classes, files.picture("samples"))
+    plots.draw_reliability(before, after, files.picture("reliability"))
+    write_atomically(files.report, page(card, history, dataset, test, before, after).encode())
+    return files.report
 
 
 def page(
@@ -144,14 +145,14 @@ def class_rows(confusion: Tensor, classes: Sequence[str]) -> list[ClassRow]:
 
 
 def worst_mistakes(split: Split, test: Evaluation, classes: Sequence[str]) -> list[Mistake]:
-    """The mistakes that gave the truth the least probability, worst first; `WORST` at most."""
+    """The mistakes with the least probability for the true class, worst first; `WORST` at most."""
     labels = split.labels.cpu()
     truth = test.probabilities.gather(1, labels[:, None]).squeeze(1)
     wrong = (test.predicted != labels).nonzero().flatten()
     worst = wrong[truth[wrong].argsort(stable=True)][:WORST].tolist()
     return [
         Mistake(
-            image=_grey_png(split.images[index, 0].cpu()),
+            image=data_url(png(split.images[index, 0].cpu().numpy())),
             position=index,
             label=classes[int(labels[index])],
             guesses=_guesses(test.probabilities[index], classes),
@@ -162,7 +163,7 @@ def worst_mistakes(split: Split, test: Evaluation, classes: Sequence[str]) -> li
 
 
 def timing(card: Card, history: Sequence[Epoch], dataset: Dataset) -> Timing:
-    """Summed over the epochs; the images of one are those that were not held out."""
+    """Sums over the epochs; an epoch has the images that were not held out."""
     held_out = card.training["validation_images"] if card.training else 0
     return Timing(
         epochs=len(history),
@@ -182,17 +183,6 @@ def _both(draw: Callable[[BinaryIO], None]) -> Picture:
         file = io.BytesIO()
         with rc_context(colors):
             draw(file)
-        return _data_url(file.getvalue())
+        return data_url(file.getvalue())
 
     return Picture(light=drawn(_LIGHT), dark=drawn(_DARK))
-
-
-def _grey_png(pixels: Tensor) -> str:
-    """Grey pixels, uint8 [H, W], as a data URL."""
-    file = io.BytesIO()
-    Image.fromarray(pixels.to(torch.uint8).numpy()).save(file, "PNG")
-    return _data_url(file.getvalue())
-
-
-def _data_url(png: bytes) -> str:
-    return f"data:image/png;base64,{b64encode(png).decode()}"

@@ -1,37 +1,33 @@
-"""One execution of training and the directory it leaves behind.
+"""One execution of training, and the directory it leaves behind (`training.directory`)."""
 
-config.json     what was asked for            <name>.pth, <name>.json   the checkpoint that came out
-metrics.jsonl   a line per epoch              *.png                     curves, confusion, samples, reliability
-resume.pt       the state after the last      report.html               all of it on one page, to look at
-                complete epoch                corrections.json          pictures to learn besides, if any
-"""
-
-import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from time import monotonic, perf_counter, process_time, sleep
+from time import perf_counter, process_time
 
 import torch
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from models import checkpoint
-from models.card import Card, DatasetFacts, Metrics
+from models.card import Card, DatasetFacts, Metrics, read_card
 from models.classifier import Classifier
+from models.errors import first_problem
 from models.files import write_atomically
 from training import report
 from training.calibration import calibrate
 from training.corrections import Corrections
 from training.datasets import Dataset, Split, load_dataset
-from training.errors import RunBusy, TrainingError
+from training.directory import RunDirectory
+from training.errors import Diverged, NotFinite, RunBusy, TrainingError
 from training.evaluation import Evaluation, evaluate
 from training.events import Epoch, Listener
 from training.loop import Trainer
 from training.recipes import Config
-from training.synthetic import rendering
+from training.synthetic.split import synthetic_split
 
 
 @dataclass(frozen=True)
@@ -44,86 +40,81 @@ class Run:
     @classmethod
     def create(cls, directory: Path, config: Config) -> "Run":
         """Make the directory. Raises TrainingError where it holds a run already."""
-        if (directory / "config.json").exists():
-            raise TrainingError(f"{directory} holds a run already: go on with it by --resume {directory}")
+        run = cls(directory, config)
+        if run.files.config.exists():
+            raise TrainingError(f"{directory} holds a run already: continue it with --resume {directory}")
         directory.mkdir(parents=True, exist_ok=True)
-        write_atomically(directory / "config.json", config.model_dump_json(indent=2).encode() + b"\n")
-        return cls(directory, config)
+        write_atomically(run.files.config, config.model_dump_json(indent=2).encode() + b"\n")
+        return run
 
     @classmethod
     def open(cls, directory: Path) -> "Run":
         """An existing run. Raises TrainingError where there is none."""
-        path = directory / "config.json"
+        path = RunDirectory(directory).config
         try:
             return cls(directory, Config.model_validate_json(path.read_bytes()))
         except OSError as error:
             raise TrainingError(f"{directory} holds no run: {path} cannot be read") from error
         except ValidationError as error:
-            raise TrainingError(f"{path} is no config of this version: {error}") from error
+            raise TrainingError(f"{path} is not a config of this version: {first_problem(error)}") from error
 
     @property
-    def resume_path(self) -> Path:
-        return self.directory / "resume.pt"
+    def files(self) -> RunDirectory:
+        return RunDirectory(self.directory)
 
     @property
     def weights_path(self) -> Path:
-        return self.directory / f"{self.config.name}.pth"
+        return self.files.weights(self.config.name)
 
     @property
     def card_path(self) -> Path:
-        return self.weights_path.with_suffix(".json")
-
-    @property
-    def corrections_path(self) -> Path:
-        return self.directory / "corrections.json"
+        return self.files.card(self.config.name)
 
     def history(self) -> list[Epoch]:
-        """The epochs so far."""
-        path = self.directory / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        return [Epoch(**json.loads(line)) for line in lines]
+        """The epochs so far. Raises TrainingError for a damaged file."""
+        path = self.files.metrics
+        try:
+            lines = path.read_text().splitlines() if path.exists() else []
+            return [Epoch(**json.loads(line)) for line in lines]
+        except (ValueError, TypeError) as error:
+            raise TrainingError(f"{path} is damaged: start a new run ({error})") from error
 
     def write_history(self, epochs: list[Epoch]) -> None:
-        text = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in epochs)
-        write_atomically(self.directory / "metrics.jsonl", text.encode())
+        text = "".join(json.dumps(asdict(epoch), allow_nan=False) + "\n" for epoch in epochs)
+        write_atomically(self.files.metrics, text.encode())
 
     @contextmanager
     def lock(self, wait: float = 0) -> Iterator[None]:
-        """Hold the directory against other processes, after `wait` seconds at most. Raises RunBusy."""
-        with (self.directory / "lock").open("w") as file:
-            deadline = monotonic() + wait
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if monotonic() >= deadline:
-                        raise RunBusy(f"another process is training in {self.directory}") from None
-                    sleep(0.1)
-            yield
+        """Keep other processes out of the directory; waits for it `wait` seconds at most. Raises RunBusy."""
+        try:
+            with FileLock(self.files.lock, timeout=wait, poll_interval=0.1):
+                yield
+        except Timeout:
+            raise RunBusy(f"another process is training in {self.directory}") from None
 
 
-def train(run: Run, data_dir: Path, device: torch.device, tell: Listener, wait: float = 0) -> Card:
+def train(run: Run, data_dir: Path, device: torch.device, on_event: Listener, wait: float = 0) -> Card:
     """Train to the end, from the last complete epoch where there is one; returns the card.
 
-    Raises DatasetError, or RunBusy where another process trains in the same directory and has not
-    ended after `wait` seconds. An exception (Ctrl-C too) leaves the last complete epoch behind.
+    Raises DatasetError, Diverged, or RunBusy where another process trains in the same directory and has
+    not ended after `wait` seconds. An exception (Ctrl-C too) leaves the last complete epoch behind.
     """
     with run.lock(wait):
         if run.card_path.exists():
-            return checkpoint.read_card(run.card_path)
-        dataset = load_dataset(run.config.dataset, data_dir)
-        train_split, validation = dataset.hold_out(run.config.validation_images, run.config.seed)
-        if run.config.synthetic_images:
-            train_split += rendering.synthetic_split(train_split, run.config.synthetic_images, run.config.seed)
-        corrections = Corrections.read(run.corrections_path, dataset)
+            return read_card(run.card_path)
+        config = run.config
+        dataset = load_dataset(config.dataset, data_dir)
+        train_split, validation = dataset.hold_out(config.validation_images, config.seed)
+        if config.synthetic_images:
+            train_split += synthetic_split(train_split, config.synthetic_images, config.seed)
+        corrections = Corrections.read(run.files.corrections, dataset)
         if corrections is not None:
             train_split += corrections.repeated(len(train_split))
-        trainer = Trainer(run.config, train_split, len(dataset.classes), device)
-        if run.resume_path.exists():
-            trainer.restore(run.resume_path)
-        classifier = Classifier(trainer.result, card_of(run.config, dataset), device)
-        _run_epochs(run, trainer, classifier, validation, dataset.test, tell)
+        trainer = Trainer(config, train_split, len(dataset.classes), device)
+        if run.files.resume.exists():
+            trainer.restore(run.files.resume)
+        classifier = Classifier(trainer.result, card_of(config, dataset), device)
+        _run_epochs(run, trainer, classifier, validation, dataset.test, on_event)
         return _finish(run, classifier, dataset, validation, corrections)
 
 
@@ -133,18 +124,18 @@ def _run_epochs(
     classifier: Classifier,
     validation: Split | None,
     test: Split,
-    tell: Listener,
+    on_event: Listener,
 ) -> None:
-    """Train epoch by epoch; what is measured meanwhile is the validation split (test only without one)."""
+    """Train epoch by epoch, and evaluate after each on the validation split (without one, on the test set)."""
     history = run.history()[: trainer.epoch]
     watched, split = (validation, "validation") if validation else (test, "test")
     while trainer.epoch < run.config.epochs:
         begun, cpu_begun = perf_counter(), process_time()
         lr = float(trainer.scheduler.get_last_lr()[0])
-        loss, accuracy = trainer.run_epoch(tell)
+        loss, accuracy = trainer.run_epoch(on_event)
         seconds = perf_counter() - begun
         cpu_seconds = process_time() - cpu_begun
-        metrics = _evaluate(classifier, watched).metrics
+        metrics = _evaluate(run, classifier, watched).metrics
         epoch = Epoch(
             epoch=trainer.epoch,
             epochs=run.config.epochs,
@@ -159,8 +150,8 @@ def _run_epochs(
         )
         history.append(epoch)
         run.write_history(history)
-        trainer.save(run.resume_path)
-        tell(epoch)
+        trainer.save(run.files.resume)
+        on_event(epoch)
 
 
 def _finish(
@@ -170,14 +161,14 @@ def _finish(
     validation: Split | None,
     corrections: Corrections | None,
 ) -> Card:
-    """Fit the temperature, evaluate on the test split, once; write all that is promised (the card last)."""
-    classifier.model.eval()
+    """Fit the temperature, evaluate on the test set, once; write report, weights and card (the card last)."""
+    metrics: dict[str, Metrics] = {}
     if validation:
+        classifier.model.eval()
         classifier = calibrate(classifier, validation)
-    test = evaluate(classifier, dataset.test)
-    metrics: dict[str, Metrics] = {"test": test.metrics}
-    if validation:
-        metrics["validation"] = evaluate(classifier, validation).metrics
+        metrics["validation"] = _evaluate(run, classifier, validation).metrics
+    test = _evaluate(run, classifier, dataset.test)
+    metrics["test"] = test.metrics
     history = run.history()
     card = classifier.card.model_copy(
         update={
@@ -188,31 +179,34 @@ def _finish(
             "cpu_seconds": sum(epoch.cpu_seconds for epoch in history),
         }
     )
-    report.write(run.directory, card, history, dataset, test)
+    report.write(run.files, card, history, dataset, test)
     return checkpoint.save(classifier.model, card, run.directory)
 
 
 def rewrite_report(run: Run, data_dir: Path, device: torch.device) -> Path:
-    """The report and pictures of a finished run once more; returns the page's path.
+    """Write the report and pictures of a finished run again; returns the page's path.
 
-    Raises TrainingError where the run has not come to its end.
+    Raises TrainingError where the run has not finished.
     """
     if not run.card_path.exists():
-        raise TrainingError(f"{run.directory} has not finished: go on with it by --resume {run.directory}")
+        raise TrainingError(f"{run.directory} has not finished: continue it with --resume {run.directory}")
     classifier = Classifier.load(run.weights_path, device)
     dataset = load_dataset(run.config.dataset, data_dir)
-    return report.write(
-        run.directory, classifier.card, run.history(), dataset, evaluate(classifier, dataset.test)
-    )
+    test = evaluate(classifier, dataset.test)
+    return report.write(run.files, classifier.card, run.history(), dataset, test)
 
 
-def _evaluate(classifier: Classifier, split: Split) -> Evaluation:
+def _evaluate(run: Run, classifier: Classifier, split: Split) -> Evaluation:
+    """`evaluate` of what a run has trained. Raises Diverged."""
     classifier.model.eval()
-    return evaluate(classifier, split)
+    try:
+        return evaluate(classifier, split)
+    except NotFinite as error:
+        raise Diverged(f"after training, {error}", run.config.lr) from error
 
 
 def card_of(config: Config, dataset: Dataset) -> Card:
-    """What a card says before there are weights and metrics."""
+    """The card of a run before there are weights and metrics."""
     return Card(
         name=config.name,
         architecture=config.architecture,

@@ -2,9 +2,9 @@
 
 No layer, loss, gradient or update rule of the library is used: each loss stands beside the
 gradient that a textbook derives for it, and the tests compare both with `torch.nn` and autograd.
-It does not know run directories, schedules or checkpoints: those are the same for all recipes.
+Run directories, schedules and checkpoints are those of all recipes.
 
-Read next to Dive into Deep Learning (d2l.ai), chapters 3 to 5. n is the number of rows in a batch,
+To be read beside Dive into Deep Learning (d2l.ai), chapters 3 to 5. n is the number of rows in a batch,
 d of features, q of classes, h of hidden units.
 """
 
@@ -77,7 +77,7 @@ def cross_entropy(p: Tensor, q: Tensor) -> Tensor:
 
 
 def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
-    """D(p || q) = H(p, q) - H(p): what it costs to take p for q."""
+    """D(p || q) = H(p, q) - H(p), in nats: the cost of coding p by q."""
     return cross_entropy(p, q) - entropy(p)
 
 
@@ -150,7 +150,7 @@ def sgd(weights: Iterable[Tensor], gradients: Iterable[Tensor], lr: float) -> No
         weight -= lr * gradient
 
 
-# Where the training loop takes hold
+# The interface to the training loop
 
 
 CLASSIFIERS: Mapping[str, Callable[[Tensors, Tensor, Tensor], tuple[Tensor, Tensor, Tensors]]] = {
@@ -161,7 +161,7 @@ CLASSIFIERS: Mapping[str, Callable[[Tensors, Tensor, Tensor], tuple[Tensor, Tens
 
 @torch.no_grad()
 def backward(architecture: str, model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Loss and logits of a batch; leaves the gradients where an optimizer looks, in `.grad`."""
+    """Loss and logits of a batch; leaves the gradients in `.grad`, where an optimizer expects them."""
     weights: Tensors = dict(model.named_parameters())
     loss, logits, gradients = CLASSIFIERS[architecture](weights, images.flatten(1), labels)
     for name, weight in weights.items():
@@ -170,7 +170,7 @@ def backward(architecture: str, model: nn.Module, images: Tensor, labels: Tensor
 
 
 class SGD(torch.optim.Optimizer):
-    """`sgd` in the shape that a schedule and a checkpoint expect."""
+    """`sgd` as the optimizer that a schedule and a checkpoint expect."""
 
     def __init__(self, weights: Iterable[nn.Parameter], lr: float) -> None:
         super().__init__(weights, {"lr": lr})

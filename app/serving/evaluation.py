@@ -1,29 +1,26 @@
-"""What versions make of the test set: confusion, mistakes, comparisons.
+"""How versions answer the test set: confusion, mistakes, comparisons.
 
 The files are read as they lie under MINIST_DATA_DIR (torchvision's layout), without torchvision. One version
-at a time is examined, in a thread and a few images at a time, so that predictions go on; what came out is kept.
+at a time is evaluated, in a thread and a few images at a time, so that predictions go on; results are kept.
 """
 
 import asyncio
-import gzip
-import math
-import struct
+import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from fastapi.concurrency import run_in_threadpool
 from torch import Tensor
 
 from app import errors
 from app.serving.registry import ServedModel
+from models.datasets import DATASETS, TEST_FILES
+from models.idx import read_idx
 from models.preprocessing.decode import Grey
 
-FOLDERS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
-FILES = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-CHUNK = 64  # images between two looks at who else wants to compute
+CHUNK = 64  # images of one forward pass; between two, other threads get the CPU
 KEPT = 16  # versions; 10,000 images of 10 classes are 400 kB each
 
 
@@ -71,7 +68,7 @@ class TestResult:
         return table
 
     def mistakes(self, true: int | None, predicted: int | None, limit: int) -> list[int]:
-        """Images that were answered wrong, those that it was most sure of first."""
+        """Indices of the images that were answered wrong, most confident first."""
         wrong = ~self.right
         if true is not None:
             wrong &= self.test.labels == true
@@ -83,26 +80,26 @@ class TestResult:
 
 
 class Evaluator:
-    """The sheets of one process."""
+    """The test results of one process."""
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
         self._tests: dict[str, TestSet] = {}
-        self._sheets: OrderedDict[tuple[str, int], TestResult] = OrderedDict()
-        self._examining = asyncio.Lock()  # whoever waits holds no thread
+        self._results: OrderedDict[tuple[str, int], TestResult] = OrderedDict()
+        self._evaluating = asyncio.Lock()  # a request that waits holds no thread
 
-    async def sheet(self, served: ServedModel) -> TestResult:
-        """What that version makes of the test set of its data set. Raises NoTestSet."""
+    async def result(self, served: ServedModel) -> TestResult:
+        """How that version answers the test set of its data set. Raises NoTestSet."""
         key = (served.name, served.version)
-        async with self._examining:
-            if key not in self._sheets:
-                self._sheets[key] = await run_in_threadpool(self._examine, served)
-            self._sheets.move_to_end(key)
-            while len(self._sheets) > KEPT:
-                self._sheets.popitem(last=False)
-            return self._sheets[key]
+        async with self._evaluating:
+            if key not in self._results:
+                self._results[key] = await asyncio.to_thread(self._evaluate, served)
+            self._results.move_to_end(key)
+            while len(self._results) > KEPT:
+                self._results.popitem(last=False)
+            return self._results[key]
 
-    def _examine(self, served: ServedModel) -> TestResult:
+    def _evaluate(self, served: ServedModel) -> TestResult:
         card = served.classifier.card
         test = self._test(card.dataset.name if card.dataset else None)
         parts = [served.classifier.probabilities(images).float() for images in torch.split(test.images, CHUNK)]
@@ -110,7 +107,7 @@ class Evaluator:
         return TestResult(test, card.classes, probabilities.argmax(1), probabilities)
 
     def _test(self, name: str | None) -> TestSet:
-        if name is None or name not in FOLDERS:
+        if name is None or name not in DATASETS:
             raise errors.NoTestSet(
                 "the version's card names no data set that is known here",
                 "choose a version that was trained here",
@@ -122,29 +119,19 @@ class Evaluator:
 
 def read_test_set(name: str, data_dir: Path) -> TestSet:
     """The test set of `mnist` or `fashion-mnist`. Raises NoTestSet."""
-    folder = data_dir / FOLDERS[name] / "raw"
+    folder = DATASETS[name].raw(data_dir)
     try:
-        images, labels = (_read_idx(folder / file) for file in FILES)
+        images, labels = (torch.from_numpy(read_idx(folder / file)) for file in TEST_FILES)
         if len(images) != len(labels):
             raise ValueError("there are not as many labels as images")
-    except (OSError, EOFError, ValueError, struct.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        why = getattr(error, "strerror", None) or error
         raise errors.NoTestSet(
-            f"{' and '.join(FILES)} of {name} cannot be read ({getattr(error, 'strerror', None) or error})",
-            f"put them into {FOLDERS[name]}/raw under MINIST_DATA_DIR; a training job on {name} downloads them",
+            f"{' and '.join(TEST_FILES)} of {name} cannot be read ({why})",
+            f"put them into {DATASETS[name].folder}/raw under MINIST_DATA_DIR; "
+            f"a training job on {name} downloads them",
         ) from error
     return TestSet(name, images[:, None], labels.long())
-
-
-def _read_idx(path: Path) -> Tensor:
-    """An idx file of unsigned bytes, also gzipped. Raises OSError, EOFError, ValueError or struct.error."""
-    packed = path.with_name(path.name + ".gz")
-    data = gzip.decompress(packed.read_bytes()) if not path.exists() and packed.exists() else path.read_bytes()
-    zero, kind, dimensions = struct.unpack_from(">HBB", data)
-    shape = struct.unpack_from(f">{dimensions}I", data, 4)
-    pixels = data[4 + 4 * dimensions :]
-    if (zero, kind) != (0, 8) or not pixels or len(pixels) != math.prod(shape):
-        raise ValueError(f"{path.name} is damaged")
-    return torch.frombuffer(bytearray(pixels), dtype=torch.uint8).view(shape)
 
 
 def mcnemar(only_a: int, only_b: int) -> float:

@@ -17,7 +17,7 @@ from app.errors import UnknownModel
 from app.serving.encoding import PredictionEncoder
 from app.store.versions import PRODUCTION, Snapshot, Version, Versions
 from app.telemetry.counters import Counters
-from models.architectures import Shape
+from models.card import Shape
 from models.classifier import Classifier
 from models.errors import CheckpointError, ModelError
 from models.inference import InferenceModel

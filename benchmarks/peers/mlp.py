@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from models.architectures import MLP
+from models.networks import MLP
 
 WEIGHTS = Path(__file__).parents[2] / "models" / "weights" / "minist.pth"
 

@@ -1,4 +1,4 @@
-"""Grey and binary morphology on small pictures, under the names of skimage.morphology."""
+"""Grey and binary morphology on small images, under the names of skimage.morphology and skimage.measure."""
 
 from typing import Any, TypeVar
 
@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Plane = NDArray[np.float32]  # [height, width]
-Numbers = NDArray[Any]  # whole numbers or fractions, one for each pixel or each piece
 Mask = NDArray[np.bool_]  # [height, width]
+Labels = NDArray[np.int64]  # [height, width], 0 where there is nothing
+Values = NDArray[Any]  # one number for each pixel or each component
 Image = TypeVar("Image", Plane, Mask)
 
 
@@ -21,7 +22,25 @@ def erosion(image: Image, radius: int, axes: tuple[int, ...] = (0, 1)) -> Image:
     return _rank(image, radius, np.minimum, axes)
 
 
-def _rank(image: Image, radius: int, best: np.ufunc, axes: tuple[int, ...]) -> Image:
+def closing(image: Image, radius: int) -> Image:
+    """Dilation, then erosion: dark parts narrower than twice `radius` are filled."""
+    return erosion(dilation(image, radius), radius)
+
+
+def opening(image: Image, radius: int, axes: tuple[int, ...] = (0, 1)) -> Image:
+    """Erosion, then dilation: bright parts narrower than twice `radius` are removed."""
+    return dilation(erosion(image, radius, axes), radius, axes)
+
+
+def grow(ink: Plane, radius: float) -> Plane:
+    """Ink 0..1 dilated (or, below 0, eroded) by a fraction of pixels, padded so far that nothing is cut off."""
+    step = dilation if radius > 0 else erosion
+    whole = int(abs(radius))
+    grown = step(np.pad(ink, whole + 1), whole)
+    return grown + np.float32(abs(radius) - whole) * (step(grown, 1) - grown)
+
+
+def _rank(image: Image, radius: int, extreme: np.ufunc, axes: tuple[int, ...]) -> Image:
     """The running maximum or minimum.
 
     A window that reaches r pixels becomes one that reaches r + s for any s up to 2 r + 1.
@@ -32,26 +51,42 @@ def _rank(image: Image, radius: int, best: np.ufunc, axes: tuple[int, ...]) -> I
             step = min(2 * reach + 1, radius - reach, image.shape[axis] - 1)
             low, high = (np.s_[:-step], np.s_[step:]) if axis == 0 else (np.s_[:, :-step], np.s_[:, step:])
             wider = image.copy()
-            best(wider[high], image[low], out=wider[high])
-            best(wider[low], image[high], out=wider[low])
+            extreme(wider[high], image[low], out=wider[high])
+            extreme(wider[low], image[high], out=wider[low])
             image, reach = wider, reach + step
     return image
 
 
+def reconstruction(seed: Plane, mask: Plane, iterations: int) -> Plane:
+    """Reconstruction by erosion: `seed` (grey levels 0..255) sinks from pixel to pixel, never below `mask`.
+
+    It ends after so many iterations, each of which reaches one pixel further. Source: Vincent,
+    "Morphological grayscale reconstruction in image analysis" (1993).
+    """
+    level, floor = np.rint(seed).astype(np.uint8), np.rint(mask).astype(np.uint8)  # bytes are faster
+    for _ in range(iterations):
+        np.minimum(level[1:], level[:-1], out=level[1:])
+        np.minimum(level[:-1], level[1:], out=level[:-1])
+        np.minimum(level[:, 1:], level[:, :-1], out=level[:, 1:])
+        np.minimum(level[:, :-1], level[:, 1:], out=level[:, :-1])
+        np.maximum(level, floor, out=level)
+    return level.astype(np.float32)
+
+
 def box_blur(plane: Plane, radius: int) -> Plane:
-    """The mean over `radius` pixels each way (fewer at the edges)."""
-    for dim in (0, 1):
-        length = plane.shape[dim]
-        sums = np.cumsum(np.insert(plane, 0, 0, dim), dim, dtype=np.float64)
+    """The mean over a square of `radius` pixels each way (fewer at the edges)."""
+    for axis in (0, 1):
+        length = plane.shape[axis]
+        sums = np.cumsum(np.insert(plane, 0, 0, axis), axis, dtype=np.float64)
         low = (np.arange(length) - radius).clip(0)
         high = (np.arange(length) + radius + 1).clip(max=length)
-        share = (high - low).reshape((-1, 1) if dim == 0 else (1, -1))
-        plane = ((np.take(sums, high, dim) - np.take(sums, low, dim)) / share).astype(np.float32)
+        share = (high - low).reshape((-1, 1) if axis == 0 else (1, -1))
+        plane = ((np.take(sums, high, axis) - np.take(sums, low, axis)) / share).astype(np.float32)
     return plane
 
 
-def label(mask: Mask) -> tuple[Numbers, int]:
-    """Pixels that touch (corners too) under one number from 1, 0 elsewhere; and the highest number.
+def label(mask: Mask) -> tuple[Labels, int]:
+    """Connected components (corners connect too), numbered from 1, and how many there are.
 
     Works on the runs of each row: runs that overlap in neighbouring rows take the smaller number until
     nothing changes.
@@ -67,18 +102,37 @@ def label(mask: Mask) -> tuple[Numbers, int]:
     b = np.arange(len(a)) - np.repeat(np.cumsum(touching) - touching, touching) + np.repeat(first, touching)
     root = np.arange(len(starts))
     while len(a):
-        smaller = np.minimum(root[a], root[b])
-        new = root.copy()
-        for ends_of in (root[a], root[b], a, b):
-            np.minimum.at(new, ends_of, smaller)
-        new = new[new]
-        if np.array_equal(new, root):
+        one, other = root[a], root[b]
+        apart = one != other
+        if not apart.any():
             break
-        root = new
-    names, number = np.unique(root, return_inverse=True)
+        a, b, one, other = a[apart], b[apart], one[apart], other[apart]  # the rest stays together
+        np.minimum.at(root, np.maximum(one, other), np.minimum(one, other))
+        while not np.array_equal(root, further := root[root]):
+            root = further
+    roots, number = np.unique(root, return_inverse=True)
     labels = np.zeros(mask.shape, np.int64)
     labels[mask] = np.repeat(number + 1, ends - starts)
-    return labels, len(names)
+    return labels, len(roots)
+
+
+def bounding_box(mask: Mask) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of what is set; right and bottom just outside. `mask` is not empty."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def border(image: Values) -> Values:
+    """The outermost pixels of an image, in one row; corners count twice."""
+    return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+
+
+def rectangularity(mask: Mask) -> float:
+    """The area of what is set, as a share of the smallest rectangle around it, at any angle."""
+    ys, xs = np.nonzero(mask)
+    angles = np.arange(18)[:, None] * np.pi / 36
+    along, across = xs * np.cos(angles) + ys * np.sin(angles), ys * np.cos(angles) - xs * np.sin(angles)
+    return float(len(ys) / ((np.ptp(along, axis=1) + 1) * (np.ptp(across, axis=1) + 1)).min())
 
 
 def stroke_width(ink: Plane) -> float:

@@ -6,6 +6,7 @@ damaged, is left to `models.preprocessing.decode.decode`, which tells what is wr
 
 import struct
 import zlib
+from base64 import b64encode
 
 from PIL import Image
 
@@ -65,3 +66,8 @@ def _is_whole(compressed: bytes, size: int) -> bool:
         return len(stream.decompress(compressed, size + 1)) == size and stream.eof
     except zlib.error:
         return False
+
+
+def data_url(png: bytes) -> str:
+    """A PNG file as the `src` of an image on a page."""
+    return f"data:image/png;base64,{b64encode(png).decode()}"

@@ -4,30 +4,51 @@ MNIST means light ink on a dark ground, the digit scaled into a 20x20 box with i
 by mass in 28x28 (yann.lecun.org/exdb/mnist). People send photographs, scans and drawings instead:
 
     picture -> scaled down -> background: what is darker than it (or lighter) may be ink
-            -> ink: ruled lines out -> components: which are the digit's -> 20x20 -> 28x28
+            -> lines: ruled lines and frames out -> components: which are the digit's -> 20x20 -> 28x28
 
 All of it is arithmetic on small arrays: 1000x1000 pixels cost 2 to 4 ms on one core.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from models.card import Card
 from models.errors import NothingFound
 from models.preprocessing.background import SMALL
 from models.preprocessing.decode import Grey, load_exact, load_grey
-from models.preprocessing.ink import Box, ink_is_dark, refine, segment
-from models.preprocessing.morphology import Plane, dilation, stroke_width
+from models.preprocessing.drawing import find_levels
+from models.preprocessing.ink import Box, Ink, ink_is_dark, refine, segment, segment_drawing
+from models.preprocessing.morphology import Plane, border, bounding_box, grow, stroke_width
 
 PreprocessMode = Literal["auto", "none"]
 WORK = 112  # pixels along the longer side, to find the digit in
 ENOUGH = 400  # pixels along the longer side, of a JPEG that its decoder may shrink
 EDGE = 0.3  # ink that still counts for the size of a digit
+THINNEST, THICKENED = 1.8, 2.2  # width of strokes in the 20x20 box: thinner ones become the second number
+THICKEST, THINNED = 4.5, 4.0  # the same for wider ones; 1 % of MNIST's training digits are wider than 4.5
+ONE_COLOUR = 8  # grey levels between the darkest and the lightest pixel of a blank picture
+OPAQUE = 127  # alpha above this shows
+SHADES = 60  # grey levels that make what shows a picture rather than ink of one colour
 _INVERTED = bytes(range(255, -1, -1))
-STROKE = (1.8, 2.2)  # width of strokes in the 20x20 box: thinner ones become at least the first number
+
+
+class InputSpec(Protocol):
+    """What of a model's card decides how a picture becomes its input. (A `Card` would bring pydantic and more
+    into the decoding processes.)"""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]: ...  # channels, height, width
+
+    @property
+    def polarity(self) -> Literal["light-on-dark", "dark-on-light"]: ...
+
+    @property
+    def preprocessing(self) -> Literal["digit", "size"]: ...
+
+    @property
+    def ground(self) -> int: ...  # 0..255, the grey of what is not ink
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +60,10 @@ class InputInfo:
     box: Box
 
 
-def read(image: Image.Image, card: Card, mode: PreprocessMode = "auto") -> tuple[Grey, InputInfo]:
+def read(image: Image.Image, card: InputSpec, mode: PreprocessMode = "auto") -> tuple[Grey, InputInfo]:
     """An opened image as the pixels that a model with this card takes, and what was done for that.
 
-    A picture of the card's size and polarity is left as it is. `fit` none takes no other size.
+    A picture of the card's size and polarity is left as it is. Mode "none" takes no other size.
 
     Raises WrongImageSize (with none), NothingFound (with auto) or BrokenImage.
     """
@@ -52,29 +73,29 @@ def read(image: Image.Image, card: Card, mode: PreprocessMode = "auto") -> tuple
         if mode == "none" or needs_no_preprocessing(pixels.tobytes(), card, image.has_transparency_data):
             return pixels, InputInfo((width, height), False, (0, 0, width, height))
     before = image.size
-    sheet = load_grey(image, ENOUGH)
-    if (sheet.width < sheet.height) != (before[0] < before[1]):
+    grey = load_grey(image, ENOUGH)
+    if (grey.width < grey.height) != (before[0] < before[1]):
         before = before[::-1]  # an EXIF rotation was undone
     if card.preprocessing == "digit":
-        pixels, inverted, box = preprocess_digit(sheet, height)
+        pixels, inverted, box = preprocess_digit(grey, height)
     else:
-        pixels, inverted, box = preprocess_size(sheet, (height, width))
-    scale = before[0] / sheet.width
+        pixels, inverted, box = preprocess_size(grey, (height, width))
+    scale = before[0] / grey.width
     left, top, right, bottom = (round(scale * side) for side in box)
     if card.polarity == "dark-on-light":
         pixels, inverted = 255 - pixels, not inverted
     return pixels, InputInfo(before, inverted, (left, top, min(right, before[0]), min(bottom, before[1])))
 
 
-def needs_no_preprocessing(pixels: bytes, card: Card, transparent: bool = False) -> bool:
+def needs_no_preprocessing(pixels: bytes, card: InputSpec, transparent: bool = False) -> bool:
     """Whether grey pixels of the card's size have its ground, told by the border, and something on it.
 
     Transparency can hide ink of the ground's own colour: then the ink must stand out.
     """
     ink = pixels if card.ground == 0 else pixels.translate(_INVERTED)  # bytes are quicker than arrays so small
     width = card.input_shape[2]
-    border = ink[:width] + ink[-width:] + ink[::width] + ink[width - 1 :: width]
-    if sum(border) > 127 * len(border):
+    around = ink[:width] + ink[-width:] + ink[::width] + ink[width - 1 :: width]
+    if sum(around) > 127 * len(around):
         return False
     return max(ink) > 127 if transparent else ink.count(0) < len(ink)
 
@@ -85,22 +106,33 @@ def preprocess_digit(image: Image.Image, side: int = 28) -> tuple[Grey, bool, Bo
     Returns pixels [side, side], light on dark, whether the picture had to be inverted for that, and
     where the digit was found. Raises NothingFound.
     """
-    picture, inverted = _opaque(image)
+    picture, inverted = flatten_alpha(image)
     step = -(-max(picture.size) // WORK)
     small = picture.reduce(step) if step > 1 else picture
-    page = np.asarray(small, np.float32)
-    dark = inverted is not None or ink_is_dark(small)
-    found = segment(page, dark, step, picture.size)
-    sure = inverted is not None or (found is not None and (max(picture.size) < SMALL or found.convinces))
-    if not sure:
-        other = segment(page, not dark, step, picture.size)
-        if found is None or (other is not None and other.is_better_than(found)):
-            found = other
+    found = _found(small, step, picture.size, inverted is not None)
     if found is None:
         raise NothingFound("nothing found in the picture", "send one digit, dark on light or light on dark")
     if step > 1:
         found = refine(picture, found)
-    return _set(found.ink, side), found.dark if inverted is None else inverted, found.box
+    return center_by_mass(found.ink, side), found.dark if inverted is None else inverted, found.box
+
+
+def _found(small: Image.Image, step: int, size: tuple[int, int], dark_only: bool) -> Ink | None:
+    """The digit's ink in a picture of `size` that was reduced by `step`, dark or light."""
+    page = np.asarray(small, np.float32)
+    drawing = find_levels(page) if max(size) >= SMALL else None
+    if drawing is not None:
+        dark = drawing.ink_is_dark(page)
+        if dark is not None or dark_only:
+            return segment_drawing(page, drawing, dark_only or bool(dark), step, size)
+    dark = dark_only or ink_is_dark(small)
+    if drawing is not None:
+        return segment_drawing(page, drawing, dark, step, size)
+    found = segment(page, dark, step, size)
+    if dark_only or (found is not None and (max(size) < SMALL or found.convinces)):
+        return found
+    other = segment(page, not dark, step, size)
+    return other if found is None or (other is not None and other.is_better_than(found)) else found
 
 
 def preprocess_size(image: Image.Image, size: tuple[int, int]) -> tuple[Grey, bool, Box]:
@@ -108,12 +140,11 @@ def preprocess_size(image: Image.Image, size: tuple[int, int]) -> tuple[Grey, bo
 
     Raises NothingFound for a picture of one colour.
     """
-    sheet, inverted = _opaque(image)
+    sheet, inverted = flatten_alpha(image)
     pixels = np.asarray(sheet)
-    if int(pixels.max()) - int(pixels.min()) < 8:
+    if int(pixels.max()) - int(pixels.min()) < ONE_COLOUR:
         raise NothingFound("nothing found in the picture: it has one colour", "send a picture of one thing")
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    ground = int(np.median(border))
+    ground = int(np.median(border(pixels)))
     long = max(sheet.size)
     square = Image.new("L", (long, long), ground)
     square.paste(sheet, ((long - sheet.width) // 2, (long - sheet.height) // 2))
@@ -122,7 +153,7 @@ def preprocess_size(image: Image.Image, size: tuple[int, int]) -> tuple[Grey, bo
     return (255 - small if dark else small), dark if inverted is None else inverted, (0, 0, *image.size)
 
 
-def _opaque(image: Image.Image) -> tuple[Image.Image, bool | None]:
+def flatten_alpha(image: Image.Image) -> tuple[Image.Image, bool | None]:
     """A picture as opaque grey; and, where only alpha tells the ink, whether that ink is dark.
 
     Then the picture is the alpha, as dark ink on white.
@@ -132,10 +163,10 @@ def _opaque(image: Image.Image) -> tuple[Image.Image, bool | None]:
     grey, alpha = image.split()
     step = max(1, max(image.size) // 128)
     seen, shades = np.asarray(alpha.reduce(step)), np.asarray(grey.reduce(step))
-    if int(seen.min()) > 127:
+    if int(seen.min()) > OPAQUE:
         return grey, None
-    shade = shades[seen > 127]
-    if shade.size == 0 or np.percentile(shade, 95) - np.percentile(shade, 5) < 60:
+    shade = shades[seen > OPAQUE]
+    if shade.size == 0 or np.percentile(shade, 95) - np.percentile(shade, 5) < SHADES:
         ink_is_dark = shade.size == 0 or float(np.median(shade)) < 128
         return ImageOps.invert(alpha), ink_is_dark
     sheet = Image.new("L", image.size, int(np.median(shade)))
@@ -143,16 +174,14 @@ def _opaque(image: Image.Image) -> tuple[Image.Image, bool | None]:
     return sheet, None
 
 
-def _set(ink: Plane, side: int) -> Grey:
-    """Ink 0..1 on its box into the middle of [side, side], by mass, 0..255.
+def center_by_mass(ink: Plane, side: int) -> Grey:
+    """Ink 0..1 scaled into a box of 20 of 28 pixels, its centre of mass in the middle of [side, side], 0..255.
 
-    The middle is that of the pixel right and below of the centre, as on MNIST (measured: 14.5 of 28).
+    The middle is that of the pixel right and below the centre, as in MNIST (measured: 14.5 of 28).
     """
     inner = side * 20 // 28
-    clear = ink > EDGE
-    rows, columns = np.flatnonzero(clear.any(1)), np.flatnonzero(clear.any(0))
-    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    ink = _thickened(ink, inner)
+    left, top, right, bottom = bounding_box(ink > EDGE)
+    ink = _with_usual_strokes(ink[top:bottom, left:right], inner)
     height, width = ink.shape
     scale = inner / max(height, width)
     small = Image.fromarray(ink).resize(
@@ -172,13 +201,19 @@ def _set(ink: Plane, side: int) -> Grey:
     return pixels
 
 
-def _thickened(ink: Plane, inner: int) -> Plane:
-    """Thin strokes made as wide as a pen's on MNIST's forms: scaled down they would vanish."""
-    wide = stroke_width(ink)
+def _with_usual_strokes(ink: Plane, inner: int) -> Plane:
+    """Ink whose strokes, once scaled into a box of `inner` pixels, are about as wide as those of MNIST.
+
+    Thin ones would vanish in scaling; of wide ones MNIST has none, and their gaps and holes are narrow.
+    """
+    width = stroke_width(ink)
     unit = max(ink.shape) / inner  # pixels of `ink` in one of the box
-    if wide >= STROKE[0] * unit:
+    if width < THINNEST * unit:
+        return grow(ink, (THICKENED * unit - width) / 2)
+    if width <= THICKEST * unit:
         return ink
-    radius = (STROKE[1] * unit - wide) / 2
-    whole = int(radius)
-    wider = dilation(np.pad(ink, whole + 1), whole)
-    return wider + np.float32(radius - whole) * (dilation(wider, 1) - wider)
+    thin = grow(ink, (THINNED * unit - width) / 2)
+    if not (thin > 0.5).any():
+        return ink
+    left, top, right, bottom = bounding_box(thin > EDGE)
+    return thin[top:bottom, left:right]

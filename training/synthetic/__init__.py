@@ -1,1 +1,1 @@
-"""Synthetic images of digits, and the development set made from them."""
+"""Synthetic images of digits: ink, scenes, a split to train on, and the development set."""

@@ -1,0 +1,251 @@
+"""The layers of the published tutorials, under the state_dict keys of people's own files.
+
+Every `forward` takes float images [N, C, H, W] (or rows [N, features]) and returns logits
+[N, classes]. Softmax is not applied here: that happens once, in `models.classifier`.
+"""
+
+from itertools import pairwise
+from math import prod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.card import Shape
+
+MNIST_SHAPE: Shape = (1, 28, 28)
+
+
+class Softmax(nn.Module):
+    """Softmax regression: one linear layer (keys `linear.*`), started at N(0, 0.01) and zero.
+
+    Source: "Softmax regression, concise" of Dive into Deep Learning (d2l.ai), chapter 4.
+    """
+
+    def __init__(self, classes: int = 10, input_shape: Shape = MNIST_SHAPE) -> None:
+        super().__init__()
+        self.linear = nn.Linear(prod(input_shape), classes)
+        nn.init.normal_(self.linear.weight, std=0.01)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.linear(x.flatten(1))
+        return logits
+
+
+class SoftmaxScratch(nn.Module):
+    """Softmax regression on bare tensors (keys `W` [features, classes], `b`), started at N(0, 0.01) and zero.
+
+    Source: "Softmax regression from scratch" of Dive into Deep Learning (d2l.ai), chapter 4. Its
+    training by hand is in `training.scratch`.
+    """
+
+    def __init__(self, classes: int = 10, input_shape: Shape = MNIST_SHAPE) -> None:
+        super().__init__()
+        self.W = nn.Parameter(0.01 * torch.randn(prod(input_shape), classes))
+        self.b = nn.Parameter(torch.zeros(classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.W + self.b
+
+
+class MLPScratch(nn.Module):
+    """784-256-10 with ReLU on bare tensors (keys `W1`, `b1`, `W2`, `b2`), started at N(0, 0.01) and zero.
+
+    Source: "Multilayer perceptrons from scratch" of Dive into Deep Learning (d2l.ai), chapter 5.
+    """
+
+    def __init__(self, classes: int = 10, input_shape: Shape = MNIST_SHAPE) -> None:
+        super().__init__()
+        self.W1 = nn.Parameter(0.01 * torch.randn(prod(input_shape), 256))
+        self.b1 = nn.Parameter(torch.zeros(256))
+        self.W2 = nn.Parameter(0.01 * torch.randn(256, classes))
+        self.b2 = nn.Parameter(torch.zeros(classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = F.relu(x.flatten(1) @ self.W1 + self.b1)
+        return hidden @ self.W2 + self.b2
+
+
+class SoftmaxMNIST(nn.Module):
+    """Softmax regression of the MNIST tutorial (keys `fc1.*`), without its softmax in `forward`."""
+
+    def __init__(self, classes: int = 10, input_shape: Shape = MNIST_SHAPE) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(prod(input_shape), classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.fc1(x.flatten(1))
+        return logits
+
+
+class MLP(nn.Module):
+    """Five linear layers, 784-512-256-128-64-10 with ReLU (keys `linear1..linear5`): `minist.pth`."""
+
+    def __init__(self, classes: int = 10, input_shape: Shape = MNIST_SHAPE) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(prod(input_shape), 512)
+        self.linear2 = nn.Linear(512, 256)
+        self.linear3 = nn.Linear(256, 128)
+        self.linear4 = nn.Linear(128, 64)
+        self.linear5 = nn.Linear(64, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.linear1(x.flatten(1)))
+        x = F.relu(self.linear2(x))
+        x = F.relu(self.linear3(x))
+        x = F.relu(self.linear4(x))
+        logits: Tensor = self.linear5(x)
+        return logits
+
+
+class SmallMLP(nn.Module):
+    """Two linear layers, 784-256-10 with ReLU (keys `linear1`, `linear2`).
+
+    Source: "Multilayer perceptrons, concise" of Dive into Deep Learning (d2l.ai), chapter 5.
+    """
+
+    def __init__(self, classes: int = 10, input_shape: Shape = MNIST_SHAPE) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(prod(input_shape), 256)
+        self.linear2 = nn.Linear(256, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.linear2(F.relu(self.linear1(x.flatten(1))))
+        return logits
+
+
+class SequentialMLP(nn.Module):
+    """The layers of `MLP` in one `nn.Sequential` (keys `fc_layers.0,2,4,6,8`)."""
+
+    def __init__(self, classes: int = 10, input_shape: Shape = MNIST_SHAPE) -> None:
+        super().__init__()
+        widths = [prod(input_shape), 512, 256, 128, 64]
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in pairwise(widths):
+            layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+        self.fc_layers = nn.Sequential(*layers, nn.Linear(widths[-1], classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.fc_layers(x.flatten(1))
+        return logits
+
+
+class CNN(nn.Module):
+    """Two 5x5 convolutions, each with max-pooling and ReLU, and one linear layer (8,490 parameters).
+
+    For 28x28 images of one channel. Stored channels-last: the same numbers under the same keys,
+    and pooling runs on vectors (measured: half the CPU time of a forward pass).
+    """
+
+    def __init__(self, classes: int = 10) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 10, kernel_size=5)
+        self.conv2 = nn.Conv2d(10, 20, kernel_size=5)
+        self.fc = nn.Linear(320, classes)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(F.max_pool2d(self.conv1(x), 2))  # [N, 10, 12, 12]
+        x = F.relu(F.max_pool2d(self.conv2(x), 2))  # [N, 20, 4, 4]
+        logits: Tensor = self.fc(x.flatten(1))
+        return logits
+
+
+class FusedCNN(nn.Module):
+    """The layers of a `CNN`, with pooling inside the first convolution: the same logits, a slower gradient."""
+
+    def __init__(self, cnn: CNN) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.fc = cnn.conv1, cnn.conv2, cnn.fc
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(convolve_and_pool(self.conv1, x))  # [N, 10, 12, 12]
+        x = F.relu(F.max_pool2d(self.conv2(x), 2))  # [N, 20, 4, 4]
+        logits: Tensor = self.fc(x.flatten(1))
+        return logits
+
+
+def convolve_and_pool(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """`max_pool2d(layer(x), 2)` for a layer of stride 1 with a bias; faster where it has few channels.
+
+    One convolution of stride 2 computes the four values to be pooled as channels of their own, so that nothing
+    of full size is written and read again (measured on the CNN: a quarter less per forward pass).
+    """
+    assert layer.bias is not None
+    shifted = [F.pad(layer.weight, (right, 1 - right, down, 1 - down)) for down in (0, 1) for right in (0, 1)]
+    weight = torch.cat(shifted).contiguous(memory_format=torch.channels_last)
+    y = F.conv2d(x, weight, layer.bias.repeat(4), stride=2, padding=layer.padding)
+    half, quarter = 2 * layer.out_channels, layer.out_channels
+    y = torch.maximum(y[:, :half], y[:, half:])
+    return torch.maximum(y[:, :quarter], y[:, quarter:])
+
+
+class Digits(nn.Module):
+    """Four convolutions with batch normalisation and two linear layers (147,546 parameters).
+
+    For 28x28 images of one channel. The first convolution needs no padding, since digits keep a margin
+    of four pixels; normalising after pooling costs a quarter of normalising before.
+    """
+
+    def __init__(self, classes: int = 10) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 16, kernel_size=5)
+        self.norm1 = nn.BatchNorm2d(16)
+        self.conv2 = nn.Conv2d(16, 48, kernel_size=3, padding=1)
+        self.norm2 = nn.BatchNorm2d(48)
+        self.conv3 = nn.Conv2d(48, 64, kernel_size=3, padding=1)
+        self.norm3 = nn.BatchNorm2d(64)
+        self.conv4 = nn.Conv2d(64, 64, kernel_size=3, padding=1)
+        self.norm4 = nn.BatchNorm2d(64)
+        self.fc1 = nn.Linear(576, 128)
+        self.fc2 = nn.Linear(128, classes)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm1(F.max_pool2d(self.conv1(x), 2)))  # [N, 16, 12, 12]
+        x = F.relu(self.norm2(F.max_pool2d(self.conv2(x), 2)))  # [N, 48, 6, 6]
+        x = F.relu(self.norm3(self.conv3(x)))  # [N, 64, 6, 6]
+        x = F.relu(self.norm4(F.max_pool2d(self.conv4(x), 2)))  # [N, 64, 3, 3]
+        x = F.relu(self.fc1(F.dropout(x.flatten(1), 0.3, self.training)))
+        logits: Tensor = self.fc2(x)
+        return logits
+
+
+class Garments(nn.Module):
+    """Ten convolutions with batch normalisation, in part residual, and one linear layer (1,350,122 parameters).
+
+    For 28x28 images of one channel. Every stage halves the sides by pooling before it normalises; the
+    residual blocks are those of He et al. (arXiv:1512.03385), without a last ReLU.
+    """
+
+    def __init__(self, classes: int = 10) -> None:
+        super().__init__()
+        self.stem = _convolution(1, 32)
+        self.stage1 = nn.Sequential(_convolution(32, 64, pool=True), _Residual(64))
+        self.stage2 = nn.Sequential(_convolution(64, 128, pool=True), _Residual(128))
+        self.stage3 = nn.Sequential(_convolution(128, 192), _Residual(192))
+        self.fc = nn.Linear(192, classes)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stage1(self.stem(x))  # [N, 64, 14, 14]
+        x = self.stage3(self.stage2(x))  # [N, 192, 7, 7]
+        logits: Tensor = self.fc(x.amax((2, 3)))
+        return logits
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(_convolution(channels, channels), _convolution(channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+def _convolution(inputs: int, outputs: int, pool: bool = False) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)]
+    if pool:
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers, nn.BatchNorm2d(outputs), nn.ReLU())

@@ -1,0 +1,61 @@
+"""The names of the files in a run directory. Imports nothing: the service knows them from here as well."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Where the files of one run lie.
+
+    config.json     what was asked for            <name>.pth, <name>.json   the checkpoint that came out
+    metrics.jsonl   a line per epoch              curves.png, confusion.png, samples.png, reliability.png
+    resume.pt       the state after the last      report.html               all of it on one page, to look at
+                    complete epoch                corrections.json          corrected pictures to train on
+    lock            held while it is trained      log.txt                   what a job's process printed
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def resume(self) -> Path:
+        return self.path / "resume.pt"
+
+    @property
+    def corrections(self) -> Path:
+        return self.path / "corrections.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    def picture(self, name: str) -> Path:
+        """`curves`, `confusion`, `samples` or `reliability`."""
+        return self.path / f"{name}.png"
+
+    def weights(self, model: str) -> Path:
+        return self.path / f"{model}.pth"
+
+    def card(self, model: str) -> Path:
+        return self.path / f"{model}.json"
+
+    @property
+    def private(self) -> tuple[Path, ...]:
+        """What only the run itself needs; none of it is shown or published."""
+        return (self.lock, self.resume, self.corrections)
