@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.conftest import ROOT
 from training.errors import DatasetError
-from training.importing import archive
+from training.importing import archive, cli
 from training.importing.archive import Archive, Member
 from training.importing.dataset import Imported, Options
 from training.importing.importer import import_file
@@ -203,7 +203,7 @@ def test_every_trap_has_its_right_outcome(imported: Import) -> None:
         "'empty_class'",
         "'only_in_test'",
         "'Ned Flanders (1 only)' has one",
-        "test split are in the training",
+        "test split also in the training",
     ):
         assert part in said
     total = sum(listed.count for listed in profile.ignored.values()) + profile.bad_count + profile.images
@@ -363,3 +363,18 @@ def test_groups_by_file_name_stay_together(tmp_path: Path, imported: Import) -> 
         sides.setdefault(name.partition("_")[0], set()).add(split)
     assert all(len(side) == 1 for side in sides.values())
     assert (found.splits == 2).any()
+
+
+# -- the command -------------------------------------------------------------------------------------
+
+
+def test_minist_inspect_shows_what_a_file_would_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = zipped(tmp_path / "a.zip", {**class_folders(), "cat/page.png": b"<html>"})
+    assert cli.run([str(path), "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    assert "12 grey pictures in 2 classes" in shown
+    assert "cat/page.png" in shown
+    assert Imported(tmp_path / "out").profile.images == 12
+    assert cli.run([str(path), "--out", str(tmp_path / "out")]) == 1  # it is not empty
+    assert cli.run([str(own("traps/zip_slip.zip"))]) == 1
+    assert "evil.jpg" in capsys.readouterr().err

@@ -249,7 +249,7 @@ def _finish(
     resize: Resize,
 ) -> Imported:
     classes = tuple(sorted(set(found.labels)))
-    _check_classes(classes)
+    _check_classes(classes, found)
     number = {label: index for index, label in enumerate(classes)}
     labels = np.array([number[label] for label in found.labels], np.int64)
     groups = _groups(found, options)
@@ -280,10 +280,15 @@ def _finish(
     return Imported(directory)
 
 
-def _check_classes(classes: tuple[str, ...]) -> None:
+def _check_classes(classes: tuple[str, ...], found: Found) -> None:
     if len(classes) < 2:
         raise DatasetError(
             f"there is one class, {classes[0]!r}: a classifier needs two at least, each in a folder of its own"
+            + (
+                f"; {len(found.bad)} files were left out, such as {found.bad[0].path}: {found.bad[0].reason}"
+                if found.bad
+                else ""
+            )
         )
     if len(classes) > MAX_CLASSES:
         raise DatasetError(

@@ -77,6 +77,10 @@ def _conflicts(found: "Found") -> list[tuple[str, ...]]:
     ]
 
 
+def _pictures(number: int) -> str:
+    return f"{number:,} picture{'' if number == 1 else 's'}"
+
+
 def _warnings(
     found: "Found",
     counts: dict[str, dict[str, int]],
@@ -100,7 +104,7 @@ def _warnings(
                 "add more, or drop it",
             )
         elif total < FEW:
-            warn(f"class {label!r} has {total} pictures", f"add more: below {FEW}, its figures say little")
+            warn(f"class {label!r} has {_pictures(total)}", f"add more: below {FEW}, its figures say little")
     for label in found.empty_classes:
         warn(
             f"the folder of class {label!r} has no pictures, so there is no such class",
@@ -114,22 +118,20 @@ def _warnings(
         )
     if duplicates:
         warn(
-            f"{duplicates:,} pictures equal another one",
+            f"{_pictures(duplicates)} equal to another one",
             "copies stay on one side of a split; delete them if unwanted",
         )
     leaked = _leaked(found, splits)
     if leaked:
         warn(
-            f"{leaked:,} pictures of the given test split are in the training split as well",
+            f"{_pictures(leaked)} of the given test split also in the training split",
             "the test accuracy is too high by what they contribute: remove them from one side",
         )
     if conflicts:
-        warn(
-            f"{conflicts:,} pictures stand under several classes", "look at `conflicts` and correct the labels"
-        )
+        warn(f"{_pictures(conflicts)} under several classes", "look at `conflicts` and correct the labels")
     if found.bad:
         warn(
-            f"{len(found.bad):,} files could not be read and were left out",
+            f"{len(found.bad):,} files left out since they could not be read",
             "look at `bad_files` for the reasons",
         )
     for encoding, number in found.encodings.items():
