@@ -10,9 +10,8 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from models.architectures import identify
 from models.card import Card, Metrics
-from models.checkpoint import read_weights
+from models.checkpoint import load_bare
 from models.classifier import Classifier
 from models.datasets import DatasetName
 from models.devices import choose_device
@@ -150,7 +149,7 @@ def _evaluate(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
 
     device = choose_device(options.device)
-    if options.weights.with_suffix(".json").exists():
+    if options.weights.suffix == ".pth" and options.weights.with_suffix(".json").exists():
         classifier = Classifier.load(options.weights, device)
         trained_on = classifier.card.dataset
         dataset = load_dataset(
@@ -206,8 +205,8 @@ def _work(arguments: Sequence[str]) -> int:
 
 
 def _recipe_of(weights: Path) -> Recipe:
-    """The recipe whose architecture has the keys of this file."""
-    architecture, _ = identify(read_weights(weights))
+    """The recipe whose architecture this file has."""
+    _, architecture, _ = load_bare(weights)
     return next(recipe for recipe in RECIPES.values() if recipe.config().architecture == architecture)
 
 
