@@ -3,4 +3,4 @@
 Imports `models`; trains nothing itself.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,9 +1,21 @@
-"""`python -m app`: see `app.cli`."""
+"""The entry of `minist` and of `python -m app`: see `app.cli`."""
 
-import gc
 import signal
 import sys
+from collections.abc import Sequence
 from types import FrameType
+
+from app.cli import main
+from app.interpreter import forget_working_directory
+
+
+def run(default: Sequence[str] = ()) -> None:
+    """Run the command line; without words on it, `default`."""
+    # The first process of a container ignores SIGTERM until there is a handler: set it before the slow imports.
+    # uvicorn raises the signal again once it has drained; that too is a clean end, not a death by signal.
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, _end)
+    sys.exit(main(sys.argv[1:], default))
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -11,14 +23,5 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    # The first process of a container ignores SIGTERM until there is a handler: set it before the slow imports.
-    # uvicorn raises the signal again once it has drained; that too is a clean end, not a death by signal.
-    signal.signal(signal.SIGTERM, _end)
-    signal.signal(signal.SIGINT, _end)
-    # Nothing of what is imported is ever garbage: collecting meanwhile takes a tenth of the start.
-    gc.disable()
-    from app.cli import main
-
-    gc.freeze()
-    gc.enable()
-    main()
+    forget_working_directory()
+    run(default=["serve"])

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -24,9 +24,14 @@ def free_port() -> int:
 
 @contextmanager
 def service(
-    home: Path, *words: str, port: int | None = None, **settings: str
+    home: Path,
+    *words: str,
+    port: int | None = None,
+    command: Sequence[str] = (sys.executable, "-m", "app", "serve"),
+    cwd: Path = ROOT,
+    **settings: str,
 ) -> Iterator[tuple[subprocess.Popen[str], httpx2.Client]]:
-    """`python -m app` on a free port, ready to answer; killed at the end if it still runs.
+    """`minist serve` on a free port, ready to answer; killed at the end if it still runs.
 
     What it prints goes to `service.log` in its home: nobody reads a pipe while the test asks.
     """
@@ -41,8 +46,8 @@ def service(
     }
     with (home / "service.log").open("a") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app", *words, "--port", str(port)],
-            cwd=ROOT,
+            [*command, *words, "--port", str(port)],
+            cwd=cwd,
             env=environment,
             stdout=log,
             stderr=log,
@@ -120,3 +125,17 @@ def workers_of(process: subprocess.Popen[str]) -> list[int]:
             return False
 
     return [pid for pid in children(process.pid) if alive(pid) and is_large(pid)]
+
+
+def run_job(client: httpx2.Client) -> dict[str, object]:
+    """A short job from request to result; it has succeeded."""
+    request = {"model": "mine", "recipe": "softmax-mnist", "epochs": 1, "validation_images": 100}
+    url = f"/train/{client.post('/train', json=request).raise_for_status().json()['id']}"
+
+    def ended() -> dict[str, object] | None:
+        job: dict[str, object] = client.get(url).raise_for_status().json()
+        return None if job["status"] in ("queued", "running") else job
+
+    job = wait_for(ended)
+    assert job["status"] == "succeeded", job
+    return job

@@ -36,7 +36,7 @@ def test_a_run_stops_at_the_first_loss_that_is_not_finite(
     recipe: str, options: dict[str, object], tmp_path: Path, cpu: torch.device
 ) -> None:
     run = Run.create(tmp_path / "run", config(recipe, lr=100, **options))
-    with pytest.raises(Diverged, match=f"{SENTENCE} lr than 100"):
+    with pytest.raises(Diverged, match=f"{SENTENCE} than 100"):
         train(run, SAMPLE, cpu, lambda event: None)
     assert not list(run.directory.glob("*.pth"))
     assert not run.card_path.exists()

@@ -21,8 +21,8 @@ import pytest
 import torch
 
 from app.home import Home
+from app.jobs.executor import ChildProcess, RunDirectory
 from app.jobs.queue import Queue
-from app.jobs.supervisor import Supervisor
 from app.settings import Settings
 from app.store.database import Database
 from tests.conftest import ROOT, SAMPLE
@@ -190,7 +190,7 @@ def worker(home: Path) -> Iterator[subprocess.Popen[bytes]]:
         "MINIST_DEVICE": "cpu",
         "MINIST_LEASE_SECONDS": LEASE,
     }
-    process = subprocess.Popen([sys.executable, "-m", "app", "worker"], cwd=ROOT, env=environment)
+    process = subprocess.Popen([sys.executable, "-m", "app", "serve", "worker"], cwd=ROOT, env=environment)
     try:
         yield process
     finally:
@@ -280,20 +280,17 @@ def test_cancelling_is_quick_and_the_last_epoch_can_be_resumed_from(
         assert_same(tmp_path, ended(client, job_id), undisturbed)
 
 
-class AbortingEngine:
+class AbortingExecutor:
     """Runs a real process that dies of SIGABRT whatever the job."""
 
-    def start(self, directory: Path, lease: float) -> Any:
-        from app.jobs.executor import ChildProcess
-
-        return ChildProcess([sys.executable, "-c", "import os; os.abort()"], directory)
+    def start(self, run: RunDirectory, lease: float) -> ChildProcess:
+        return ChildProcess([sys.executable, "-c", "import os; os.abort()"], run)
 
 
 def test_a_job_that_crashes_at_every_attempt_fails_and_the_next_is_run(home: Home) -> None:
     bad, good = submit(home), submit(home, epochs=1)
-    crashing = Supervisor(
-        home.queue, home.versions, AbortingEngine(), home.settings.home / "runs", 10, 10, 30, home.feedback
-    )
+    crashing = home.supervisor()
+    crashing.executor = AbortingExecutor()
     for _ in range(3):
         assert crashing.run_one()
     job = finished(home, bad)

@@ -8,9 +8,14 @@ import pytest
 import torch
 
 from app.errors import UnknownModel
+from app.jobs.executor import RunDirectory
+from app.jobs.promotion import Rule
+from app.jobs.publication import Publication
 from app.jobs.queue import ClaimLost, Job, Queue
 from app.serving.registry import Registry
 from app.store.database import Database
+from app.store.paths import HomePaths
+from app.store.shipped import publish_shipped
 from app.store.versions import NoSuchVersion, NothingBefore, VersionInUse, Versions
 from app.telemetry.counters import Counters
 from tests.conftest import SHIPPED, WEIGHTS
@@ -33,28 +38,33 @@ def queue(database: Database) -> Queue:
 
 @pytest.fixture
 def versions(database: Database, tmp_path: Path) -> Versions:
-    versions = Versions(database, tmp_path)
-    versions.publish_shipped()
+    versions = Versions(database, HomePaths(tmp_path))
+    publish_shipped(versions)
     return versions
 
 
 def publish(
-    versions: Versions, queue: Queue, accuracy: float = 0.999, promote: str = "if_better", model: str = "minist"
+    versions: Versions,
+    queue: Queue,
+    accuracy: float = 0.999,
+    promote: Rule = "if_better",
+    model: str = "minist",
 ) -> int:
     """A job that ends with the shipped weights and a card that claims this accuracy."""
     queue.submit({"name": model, "recipe": "mlp", "epochs": 1}, promote, 99, None)
-    job = queue.claim(10)
+    job = queue.claim()
     assert job is not None
-    return versions.publish(queue, job, staged(versions, job, accuracy))
+    return Publication(queue, versions).publish(job, finished(versions, job, accuracy))
 
 
-def staged(versions: Versions, job: Job, accuracy: float) -> Path:
-    folder = versions.stage(job.model, [], job.id)
-    (folder / f"{job.model}.pth").write_bytes((WEIGHTS / "minist.pth").read_bytes())
+def finished(versions: Versions, job: Job, accuracy: float) -> RunDirectory:
+    run = RunDirectory(versions.paths.run(job.id))
+    run.path.mkdir(parents=True)
+    run.weights(job.model).write_bytes((WEIGHTS / "minist.pth").read_bytes())
     card = json.loads((WEIGHTS / "minist.json").read_text())
     card["metrics"]["test"]["accuracy"] = accuracy
-    (folder / f"{job.model}.json").write_text(json.dumps(card))
-    return folder
+    run.card(job.model).write_text(json.dumps(card))
+    return run
 
 
 def production(versions: Versions, model: str = "minist") -> int | None:
@@ -65,7 +75,7 @@ def test_shipped_weights_are_version_1_and_in_production(versions: Versions) -> 
     snapshot = versions.snapshot()
     assert set(snapshot.versions) == {(name, 1) for name in SHIPPED}
     assert all(production(versions, name) == 1 for name in SHIPPED)
-    versions.publish_shipped()
+    publish_shipped(versions)
     assert versions.snapshot() == snapshot
 
 
@@ -79,7 +89,7 @@ def test_new_shipped_weights_are_the_next_version_and_go_into_production(
         (release / f"{name}.json").write_text(json.dumps(card))
         (release / f"{name}.pth").write_bytes(b"new")
     assert publish(versions, queue, accuracy=0.999) == 2
-    versions.publish_shipped(release)
+    publish_shipped(versions, release)
     assert production(versions, "cnn") == 2
     assert production(versions, "minist") == 2  # somebody's own: not pushed aside by a release
     assert ("minist", 3) in versions.snapshot().versions
@@ -95,7 +105,7 @@ def test_new_shipped_weights_are_the_next_version_and_go_into_production(
         ("never", 0.999, False),
     ],
 )
-def test_promotion(versions: Versions, queue: Queue, promote: str, accuracy: float, promoted: bool) -> None:
+def test_promotion(versions: Versions, queue: Queue, promote: Rule, accuracy: float, promoted: bool) -> None:
     assert publish(versions, queue, accuracy, promote) == 2
     assert production(versions) == (2 if promoted else 1)
     (job,) = queue.page(None, 1, None)
@@ -106,14 +116,14 @@ def test_promotion(versions: Versions, queue: Queue, promote: str, accuracy: flo
     assert job.decision["accuracy"] == accuracy
     assert job.decision["reason"]
     newest = versions.audit("minist")[0]
-    assert newest["action"] == ("promote" if promoted else "keep")
-    assert job.id in newest["why"]
+    assert newest.action == ("promote" if promoted else "keep")
+    assert job.id in newest.why
 
 
 def test_if_better_compares_on_the_same_data_only(versions: Versions, queue: Queue) -> None:
     publish(versions, queue, accuracy=0.999, model="fashion-cnn")
     assert production(versions, "fashion-cnn") == 1
-    assert "other data" in versions.audit("fashion-cnn")[0]["why"]
+    assert "other data" in versions.audit("fashion-cnn")[0].why
 
 
 def test_a_new_name_is_a_new_model(versions: Versions, queue: Queue) -> None:
@@ -123,23 +133,27 @@ def test_a_new_name_is_a_new_model(versions: Versions, queue: Queue) -> None:
 
 def test_a_claim_that_was_lost_publishes_nothing(versions: Versions, queue: Queue) -> None:
     queue.submit({"name": "minist", "recipe": "mlp", "epochs": 1}, "always", 9, None)
-    job = queue.claim(10)
+    job = queue.claim()
     assert job is not None
-    folder = staged(versions, job, 0.999)
+    run = finished(versions, job, 0.999)
     queue.cancel(job.id)
     with pytest.raises(ClaimLost):
-        versions.publish(queue, job, folder)
+        Publication(queue, versions).publish(job, run)
     assert production(versions) == 1
     assert ("minist", 2) not in versions.snapshot().versions
-    assert not (versions.directory / "minist" / "2").exists()
+    assert [path.name for path in (versions.paths.models / "minist").iterdir()] == ["1"]
 
 
-def test_a_folder_left_by_a_publication_that_died_is_replaced(versions: Versions, queue: Queue) -> None:
-    half = versions.directory / "minist" / "2"
-    half.mkdir()
-    (half / "minist.pth").write_bytes(b"half")
-    assert publish(versions, queue) == 2
-    assert (half / "minist.json").exists()
+@pytest.mark.parametrize("files", [["minist.pth"], ["minist.pth", "minist.json"]])
+def test_a_folder_that_is_there_already_is_never_replaced(
+    versions: Versions, queue: Queue, files: list[str]
+) -> None:
+    there = versions.paths.version("minist", 2)
+    there.mkdir()
+    for name in files:
+        (there / name).write_bytes(b"somebody's")
+    assert publish(versions, queue) == 3
+    assert {path.name: path.read_bytes() for path in there.iterdir()} == dict.fromkeys(files, b"somebody's")
 
 
 def test_rollback_goes_back_step_by_step(versions: Versions, queue: Queue) -> None:
@@ -151,7 +165,7 @@ def test_rollback_goes_back_step_by_step(versions: Versions, queue: Queue) -> No
     with pytest.raises(NothingBefore):
         versions.rollback("minist", "me", "more")
     newest = versions.audit("minist")[0]
-    assert (newest["who"], newest["action"], newest["from_version"], newest["to_version"], newest["why"]) == (
+    assert (newest.who, newest.action, newest.from_version, newest.to_version, newest.why) == (
         "me",
         "rollback",
         2,
@@ -175,7 +189,7 @@ def test_a_version_in_use_is_not_deleted_and_numbers_are_not_used_again(
     with pytest.raises(VersionInUse, match="production"):
         versions.delete("minist", 1, "me", "")
     versions.delete("minist", 2, "me", "")
-    assert not (versions.directory / "minist" / "2").exists()
+    assert not (versions.paths.models / "minist" / "2").exists()
     with pytest.raises(NoSuchVersion):
         versions.delete("minist", 2, "me", "")
     assert publish(versions, queue) == 3
@@ -222,7 +236,7 @@ def test_a_broken_version_does_not_take_down_the_one_that_answers(
     registry: Registry, versions: Versions, queue: Queue
 ) -> None:
     number = publish(versions, queue, promote="never")
-    (versions.directory / "minist" / str(number) / "minist.pth").write_bytes(b"damaged")
+    (versions.paths.models / "minist" / str(number) / "minist.pth").write_bytes(b"damaged")
     versions.move("minist", "production", number, "me", "")
     registry.refresh()
     assert registry.find("minist").version == 1

@@ -27,12 +27,15 @@ from training.run import Run, train
 
 # Exit codes: failed for a reason that an event gives; another process holds the run; the supervisor is gone.
 FAILED, BUSY, ORPHANED = 1, 75, 76
+NICENESS = 15  # requests come first
 STEP_SECONDS = 0.5  # between two step events
 GRACE_SECONDS = 1.0  # after a lease, for heartbeats that came while this process itself was stopped
 
 
 def work(directory: Path, data_dir: Path, device: str, lease: float) -> int:
     """Train the run in `directory` from its last checkpoint; returns the exit code."""
+    if hasattr(os, "nice"):  # elsewhere the executor sets the priority
+        os.nice(NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is handled by the supervisor
     _end_without_heartbeats(lease)
     try:

@@ -11,7 +11,7 @@ class RunDirectory:
     config.json     what was asked for            <name>.pth, <name>.json   the checkpoint that came out
     metrics.jsonl   a line per epoch              curves.png, confusion.png, samples.png, reliability.png
     resume.pt       the state after the last      report.html               all of it on one page, to look at
-                    complete epoch                corrections.json          corrected pictures, if any
+                    complete epoch                corrections.json          corrected pictures to train on
     lock            held while it is trained      log.txt                   what a job's process printed
     """
 

@@ -1,12 +1,11 @@
 """What runs a job. The single door from `app` to `training`.
 
-Another engine (Ray, Kubernetes) implements the two protocols and knows nothing of the queue.
+Another executor (Ray, Kubernetes) implements the two protocols and knows nothing of the queue.
 """
 
 import json
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,10 +14,11 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, Any, Protocol
 
+from app.interpreter import module_command
+from training.directory import RunDirectory as RunDirectory  # for the rest of app, too
 from training.recipes import FROM_SCRATCH, RECIPES, Config, Recipe
 
-NICENESS = 15
-CORRECTIONS = "corrections.json"  # in a run directory; what is in it: training.corrections
+SECRET = ("MINIST_", "OTEL_")  # environment variables with keys among them
 DECIDED_HERE = (
     "recipe",
     "name",
@@ -31,13 +31,13 @@ DECIDED_HERE = (
 
 
 class Execution(Protocol):
-    """A job that an engine is running."""
+    """A job that an executor is running."""
 
     def message(self, wait: float) -> Mapping[str, Any] | None:
-        """What the job said next (an `event` and its data), or None after `wait` seconds."""
+        """The next message of the job (an `event` and its data), or None after `wait` seconds."""
 
     def heartbeat(self) -> None:
-        """Tell the job that its supervisor still holds the claim."""
+        """Let the job know that its supervisor still holds the claim."""
 
     def kill(self) -> None:
         """End it at once and wait until it is gone."""
@@ -47,9 +47,9 @@ class Execution(Protocol):
 
 
 class Executor(Protocol):
-    """Starts the run in a directory that holds its `config.json`, and `corrections.json` where it has any."""
+    """Starts the run in a directory that holds its config, and corrections where it has any."""
 
-    def start(self, directory: Path, lease: float) -> Execution: ...
+    def start(self, run: RunDirectory, lease: float) -> Execution: ...
 
 
 class LocalExecutor:
@@ -59,32 +59,27 @@ class LocalExecutor:
         self.data_dir = data_dir
         self.device = device
 
-    def start(self, directory: Path, lease: float) -> "ChildProcess":
-        words = ["nice", "-n", str(NICENESS), sys.executable, "-m", "training", "work"]
-        words += [
-            str(directory.absolute()),
-            "--data-dir",
-            str(self.data_dir.absolute()),
-            "--device",
-            self.device,
-        ]
-        words += ["--lease", str(lease)]
-        return ChildProcess(words, directory)
+    def start(self, run: RunDirectory, lease: float) -> "ChildProcess":
+        options = {"--data-dir": self.data_dir.absolute(), "--device": self.device, "--lease": lease}
+        arguments = [str(word) for option in options.items() for word in option]
+        command = module_command("training", "work", str(run.path.absolute()), *arguments)
+        return ChildProcess(command, run)
 
 
 class ChildProcess:
     """A `python -m training work` and its three streams."""
 
-    def __init__(self, words: list[str], directory: Path) -> None:
-        with (directory / "log.txt").open("a") as log:
+    def __init__(self, command: list[str], run: RunDirectory) -> None:
+        with run.log.open("a") as log:
             self._process = subprocess.Popen(
-                words,
-                cwd=Path(__file__).parent.parent.parent,
+                command,
+                cwd=run.path.parent,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, "MPLBACKEND": "agg", "PYTHONUNBUFFERED": "1"},
+                creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),  # only Windows has it
+                env=_environment(),
             )
         self._messages: SimpleQueue[Mapping[str, Any]] = SimpleQueue()
         assert self._process.stdout is not None
@@ -103,7 +98,7 @@ class ChildProcess:
 
     def heartbeat(self) -> None:
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it has just ended: exit_code tells how
+        with suppress(BrokenPipeError):  # it has just ended; see exit_code
             self._process.stdin.write("\n")
             self._process.stdin.flush()
 
@@ -115,7 +110,7 @@ class ChildProcess:
             self._process.stdin.close()
 
     def exit_code(self, wait: bool = False) -> int | None:
-        """As in Execution; once it is told, everything the child said can be read."""
+        """As in Execution; once there is one, every message of the child can be read."""
         code = self._process.wait() if wait else self._process.poll()
         if code is not None and self._reader.is_alive():
             self._reader.join()
@@ -125,7 +120,14 @@ class ChildProcess:
         with stdout:
             for line in stdout:
                 if line.startswith("{"):
-                    self._messages.put(json.loads(line))
+                    # bare NaN and Infinity are no JSON: they go no further than here
+                    self._messages.put(json.loads(line, parse_constant=lambda _: None))
+
+
+def _environment() -> dict[str, str]:
+    """A child's: without the settings of the service, whose keys are none of its business."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(SECRET)}
+    return {**kept, "MPLBACKEND": "agg", "PYTHONUNBUFFERED": "1"}
 
 
 def check_config(recipe: str, overrides: Mapping[str, Any]) -> dict[str, Any]:

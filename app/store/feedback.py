@@ -1,4 +1,4 @@
-"""What people say of predictions: pictures with the label that they should have got.
+"""Corrections of predictions: pictures with the label that they should have got.
 
 POST /predict   -> a prediction that can be corrected for an hour (app.store.recent_predictions)
 POST /feedback  -> a correction, kept until someone deletes it
@@ -66,7 +66,7 @@ class Feedback:
         self.max_count = max_count
         self.max_bytes = max_bytes
 
-    # -- by whoever corrects -----------------------------------------------------------------------
+    # -- for clients -----------------------------------------------------------------------
 
     def answered_by(self, prediction: str) -> tuple[str, int]:
         """The model and version whose answer that was. Raises NoSuchPrediction."""
@@ -75,33 +75,35 @@ class Feedback:
                 row = connection.execute(select(table.c.model, table.c.version).where(condition)).first()
                 if row is not None:
                     return row.model, row.version
-        raise NoSuchPrediction
+        raise _no_prediction(prediction)
 
     def correct(self, prediction: str, label: str) -> Correction:
         """Keep a prediction's picture with its label; a later label replaces the earlier.
 
         Raises NoSuchPrediction or FeedbackFull.
         """
-        said = {"label": label, "created_at": time.time(), "used_by": None}
-        again = update(feedback).where(feedback.c.id == prediction).values(**said).returning(*feedback.c)
+        label_and_time = {"label": label, "created_at": time.time(), "used_by": None}
+        again = (
+            update(feedback).where(feedback.c.id == prediction).values(**label_and_time).returning(*feedback.c)
+        )
         with self.database.write() as connection:
             row = connection.execute(again).mappings().first()
             if row is None:
                 found = connection.execute(select(predictions).where(_is(prediction))).mappings().first()
                 if found is None:
-                    raise NoSuchPrediction
+                    raise _no_prediction(prediction)
                 self._make_sure_of_room(connection, len(found["pixels"]))
                 kept = {name: found[name] for name in ("id", "model", "version", "predicted", "pixels")}
-                added = insert(feedback).values(**kept, **said).returning(*feedback.c)
+                added = insert(feedback).values(**kept, **label_and_time).returning(*feedback.c)
                 row = connection.execute(added).mappings().one()
             return Correction.from_row(row)
 
     def _make_sure_of_room(self, connection: Connection, size: int) -> None:
         count, taken = connection.execute(_SIZE).one()
         if count >= self.max_count or taken + size > self.max_bytes:
-            raise FeedbackFull
+            raise FeedbackFull(f"{count:,} corrections are kept, as many as are allowed")
 
-    # -- by whoever looks after them ---------------------------------------------------------------
+    # -- for operators ---------------------------------------------------------------
 
     def usage(self) -> FeedbackUsage:
         """How much there is."""
@@ -147,7 +149,7 @@ class Feedback:
             "pixels": base64.b64encode(b"".join(correction.pixels for correction in found)).decode(),
             "before": str(before.absolute()) if before else None,
         }
-        write_atomically(path, json.dumps(body).encode())
+        write_atomically(path, json.dumps(body).encode(), mode=0o600)
 
     def _all(self, query: Any) -> list[Correction]:
         with self.database.read() as connection:
@@ -158,6 +160,10 @@ def mark_used(connection: Connection, job_id: str, model: str, classes: Sequence
     """Note that a job has learned the model's corrections of these classes that were made `until` then."""
     condition = (feedback.c.model == model) & (feedback.c.created_at <= until) & feedback.c.label.in_(classes)
     connection.execute(update(feedback).where(condition).values(used_by=job_id))
+
+
+def _no_prediction(prediction: str) -> NoSuchPrediction:
+    return NoSuchPrediction(f"there is no prediction {prediction!r}, or it is too old")
 
 
 _SIZE = select(func.count(), func.coalesce(func.sum(func.length(feedback.c.pixels)), 0))

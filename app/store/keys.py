@@ -6,18 +6,20 @@ protects guessable passwords; these cannot be guessed). A key is printed once, w
 
 import hashlib
 import hmac
-import os
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
+from filelock import FileLock
 from sqlalchemy import func, insert, select, update
 
 from app.store.database import Database
+from app.store.paths import HomePaths
 from app.store.tables import keys
+from models.files import write_atomically
 
 Scope = Literal["predict", "train", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -32,6 +34,17 @@ class Identity:
 
     def may(self, scope: Scope) -> bool:
         return scope in self.scopes or "admin" in self.scopes
+
+
+@dataclass(frozen=True)
+class KeyInfo:
+    """A key without its secret; times in seconds since the epoch."""
+
+    id: str
+    name: str
+    scopes: tuple[Scope, ...]
+    created_at: float
+    revoked_at: float | None
 
 
 class Keys:
@@ -55,13 +68,11 @@ class Keys:
             row = (keys.c.id == key_id) & keys.c.revoked_at.is_(None)
             return connection.execute(update(keys).where(row).values(revoked_at=time.time())).rowcount == 1
 
-    def all(self) -> list[Mapping[str, Any]]:
-        """Every key without its digest, oldest first."""
-        columns = (keys.c.id, keys.c.name, keys.c.scopes, keys.c.created_at, keys.c.revoked_at)
+    def all(self) -> list[KeyInfo]:
+        """Every key, oldest first."""
         with self.database.read() as connection:
-            return [
-                dict(row) for row in connection.execute(select(*columns).order_by(keys.c.created_at)).mappings()
-            ]
+            rows = connection.execute(select(keys).order_by(keys.c.created_at))
+            return [KeyInfo(r.id, r.name, tuple(r.scopes), r.created_at, r.revoked_at) for r in rows]
 
     def identify(self, presented: str) -> Identity | None:
         """Whose key that is, or None. Digests are compared in constant time."""
@@ -80,13 +91,12 @@ class Keys:
         """On the first start, where nobody configured a key: an admin key, kept in `path` (mode 0600)."""
         if self._environment:
             return None
-        with self.database.read() as connection:
-            if connection.scalar(select(func.count()).select_from(keys)):
-                return None
-        key = self.create("first start", ["admin"])
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(key + "\n")
+        with FileLock(HomePaths(path.parent).lock):  # another instance may start now
+            with self.database.read() as connection:
+                if connection.scalar(select(func.count()).select_from(keys)):
+                    return None
+            key = self.create("first start", ["admin"])
+            write_atomically(path, key.encode() + b"\n", mode=0o600)
         return key
 
 

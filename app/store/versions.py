@@ -1,37 +1,47 @@
-"""Versions of models on disk, the aliases that choose among them, and the audit list.
+"""Versions of models on disk, and the aliases that choose among them.
 
     MINIST_HOME/models/<model>/<version>/    weights, card, what its run left; never changed, appears by rename
 
 `production` is the alias that a bare model name means. Whatever happens to an alias stands in the audit list.
 """
 
-import json
-import os
+import hashlib
 import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from secrets import token_hex
+from tempfile import mkdtemp
 
 from sqlalchemy import RowMapping, delete, func, insert, select, update
 from sqlalchemy.engine import Connection
 
-import models
-from app.jobs.queue import Job, Queue
+from app.store import audit as audit_list
+from app.store.audit import AuditEntry, Change, note
 from app.store.database import Database
+from app.store.paths import HomePaths
 from app.store.tables import aliases, audit, versions
+from models.card import Card, read_card
+from models.errors import CheckpointError
+from models.files import flush, flush_directory
 
 PRODUCTION = "production"
-SHIPPED = Path(models.__file__).parent / "weights"
+STAGED = ".staged-"  # folders that are not versions yet
+DELETED = ".deleted-"  # and those that are not any more
 
 
 class NoSuchVersion(Exception):
     """The model has no such version (any more), or there is no such model."""
 
 
+class NoSuchAlias(Exception):
+    """The model has no such alias."""
+
+
 class VersionInUse(Exception):
-    """An alias points at the version."""
+    """An alias points at the version, or the alias is the one that a bare name means."""
 
 
 class NothingBefore(Exception):
@@ -53,8 +63,17 @@ class Version:
     def weights(self) -> Path:
         return self.directory / f"{self.model}.pth"
 
-    def card(self) -> Mapping[str, Any]:
-        card: Mapping[str, Any] = json.loads(self.weights.with_suffix(".json").read_text())
+    def card(self) -> Card:
+        """Read from disk. Raises CheckpointError."""
+        return read_card(self.weights.with_suffix(".json"))
+
+    def intact_card(self) -> Card:
+        """The card, once both files were found to be those that were published. Raises CheckpointError."""
+        card = self.card()
+        if self.sha256 != card.sha256:
+            raise CheckpointError(f"{self.weights}: its card is not the one that was published")
+        if digest_of(self.weights) != card.sha256:
+            raise CheckpointError(f"{self.weights}: its sha256 is not the one on its card; it is damaged")
         return card
 
 
@@ -70,182 +89,150 @@ class Snapshot:
 class Versions:
     """Versions and aliases of all models."""
 
-    def __init__(self, database: Database, home: Path) -> None:
+    def __init__(self, database: Database, paths: HomePaths) -> None:
         self.database = database
-        self.directory = home / "models"
+        self.paths = paths
 
     # -- reading -----------------------------------------------------------------------------------
 
     def change(self) -> int:
         """A number that grows whenever a version or an alias changes."""
         with self.database.read() as connection:
-            return connection.scalar(select(func.coalesce(func.max(audit.c.id), 0))) or 0
+            return audit_list.newest(connection)
 
     def snapshot(self) -> Snapshot:
+        """Deleted versions are not in it."""
         with self.database.read() as connection:
-            change = connection.scalar(select(func.coalesce(func.max(audit.c.id), 0))) or 0
+            change = audit_list.newest(connection)
             pointed = {(row.model, row.alias): row.version for row in connection.execute(select(aliases))}
             rows = connection.execute(select(versions).where(versions.c.deleted.is_(False))).mappings()
             found = [self._version(row) for row in rows]
         return Snapshot(change, pointed, {(version.model, version.version): version for version in found})
 
-    def audit(self, model: str) -> list[Mapping[str, Any]]:
+    def audit(self, model: str) -> list[AuditEntry]:
         """Who moved what, when, why; newest first."""
-        query = select(audit).where(audit.c.model == model).order_by(audit.c.id.desc())
-        with self.database.read() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+        return audit_list.entries(self.database, model)
+
+    def in_production(self, connection: Connection, model: str) -> Version | None:
+        """The version that `production` points at."""
+        row = (versions.c.model == model) & (versions.c.version == _current(connection, model))
+        found = connection.execute(select(versions).where(row)).mappings().first()
+        return None if found is None else self._version(found)
 
     def _version(self, row: RowMapping) -> Version:
-        directory = self.directory / row["model"] / str(row["version"])
+        directory = self.paths.version(row["model"], row["version"])
         return Version(row["model"], row["version"], row["job_id"], row["sha256"], row["created_at"], directory)
 
     # -- publishing --------------------------------------------------------------------------------
 
-    def publish_shipped(self, directory: Path = SHIPPED) -> None:
-        """Make the weights that came with the service versions, if they are not.
+    @contextmanager
+    def staged(self, model: str, files: Sequence[Path]) -> Iterator[Path]:
+        """Copies of files in a folder beside the versions, to be given to `add`; removed if they were not."""
+        parent = self.paths.model(model)
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(mkdtemp(prefix=STAGED, dir=parent))
+        try:
+            folder.chmod(0o755)
+            for file in files:
+                shutil.copyfile(file, folder / file.name)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
-        On a new installation they are version 1. Weights of a newer release become the next version;
-        `production` follows if it pointed at shipped ones.
+    def add(self, connection: Connection, staged: Path, card: Card, job_id: str | None, change: Change) -> int:
+        """Rename the staged folder to the model's next version and write its row; the number.
+
+        `connection` is of a write transaction, so that nobody else adds one meanwhile. A folder that is there
+        already, with a row or without, is left alone.
         """
-        for card_path in sorted(directory.glob("*.json")):
-            model, digest = card_path.stem, json.loads(card_path.read_text())["sha256"]
-            with self.database.read() as connection:
-                known = select(versions.c.version).where(versions.c.model == model, versions.c.sha256 == digest)
-                if connection.execute(known).first() is not None:
-                    continue
-            staged = self.stage(model, [card_path, card_path.with_suffix(".pth")], f"shipped-{os.getpid()}")
-            with self.database.write() as connection:
-                if connection.execute(known).first() is not None:  # another process was quicker
-                    shutil.rmtree(staged)
-                    continue
-                shipped_before = select(versions.c.version).where(
-                    versions.c.model == model, versions.c.job_id.is_(None)
-                )
-                current = _current(connection, model)
-                follows = current is None or current in connection.scalars(shipped_before).all()
-                version = self._add(connection, model, staged, digest, None)
-                _note(connection, "minist", "publish", model, None, None, version, "shipped with this release")
-                if follows:
-                    _point(
-                        connection, "minist", "promote", model, PRODUCTION, version, "shipped with this release"
-                    )
-
-    def publish(self, queue: Queue, job: Job, staged: Path) -> int:
-        """Make a job's result the next version and the job a success, in one transaction.
-
-        `production` moves as the job's `promote` says; the decision is recorded with both figures.
-        Raises ClaimLost where the job is not the claimant's any more: then nothing has changed.
-        """
-        card = json.loads((staged / f"{job.model}.json").read_text())
-        with self.database.write() as connection:
-            current = _current(connection, job.model)
-            version = self._next(connection, job.model)
-            decision = self._decide(job, card, current)
-            queue.finish(connection, job, version, decision, card)
-            assert self._add(connection, job.model, staged, card["sha256"], job.id) == version
-            why = f"job {job.id}: {decision['reason']}"
-            _note(
-                connection,
-                f"job {job.id}",
-                "publish",
-                job.model,
-                None,
-                None,
-                version,
-                f"job {job.id} succeeded",
-            )
-            if decision["promoted"]:
-                _point(connection, f"job {job.id}", "promote", job.model, PRODUCTION, version, why)
-            else:
-                _note(connection, f"job {job.id}", "keep", job.model, PRODUCTION, current, current, why)
-        return version
-
-    def stage(self, model: str, files: list[Path], name: str) -> Path:
-        """Copies of files in a folder beside the versions, ready to be renamed."""
-        staged = self.directory / model / f".staged-{name}"
-        shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir(parents=True)
-        for file in files:
-            shutil.copyfile(file, staged / file.name)
-        return staged
+        model = change.model
+        number = self._next(connection, model)
+        flush_directory(staged)
+        staged.rename(self.paths.version(model, number))
+        flush(self.paths.model(model))
+        row = {"model": model, "version": number, "job_id": job_id, "sha256": card.sha256}
+        connection.execute(insert(versions).values(**row, created_at=time.time(), deleted=False))
+        note(connection, Change(change.who, change.action, model, change.why, to_version=number))
+        return number
 
     def _next(self, connection: Connection, model: str) -> int:
         newest = connection.scalar(select(func.max(versions.c.version)).where(versions.c.model == model))
-        return (newest or 0) + 1
-
-    def _add(self, connection: Connection, model: str, staged: Path, digest: str, job_id: str | None) -> int:
-        """Rename the staged folder to the next version and write its row. Nobody else is writing meanwhile."""
-        version = self._next(connection, model)
-        directory = self.directory / model / str(version)
-        shutil.rmtree(directory, ignore_errors=True)  # of a publication that died before its commit
-        _flush(staged)
-        staged.rename(directory)
-        _flush(directory.parent)
-        row = {"model": model, "version": version, "job_id": job_id, "sha256": digest}
-        connection.execute(insert(versions).values(**row, created_at=time.time(), deleted=False))
-        return version
-
-    def _decide(self, job: Job, card: Mapping[str, Any], current: int | None) -> dict[str, Any]:
-        """Whether `production` moves to the new version, and why."""
-        accuracy = card["metrics"]["test"]["accuracy"]
-        decision: dict[str, Any] = {"rule": job.promote, "accuracy": accuracy, "current_version": current}
-        if job.promote == "never":
-            return {**decision, "promoted": False, "reason": "the job asked never to promote"}
-        if current is None:
-            return {**decision, "promoted": True, "reason": "it is the model's first version"}
-        path = self.directory / job.model / str(current) / f"{job.model}.json"
-        now = json.loads(path.read_text())
-        decision["current_accuracy"] = now["metrics"].get("test", {}).get("accuracy")
-        if job.promote == "always":
-            return {**decision, "promoted": True, "reason": "the job asked always to promote"}
-        if now["dataset"] != card["dataset"]:
-            reason = "the current version was measured on other data"
-            return {**decision, "promoted": False, "reason": reason}
-        better = accuracy >= decision["current_accuracy"]
-        sign = ">=" if better else "<"
-        reason = f"test accuracy {accuracy:.4f} {sign} {decision['current_accuracy']:.4f} of version {current}"
-        return {**decision, "promoted": better, "reason": reason}
+        return 1 + max(newest or 0, *(0, *numbered(self.paths.model(model))))
 
     # -- aliases -----------------------------------------------------------------------------------
 
     def move(self, model: str, alias: str, version: int, who: str, why: str) -> None:
         """Point an alias at a version. Raises NoSuchVersion."""
         with self.database.write() as connection:
-            if not self._exists(connection, model, version):
-                raise NoSuchVersion
-            _point(connection, who, "move", model, alias, version, why)
+            self._require(connection, model, version)
+            point(connection, Change(who, "move", model, why, alias, to_version=version))
 
     def rollback(self, model: str, who: str, why: str) -> int:
-        """Point `production` at what it pointed at before its present version. Raises NothingBefore."""
+        """Point `production` at what it pointed at before its present version; the number.
+
+        Raises NoSuchVersion or NothingBefore.
+        """
         with self.database.write() as connection:
             current = _current(connection, model)
             if current is None:
-                raise NoSuchVersion
-            query = (
-                select(audit.c.from_version)
-                .where(audit.c.model == model, audit.c.alias == PRODUCTION, audit.c.to_version == current)
-                .where(audit.c.action.in_(("move", "promote")))
-                .order_by(audit.c.id.desc())
-                .limit(1)
-            )
-            before = connection.scalar(query)
-            if before is None or not self._exists(connection, model, before):
-                raise NothingBefore
-            _point(connection, who, "rollback", model, PRODUCTION, before, why)
+                raise NoSuchVersion(f"there is no model {model!r}")
+            before = _before(connection, model, current)
+            if before is None or not _exists(connection, model, before):
+                raise NothingBefore(f"production of {model!r} pointed at no other version that still exists")
+            point(connection, Change(who, "rollback", model, why, PRODUCTION, to_version=before))
             return before
+
+    def delete_alias(self, model: str, alias: str, who: str, why: str) -> None:
+        """Forget an alias; the version stays. Raises NoSuchAlias, or VersionInUse for `production`."""
+        if alias == PRODUCTION:
+            raise VersionInUse(f"{alias} is what {model!r} means: point it elsewhere, or delete the model")
+        with self.database.write() as connection:
+            row = (aliases.c.model == model) & (aliases.c.alias == alias)
+            version = connection.scalar(select(aliases.c.version).where(row))
+            if version is None:
+                raise NoSuchAlias(f"model {model!r} has no alias {alias!r}")
+            connection.execute(delete(aliases).where(row))
+            note(connection, Change(who, "delete", model, why, alias, from_version=version))
+
+    # -- deleting ----------------------------------------------------------------------------------
 
     def delete(self, model: str, version: int, who: str, why: str) -> None:
         """Remove a version's files; its number is not used again. Raises NoSuchVersion or VersionInUse."""
         with self.database.write() as connection:
-            if not self._exists(connection, model, version):
-                raise NoSuchVersion
+            self._require(connection, model, version)
             pointing = select(aliases.c.alias).where(aliases.c.model == model, aliases.c.version == version)
             if names := connection.scalars(pointing).all():
-                raise VersionInUse(", ".join(names))
-            row = (versions.c.model == model) & (versions.c.version == version)
-            connection.execute(update(versions).where(row).values(deleted=True))
-            _note(connection, who, "delete", model, None, version, None, why)
-        shutil.rmtree(self.directory / model / str(version), ignore_errors=True)
+                raise VersionInUse(f"version {version} of {model!r} is in use: {', '.join(names)} points at it")
+            gone = self._delete(connection, Change(who, "delete", model, why, from_version=version))
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def delete_model(self, model: str, who: str, why: str) -> None:
+        """Remove all versions and aliases of a model. Raises NoSuchVersion where there are none."""
+        alive = (versions.c.model == model) & versions.c.deleted.is_(False)
+        with self.database.write() as connection:
+            numbers = connection.scalars(select(versions.c.version).where(alive)).all()
+            if not numbers:
+                raise NoSuchVersion(f"there is no model {model!r}")
+            connection.execute(delete(aliases).where(aliases.c.model == model))
+            changes = [Change(who, "delete", model, why, from_version=number) for number in numbers]
+            gone = [self._delete(connection, change) for change in changes]
+        for folder in gone:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _delete(self, connection: Connection, change: Change) -> Path:
+        """Mark a version as deleted and move its files aside, at once for all who read them; where they are.
+
+        If the transaction fails after all, `app.store.recovery` moves them back.
+        """
+        assert change.from_version is not None
+        row = (versions.c.model == change.model) & (versions.c.version == change.from_version)
+        connection.execute(update(versions).where(row).values(deleted=True))
+        note(connection, change)
+        directory = self.paths.version(change.model, change.from_version)
+        aside = directory.with_name(f"{DELETED}{directory.name}-{token_hex(4)}")
+        with suppress(FileNotFoundError):
+            directory.rename(aside)
+        return aside
 
     def prune(self, model: str, keep: int) -> None:
         """Delete all but the newest `keep` versions, sparing what an alias points at."""
@@ -256,9 +243,40 @@ class Versions:
             if version not in pointed:
                 self.delete(model, version, "minist", f"more than the {keep} versions that are kept")
 
-    def _exists(self, connection: Connection, model: str, version: int) -> bool:
-        row = (versions.c.model == model) & (versions.c.version == version) & versions.c.deleted.is_(False)
-        return connection.execute(select(versions.c.version).where(row)).first() is not None
+    def _require(self, connection: Connection, model: str, version: int) -> None:
+        if not _exists(connection, model, version):
+            raise NoSuchVersion(f"there is no version {version} of a model {model!r}")
+
+
+def digest_of(path: Path) -> str:
+    """The sha256 of a file. Raises CheckpointError."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def numbered(directory: Path) -> Mapping[int, Path]:
+    """The folders of a model that are called by a number, as versions are."""
+    if not directory.is_dir():
+        return {}
+    return {int(path.name): path for path in directory.iterdir() if path.name.isdecimal() and path.is_dir()}
+
+
+def point(connection: Connection, change: Change) -> None:
+    """Point `change.alias` at `change.to_version`, and note from where."""
+    row = (aliases.c.model == change.model) & (aliases.c.alias == change.alias)
+    before = connection.scalar(select(aliases.c.version).where(row))
+    connection.execute(delete(aliases).where(row))
+    values = {"model": change.model, "alias": change.alias, "version": change.to_version}
+    connection.execute(insert(aliases).values(**values))
+    note(connection, replace(change, from_version=before))
+
+
+def _exists(connection: Connection, model: str, version: int) -> bool:
+    row = (versions.c.model == model) & (versions.c.version == version) & versions.c.deleted.is_(False)
+    return connection.execute(select(versions.c.version).where(row)).first() is not None
 
 
 def _current(connection: Connection, model: str) -> int | None:
@@ -266,35 +284,8 @@ def _current(connection: Connection, model: str) -> int | None:
     return connection.scalar(query)
 
 
-def _point(
-    connection: Connection, who: str, action: str, model: str, alias: str, version: int, why: str
-) -> None:
-    row = (aliases.c.model == model) & (aliases.c.alias == alias)
-    before = connection.scalar(select(aliases.c.version).where(row))
-    connection.execute(delete(aliases).where(row))
-    connection.execute(insert(aliases).values(model=model, alias=alias, version=version))
-    _note(connection, who, action, model, alias, before, version, why)
-
-
-def _note(
-    connection: Connection,
-    who: str,
-    action: str,
-    model: str,
-    alias: str | None,
-    before: int | None,
-    after: int | None,
-    why: str,
-) -> None:
-    row = {"who": who, "action": action, "model": model, "alias": alias, "why": why}
-    connection.execute(insert(audit).values(at=time.time(), from_version=before, to_version=after, **row))
-
-
-def _flush(directory: Path) -> None:
-    """Force a folder and the files in it to disk."""
-    for path in (*(entry for entry in directory.iterdir() if entry.is_file()), directory):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _before(connection: Connection, model: str, current: int) -> int | None:
+    """What `production` pointed at when it was moved to `current` the last time."""
+    moved = (audit.c.model == model, audit.c.alias == PRODUCTION, audit.c.to_version == current)
+    query = select(audit.c.from_version).where(*moved, audit.c.action.in_(("move", "promote")))
+    return connection.scalar(query.order_by(audit.c.id.desc()).limit(1))

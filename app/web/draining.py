@@ -1,6 +1,10 @@
 """Knowing that the end has begun: SIGTERM came, and what is in flight is still to be answered."""
 
+import asyncio
+import multiprocessing
+import os
 import signal
+import threading
 from types import FrameType
 
 
@@ -14,7 +18,9 @@ class Draining:
         return self.begun
 
     def watch(self) -> None:
-        """Note the signals before whoever handles them now (uvicorn) gets them. Main thread only."""
+        """Note the signals before whatever handles them now (uvicorn) gets them; does so in the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            return
         for number in (signal.SIGTERM, signal.SIGINT):
             before = signal.getsignal(number)
 
@@ -24,3 +30,16 @@ class Draining:
                     before(number, frame)
 
             signal.signal(number, note)
+
+
+def end_with_parent() -> None:
+    """A worker whose parent was killed ends as on SIGTERM; else it would hold the port."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        loop = asyncio.get_running_loop()
+
+        def end() -> None:
+            loop.remove_reader(parent.sentinel)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        loop.add_reader(parent.sentinel, end)

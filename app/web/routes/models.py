@@ -1,22 +1,22 @@
 """What is served: models, their versions, and the aliases that choose among them."""
 
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated
 
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
 from app import errors
+from app.clock import utc
 from app.serving.registry import ServedModel
-from app.store.versions import PRODUCTION, NoSuchVersion, NothingBefore, VersionInUse
+from app.store.versions import PRODUCTION, NoSuchVersion
 from app.web import problems
-from app.web.dependencies import MAY_READ, MayAdminister, RegistryDep, VersionsDep
+from app.web.dependencies import AUTH_ERRORS, MAY_READ, MayAdminister, RegistryDep, VersionsDep
 from app.web.schemas import ModelSummary
 from models.card import Card
 
 router = APIRouter(prefix="/models", tags=["models"])
 
-AUTH_ERRORS = (errors.Unauthorized, errors.Forbidden)
 UNKNOWN = errors.UnknownModel
 AliasName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]{0,63}$", description="such as `production`")]
 MAX_VERSION = 2**31 - 1  # more than there will be; a database cannot compare larger ones
@@ -29,7 +29,7 @@ class VersionBody(BaseModel):
     version: int
     aliases: list[str] = Field(description="what points at it")
     created_at: datetime
-    job: str | None = Field(description="job that made it; none: shipped with the service")
+    job: str | None = Field(description="job that made it; null: shipped with the service")
     sha256: str
     accuracy: float | None = Field(description="on the test set, 0..1")
 
@@ -43,7 +43,7 @@ class AliasBody(BaseModel):
 
 
 class AliasUpdate(BaseModel):
-    """Where an alias shall point, and why."""
+    """Where an alias is to point, and why."""
 
     version: int = Field(ge=1, le=MAX_VERSION)
     why: str = Field(default="", max_length=1000)
@@ -69,7 +69,7 @@ class AuditBody(BaseModel):
 
 @router.get("", summary="List the models", dependencies=[MAY_READ])
 def list_models(registry: RegistryDep) -> list[ModelSummary]:
-    """Every model that can be asked by its bare name, with its accuracy on its test set."""
+    """Every model that answers by its bare name, with its accuracy on its test set."""
     registry.refresh()
     return [_summary(served, served.name == registry.default) for served in registry.models]
 
@@ -96,7 +96,7 @@ def list_versions(name: str, versions: VersionsDep) -> list[VersionBody]:
     snapshot = versions.snapshot()
     mine = sorted((number for model, number in snapshot.versions if model == name), reverse=True)
     if not mine:
-        raise _unknown(name, None)
+        raise NoSuchVersion(f"there is no model {name!r}")
     bodies = []
     for number in mine:
         version = snapshot.versions[name, number]
@@ -105,10 +105,10 @@ def list_versions(name: str, versions: VersionsDep) -> list[VersionBody]:
             VersionBody(
                 version=number,
                 aliases=sorted(pointing),
-                created_at=_time(version.created_at),
+                created_at=utc(version.created_at),
                 job=version.job_id,
                 sha256=version.sha256,
-                accuracy=version.card().get("metrics", {}).get("test", {}).get("accuracy"),
+                accuracy=_accuracy(version.card()),
             )
         )
     return bodies
@@ -116,16 +116,16 @@ def list_versions(name: str, versions: VersionsDep) -> list[VersionBody]:
 
 @router.get(
     "/{name}/audit",
-    summary="Who moved what, when, why",
+    summary="Show a model's audit list",
     responses=problems.responses(UNKNOWN),
     dependencies=[MAY_READ],
 )
 def show_audit(name: str, versions: VersionsDep) -> list[AuditBody]:
-    """Every publication, promotion, move, rollback and deletion of a model, newest first."""
-    rows = versions.audit(name)
-    if not rows:
-        raise _unknown(name, None)
-    return [AuditBody(**{**_without(row, "id", "model"), "at": _time(row["at"])}) for row in rows]
+    """Every publication, promotion, move, rollback and deletion of a model: who, when and why, newest first."""
+    entries = versions.audit(name)
+    if not entries:
+        raise NoSuchVersion(f"there is no model {name!r}")
+    return [AuditBody(**{**vars(entry), "at": utc(entry.at)}) for entry in entries]
 
 
 @router.put(
@@ -141,11 +141,8 @@ def move_alias(
     registry: RegistryDep,
     identity: MayAdminister,
 ) -> AliasBody:
-    """`production` decides what the bare name serves; any other name can be asked for as `NAME@ALIAS`."""
-    try:
-        versions.move(name, alias, move.version, identity.who, move.why)
-    except NoSuchVersion as error:
-        raise _unknown(name, move.version) from error
+    """`production` decides what the bare name serves; any other alias is served as `NAME@ALIAS`."""
+    versions.move(name, alias, move.version, identity.who, move.why)
     registry.refresh()
     return AliasBody(model=name, alias=alias, version=move.version)
 
@@ -162,16 +159,8 @@ def rollback(
     identity: MayAdminister,
     reason: Reason | None = None,
 ) -> AliasBody:
-    """Point `production` at what it pointed at before it was moved to its present version."""
-    try:
-        version = versions.rollback(name, identity.who, reason.why if reason else "")
-    except NoSuchVersion as error:
-        raise _unknown(name, None) from error
-    except NothingBefore as error:
-        raise errors.Conflict(
-            f"production of {name!r} pointed at no other version that is still there",
-            "choose a version by PUT /models/{name}/aliases/production",
-        ) from error
+    """Point `production` at the version that it pointed at before its present one."""
+    version = versions.rollback(name, identity.who, reason.why if reason else "")
     registry.refresh()
     return AliasBody(model=name, alias=PRODUCTION, version=version)
 
@@ -186,42 +175,24 @@ def delete_version(
     name: str, version: VersionNumber, versions: VersionsDep, registry: RegistryDep, identity: MayAdminister
 ) -> None:
     """Remove its files for good; its number is not used again. 409 while an alias points at it."""
-    try:
-        versions.delete(name, version, identity.who, "")
-    except NoSuchVersion as error:
-        raise _unknown(name, version) from error
-    except VersionInUse as error:
-        raise errors.Conflict(
-            f"version {version} of {name!r} is in use: {error} points at it", "move that alias first"
-        ) from error
+    versions.delete(name, version, identity.who, "")
     registry.refresh()
-
-
-def _unknown(name: str, version: int | None) -> errors.UnknownModel:
-    what = f"model {name!r}" if version is None else f"version {version} of a model {name!r}"
-    return errors.UnknownModel(
-        f"there is no {what}", "GET /models and /models/{name}/versions list what there is"
-    )
 
 
 def _summary(served: ServedModel, default: bool) -> ModelSummary:
     card = served.classifier.card
-    test = card.metrics.get("test")
     return ModelSummary(
         name=served.name,
         version=served.version,
         default=default,
         architecture=card.architecture,
         dataset=card.dataset.name if card.dataset else None,
-        accuracy=test.accuracy if test else None,
+        accuracy=_accuracy(card),
         parameters=card.parameters,
         classes=list(card.classes),
     )
 
 
-def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-def _without(row: Any, *names: str) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key not in names}
+def _accuracy(card: Card) -> float | None:
+    test = card.metrics.get("test")
+    return test.accuracy if test else None

@@ -1,0 +1,90 @@
+"""`minist publish`: a run of the command line becomes a version of a model, also while the service runs."""
+
+import argparse
+import getpass
+import json
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+from app.cli.deployment import open_home, read_settings
+from app.home import Home
+from app.jobs.executor import RunDirectory
+from app.jobs.promotion import Decision, Rule
+from app.jobs.publication import Publication
+from models.card import Card
+from models.classifier import Classifier
+from models.errors import CheckpointError, ModelError
+
+
+def run(words: Sequence[str]) -> int:
+    """Publish a finished run; the status."""
+    chosen = _parser().parse_args(words)
+    try:
+        card = check(chosen.run)
+    except (ModelError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    version, decision = publish(open_home(read_settings()), chosen.run, card, chosen.promote)
+    place = "production points at it" if decision.promoted else "production stays where it is"
+    print(f"published {card.name}@{version}; {place}: {decision.reason}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="minist publish",
+        description="Make the result of a finished run the next version of its model. "
+        "A service that runs on the same MINIST_HOME serves it within a second.",
+    )
+    parser.add_argument("run", type=Path, help="run directory, as 'minist train' leaves it")
+    parser.add_argument(
+        "--promote",
+        choices=get_args(Rule),
+        default="if_better",
+        help="whether the alias production moves to it (default: if its test accuracy is not worse)",
+    )
+    return parser
+
+
+def check(directory: Path) -> Card:
+    """The card of a finished run whose weights load and answer.
+
+    Raises CheckpointError where there is none, or it answers with what is no probability.
+    """
+    config = directory / "config.json"
+    try:
+        name = json.loads(config.read_bytes())["name"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{directory} holds no run: {config} cannot be read") from error
+    weights = directory / f"{name}.pth"
+    if not weights.with_suffix(".json").exists():
+        raise CheckpointError(f"{directory} has not finished: go on with 'minist train --resume {directory}'")
+    classifier = Classifier.load(weights, torch.device("cpu"))
+    if "test" not in classifier.card.metrics:
+        raise CheckpointError(f"{weights}: its card has no test accuracy to decide by")
+    blank = torch.zeros((1, *classifier.card.input_shape), dtype=torch.uint8)
+    if not classifier.probabilities(blank).isfinite().all():
+        raise CheckpointError(f"{weights}: its answers are not finite, so it was not published")
+    return classifier.card
+
+
+def publish(home: Home, directory: Path, card: Card, promote: Rule) -> tuple[int, Decision]:
+    """The version that came out, and the decision on `production`."""
+    publication = Publication(home.queue, home.versions)
+    version, decision = publication.publish_run(card.name, promote, RunDirectory(directory), _who())
+    home.versions.prune(card.name, home.settings.keep_versions)
+    return version, decision
+
+
+def _who() -> str:
+    """For the audit list, at most 64 characters."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's user without a name
+        user = "somebody"
+    return f"{user}@{socket.gethostname()}"[:64]

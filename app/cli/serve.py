@@ -1,0 +1,134 @@
+"""`minist serve`: the API, with a supervisor of training jobs beside it or without."""
+
+import argparse
+import gc
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from app.cli.deployment import open_home, read_settings
+from app.cli.worker import AttachedSupervisor, supervise
+from app.home import Home
+from app.settings import Settings
+from app.store.versions import PRODUCTION
+from app.telemetry import logs, metrics
+
+DRAIN_SECONDS = 30
+OPTIONS = ("host", "port", "workers")
+
+
+def run(words: Sequence[str]) -> int:
+    """Serve until a signal; the status."""
+    chosen = _parser().parse_args(words)
+    # Worker processes read their settings from the environment, so the options go there too.
+    given = {name: getattr(chosen, name) for name in OPTIONS}
+    os.environ.update({f"MINIST_{name.upper()}": value for name, value in given.items() if value is not None})
+    if chosen.part == "worker":
+        return supervise(chosen.attached)
+    _serve(open_home(read_settings()), alone=chosen.part == "api")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="minist serve", description="Answer requests, and train what is asked for in a process beside it."
+    )
+    parser.add_argument(
+        "part",
+        nargs="?",
+        choices=("api", "worker"),
+        help="only the API, or only the training worker (default: both)",
+    )
+    for name in OPTIONS:
+        description = Settings.model_fields[name].description
+        parser.add_argument(f"--{name}", help=f"{description} (MINIST_{name.upper()})")
+    parser.add_argument("--attached", action="store_true", help=argparse.SUPPRESS)  # end with standard input
+    return parser
+
+
+def _serve(home: Home, alone: bool) -> None:
+    gc.disable()  # as for the commands themselves
+    import uvicorn  # here: a training worker does without
+
+    import app.main  # noqa: F401
+
+    gc.freeze()
+    gc.enable()
+
+    settings = home.settings
+    _check_device(settings)
+    _check_tracing(settings)
+    _check_default_model(home)
+    _greet(home)
+    supervisor = None if alone else AttachedSupervisor()
+    numbers = tempfile.mkdtemp(prefix="minist-metrics-")  # of the workers; also on a read-only file system
+    os.environ[metrics.DIRECTORY] = numbers
+    try:
+        uvicorn.run(
+            "app.main:create_app",
+            factory=True,
+            host=settings.host,
+            port=settings.port,
+            workers=settings.workers,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+            access_log=False,  # app.web.access_log writes a line per request
+            server_header=False,
+            log_config=logs.config(settings.log_level),
+        )
+    finally:
+        shutil.rmtree(numbers, ignore_errors=True)
+        if supervisor is not None:
+            supervisor.end()
+
+
+# -- what no process could start with is said here, in one line ------------------------------------
+
+
+def _check_device(settings: Settings) -> None:
+    from models.devices import choose_device
+    from models.errors import ModelError
+
+    try:
+        choose_device(settings.device)
+    except ModelError as error:
+        sys.exit(f"error: {error}")
+
+
+def _check_tracing(settings: Settings) -> None:
+    """FastAPI would start without spans, and only say so in the log."""
+    if not settings.tracing:
+        return
+    if not {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"} & os.environ.keys():
+        sys.exit("error: MINIST_TRACING: set OTEL_EXPORTER_OTLP_ENDPOINT to where spans are to be sent")
+    for module in ("opentelemetry.sdk", "opentelemetry.exporter"):
+        if find_spec(module) is None:
+            sys.exit("error: MINIST_TRACING: the extra is not installed: pip install 'minist[otel]'")
+    os.environ.setdefault("OTEL_SERVICE_NAME", "minist")
+
+
+def _check_default_model(home: Home) -> None:
+    default = home.settings.default_model
+    names = [model for model, alias in home.versions.snapshot().aliases if alias == PRODUCTION]
+    if default not in names:
+        known = ", ".join(sorted(names))
+        sys.exit(f"error: no model is called {default!r}: set MINIST_DEFAULT_MODEL to one of {known}")
+
+
+def _greet(home: Home) -> None:
+    """Say where it is; on the first start, also the admin key."""
+    url = f"http://{home.settings.host}:{home.settings.port}"
+    print(f"minist is at {url} (documentation: {url}/docs)", flush=True)
+    path = home.paths.admin_key
+    key = home.keys.make_first(path)
+    if key is not None:
+        print(
+            "\n    No API key was configured, so an admin key was made. "
+            f"It is shown this once and kept in {path}:\n\n"
+            f"        {key}\n\n"
+            f"    curl -H 'Authorization: Bearer {key}' -H 'content-type: application/json' \\\n"
+            f'         -d \'{{"model": "minist", "recipe": "mlp", "epochs": 3}}\' {url}/train\n',
+            flush=True,
+        )

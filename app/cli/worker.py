@@ -1,0 +1,76 @@
+"""`minist serve worker`: a supervisor of training jobs, alone or attached to the API's process."""
+
+import logging
+import logging.config
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+from app.cli.deployment import open_home, read_settings
+from app.interpreter import module_command
+from app.telemetry import logs
+
+log = logging.getLogger("minist.jobs")
+
+RETRY_SECONDS = 5.0
+
+
+def supervise(attached: bool) -> int:
+    """Run jobs until a signal; attached: also until standard input closes."""
+    settings = read_settings()
+    home = open_home(settings)
+    logging.config.dictConfig(logs.config(settings.log_level))
+    supervisor = home.supervisor()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        supervisor.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    # Ctrl-C reaches the whole process group: an attached supervisor is told by its parent
+    signal.signal(signal.SIGINT, signal.SIG_IGN if attached else stop)
+    supervisor.run(alive=_watch_stdin() if attached else lambda: True)
+    return 0
+
+
+def _watch_stdin() -> Callable[[], bool]:
+    """Whether the process that started this one, and holds its standard input, is still there."""
+    closed = threading.Event()
+
+    def read() -> None:
+        while os.read(0, 4096):
+            pass
+        closed.set()
+
+    threading.Thread(target=read, name="watch", daemon=True).start()
+    return lambda: not closed.is_set()
+
+
+class AttachedSupervisor:
+    """A supervisor as a child process, started again when it dies; it ends when this process does."""
+
+    def __init__(self) -> None:
+        self._ending = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._keep, name="supervisor", daemon=True)
+        self._thread.start()
+
+    def _keep(self) -> None:
+        command = module_command("app", "serve", "worker", "--attached")
+        while not self._ending.is_set():
+            try:
+                self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
+                self._process.wait()
+                self._ending.wait(1)
+            except OSError as error:  # no process or descriptor is free
+                log.error("the training worker cannot be started (%s); it is tried again", error)
+                self._ending.wait(RETRY_SECONDS)
+
+    def end(self) -> None:
+        """End the child and wait until it is gone."""
+        self._ending.set()
+        if self._process is not None:
+            self._process.terminate()
+        self._thread.join(10)

@@ -1,0 +1,70 @@
+"""The decision whether `production` moves to a new version."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from models.card import Card
+
+Rule = Literal["if_better", "always", "never"]
+
+
+@dataclass(frozen=True)
+class Current:
+    """The version that is in production; `card` is None where it cannot be read."""
+
+    version: int
+    card: Card | None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether `production` moves, and why; accuracies are on the test set, 0..1."""
+
+    rule: Rule
+    promoted: bool
+    reason: str
+    accuracy: float | None
+    current_version: int | None
+    current_accuracy: float | None
+
+
+def decide(rule: Rule, new: Card, current: Current | None) -> Decision:
+    """What follows from the rule and the two cards. Reads and changes nothing."""
+    promoted, reason = _judge(rule, new, current)
+    before = current.card if current else None
+    return Decision(
+        rule=rule,
+        promoted=promoted,
+        reason=reason,
+        accuracy=_accuracy(new),
+        current_version=current.version if current else None,
+        current_accuracy=_accuracy(before) if before else None,
+    )
+
+
+def _judge(rule: Rule, new: Card, current: Current | None) -> tuple[bool, str]:
+    if rule == "never":
+        return False, "the job asked never to promote"
+    if current is None:
+        return True, "it is the model's first version"
+    if rule == "always":
+        return True, "the job asked always to promote"
+    if current.card is None:
+        return True, f"version {current.version} is damaged"
+    if current.card.dataset != new.dataset:
+        return False, "the current version was measured on other data"
+    return _compare(_accuracy(new), _accuracy(current.card), current.version)
+
+
+def _compare(new: float | None, old: float | None, version: int) -> tuple[bool, str]:
+    if new is None:
+        return False, "its test accuracy is not known"
+    if old is None:
+        return True, f"the test accuracy of version {version} is not known"
+    sign = ">=" if new >= old else "<"
+    return new >= old, f"test accuracy {new:.4f} {sign} {old:.4f} of version {version}"
+
+
+def _accuracy(card: Card) -> float | None:
+    test = card.metrics.get("test")
+    return test.accuracy if test else None
