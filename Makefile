@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: serve test install lint types fast full weights clean
+.PHONY: serve test install lint page types fast full weights clean
 
 serve: install
 	$(BIN)/python -m app
@@ -16,9 +16,18 @@ install: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch .venv/installed
 
-lint: install
+lint: install page
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+# Format and types of the page's JavaScript (`npm run format` rewrites it). The page itself needs no node.
+page:
+	@if ! node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null; then \
+		echo 'app/static/page: not checked, there is no node 20 or newer'; \
+	elif ! test node_modules/installed -nt package.json && \
+		! { npm install --silent --no-package-lock && touch node_modules/installed; }; then \
+		echo 'app/static/page: not checked, npm could not install what package.json names'; \
+	else npm run --silent lint; fi
 
 types: install
 	$(BIN)/mypy
@@ -34,4 +43,4 @@ weights: install
 	sh models/weights/train.sh
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf .venv node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

@@ -1,4 +1,4 @@
-"""The errors that a request can meet; `app.web.problems` gives each its HTTP status.
+"""The errors that a request can meet. They carry no HTTP status: `app.web.problems` has the one table of those.
 
 RequestError
 ├── MalformedForm      a form that cannot be read
@@ -6,10 +6,10 @@ RequestError
 ├── WrongFields        a form without the field that is needed, or with too many of it
 ├── WrongArray         an array of another type or shape
 ├── BodyTooLarge       a body above the limit
-├── WrongContentType   a content type that is not taken here
+├── WrongContentType   a content type that is not accepted here
 ├── UnknownModel       no model, version or alias has that name
 ├── NotReady           the service cannot answer yet, or is shutting down
-├── Overloaded         more waits than is allowed
+├── Overloaded         more is waiting than is allowed
 ├── DeadlineExceeded   the request took longer than is allowed
 ├── TooManyRequests    the caller is over its rate limit
 ├── Unauthorized       no API key, or one that is not valid
@@ -18,26 +18,24 @@ RequestError
 ├── UnknownArtifact    the job has no file of that name
 ├── Conflict           the present state does not allow it
 ├── InvalidRequest     a field or parameter with a value that is not allowed
-├── QueueIsFull        as many unfinished jobs as are allowed
 ├── FeedbackIsOff      the service keeps no corrections
-├── FeedbackIsFull     as many corrections as are allowed
-├── UnknownPrediction  no prediction with that id can be corrected
 ├── UnknownCorrection  no correction has that id
 ├── NoTestSet          the test set that is needed is not under MINIST_DATA_DIR
 └── StorageTrouble     the database or the disk does not answer
 """
 
-from collections.abc import Mapping
-
 
 class RequestError(Exception):
-    """A request that cannot be answered: `detail` says why, `hint` what to do; `headers` go along."""
+    """A request that cannot be answered: `detail` says why, `hint` what to do.
 
-    def __init__(self, detail: str, hint: str, headers: Mapping[str, str] | None = None) -> None:
+    `retry_after` is in seconds, where waiting helps.
+    """
+
+    def __init__(self, detail: str, hint: str, retry_after: int | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
         self.hint = hint
-        self.headers = headers
+        self.retry_after = retry_after
 
 
 class MalformedForm(RequestError):
@@ -61,7 +59,7 @@ class BodyTooLarge(RequestError):
 
 
 class WrongContentType(RequestError):
-    """A content type that is not taken here."""
+    """A content type that is not accepted here."""
 
 
 class UnknownModel(RequestError):
@@ -73,7 +71,7 @@ class NotReady(RequestError):
 
 
 class Overloaded(RequestError):
-    """More waits than is allowed."""
+    """More is waiting than is allowed."""
 
 
 class DeadlineExceeded(RequestError):
@@ -85,7 +83,11 @@ class TooManyRequests(RequestError):
 
 
 class Unauthorized(RequestError):
-    """No API key, or one that is not valid."""
+    """No API key; or, where one was `presented`, one that is not valid."""
+
+    def __init__(self, detail: str, hint: str, presented: bool) -> None:
+        super().__init__(detail, hint)
+        self.presented = presented
 
 
 class Forbidden(RequestError):
@@ -108,20 +110,8 @@ class InvalidRequest(RequestError):
     """A field or parameter with a value that is not allowed."""
 
 
-class QueueIsFull(RequestError):
-    """As many unfinished jobs as are allowed."""
-
-
 class FeedbackIsOff(RequestError):
     """The service keeps no corrections."""
-
-
-class FeedbackIsFull(RequestError):
-    """As many corrections as are allowed."""
-
-
-class UnknownPrediction(RequestError):
-    """No prediction with that id can be corrected."""
 
 
 class UnknownCorrection(RequestError):

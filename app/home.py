@@ -2,14 +2,20 @@
 
 from dataclasses import dataclass
 
+from filelock import FileLock
+
 from app.jobs.executor import LocalExecutor
+from app.jobs.preparation import Preparation
+from app.jobs.publication import Publication
 from app.jobs.queue import Queue
-from app.jobs.supervisor import Supervisor
+from app.jobs.retention import Retention
+from app.jobs.supervisor import Limits, Supervisor
 from app.settings import Settings
-from app.store.database import Database
+from app.store.database import BUSY_SECONDS, Database
 from app.store.feedback import Feedback
 from app.store.keys import Keys
 from app.store.paths import HomePaths
+from app.store.recovery import reconcile
 from app.store.shipped import publish_shipped
 from app.store.versions import Versions
 
@@ -28,12 +34,18 @@ class Home:
 
     @classmethod
     def open(cls, settings: Settings) -> "Home":
-        """Make or migrate what is there; the shipped weights become versions. Safe in several processes."""
+        """Make or migrate what is there; the shipped weights become versions. Safe in several processes.
+
+        Raises StoreError where the database is damaged or too new, and OSError where nothing can be written.
+        """
         paths = HomePaths(settings.home)
-        database = Database(settings.home)
-        database.migrate()
+        # a claimant that waits for the database must be back before its lease is over
+        database = Database(settings.home, busy_seconds=min(BUSY_SECONDS, settings.lease_seconds / 4))
         versions = Versions(database, paths)
-        publish_shipped(versions)
+        with FileLock(paths.lock):  # several processes may start at once, also on a new volume
+            database.migrate()
+            reconcile(versions)
+            publish_shipped(versions)
         from_environment = settings.api_key.get_secret_value() if settings.api_key else None
         keys = Keys(database, from_environment)
         feedback = Feedback(database, settings.feedback_max_count, settings.feedback_max_bytes)
@@ -41,13 +53,19 @@ class Home:
 
     def supervisor(self) -> Supervisor:
         """A supervisor for the jobs of this home."""
+        settings = self.settings
         return Supervisor(
             self.queue,
-            self.versions,
-            LocalExecutor(self.settings.data_dir, self.settings.device),
-            self.paths,
-            self.settings.lease_seconds,
-            self.settings.keep_versions,
-            self.settings.keep_runs_days,
-            self.feedback,
+            LocalExecutor(settings.data_dir, settings.device),
+            Preparation(self.paths, self.versions, self.feedback),
+            Publication(self.queue, self.versions),
+            Retention(
+                self.queue,
+                self.versions,
+                self.paths,
+                settings.keep_versions,
+                settings.keep_runs_days,
+                settings.keep_jobs_days,
+            ),
+            Limits(settings.lease_seconds, settings.job_hours * 3600),
         )

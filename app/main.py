@@ -2,23 +2,15 @@
 
 import asyncio
 import gc
-import logging
-import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from fastapi import FastAPI
-from fastapi.concurrency import run_in_threadpool
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry.trace import TracerProvider
-from sqlalchemy.exc import OperationalError
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 import app
 from app.cpus import cpu_quota, threads_per_worker
@@ -27,24 +19,22 @@ from app.serving.batching import Batcher
 from app.serving.evaluation import Evaluator
 from app.serving.registry import Registry
 from app.settings import Settings
-from app.store.recent_predictions import RecentPredictions, UnguessableRequestIds
+from app.store.recent_predictions import RecentPredictions
 from app.telemetry import metrics
 from app.telemetry.counters import Counters
 from app.telemetry.logs import RequestLog
 from app.web import openapi, pages, problems
-from app.web.access_log import RequestObserver, RequestObserverMiddleware
+from app.web.access_log import RequestObserver
 from app.web.auth import Authenticator
+from app.web.background import Background
 from app.web.dependencies import Services
-from app.web.draining import Draining
+from app.web.draining import Draining, end_with_parent
 from app.web.fast_path import FastPath
 from app.web.rate_limit import RateLimited
 from app.web.routes import evaluation, feedback, models, predict, recipes, status, train
 from app.web.uploads import ContentLengthLimit
 from models.devices import choose_device
 
-log = logging.getLogger("minist")
-
-REFRESH_SECONDS = 0.25
 MAX_JSON_BYTES = 64 * 1024  # of the bodies that are not images
 
 _DESCRIPTION = """Small trained classifiers over HTTP.
@@ -54,141 +44,130 @@ version of a model in the background; it needs an API key. Errors are `applicati
 `detail` says what happened, `hint` what to do."""
 
 
-class Service(FastAPI):
-    """FastAPI, behind the fast path, and that behind the rate limit where there is one.
-
-    With tracing there is no fast path: FastAPI's own hooks make the spans, so every request has to go its way.
-    """
-
-    def __init__(self, observer: RequestObserver, rate_limit: str | None, traced: bool, **options: Any) -> None:
-        super().__init__(**options)
-        front = RequestObserverMiddleware if traced else FastPath
-        self._front: ASGIApp = front(super().__call__, observer)
-        if rate_limit is not None:
-            self._front = RateLimited(self._front, rate_limit, observer)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._front(scope, receive, send)
-
-
 def create_app(settings: Settings | None = None, tracer_provider: TracerProvider | None = None) -> FastAPI:
     """The service with `settings` (default: from the environment). Models are loaded when it starts.
 
     Spans go to `tracer_provider`, or with `settings.tracing` to where OpenTelemetry's own variables say.
     """
     settings = settings or Settings()
-    traced = settings.tracing or tracer_provider is not None
-    kind = UnguessableRequestIds if settings.feedback else RequestObserver
-    observer = kind(Counters(), RequestLog() if settings.log_requests else None)
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Services]]:
-        quota = cpu_quota()
-        torch.set_num_threads(min(settings.threads, threads_per_worker(quota, settings.workers)))
-        home = Home.open(settings)
-        device = choose_device(settings.device)
-        registry = Registry(home.versions, settings.default_model, device, observer.counters)
-        registry.start()
-        draining = Draining()
-        if threading.current_thread() is threading.main_thread():
-            draining.watch()
-        _end_with_parent()
-        batcher = Batcher(
-            observer.counters,
-            settings.max_waiting_images,
-            settings.max_waiting_bytes,
-            threads_per_worker(quota, settings.workers),
-        )
-        directory = os.environ.get(metrics.DIRECTORY)
-        observer.processes = metrics.Processes(
-            Path(directory) if directory else None,
-            lambda: observer.counters.snapshot(batcher.images, batcher.bytes),
-        )
-        memory = RecentPredictions(home.database) if settings.feedback else None
-        ending = asyncio.Event()
-        fresh = asyncio.create_task(_keep_fresh(registry, ending))
-        works = [observer.run()]
-        if memory is not None:
-            works.append(memory.run())
-        else:
-            home.feedback.forget_predictions()
-        tasks = [asyncio.create_task(work) for work in works]
-        gc.collect()
-        gc.freeze()  # what is there now stays: the collector need not look at it under load
-        services = Services(
-            settings=settings,
-            registry=registry,
-            versions=home.versions,
-            queue=home.queue,
-            feedback=home.feedback,
-            recent_predictions=memory,
-            evaluator=Evaluator(settings.data_dir),
-            authenticator=Authenticator(home.keys),
-            draining=draining,
-            batcher=batcher,
-            counters=observer.counters,
-            processes=observer.processes,
-            cpu_quota=quota,
-        )
-        yield {"services": services}
-        gc.unfreeze()
-        ending.set()
-        await fresh  # a thread that is still in torch when Python ends takes the process down with it
-        for task in tasks:
-            task.cancel()
-        observer.flush()
-        if memory is not None:
-            memory.write()
-        home.database.close()
-
-    application = Service(
-        observer,
-        settings.rate_limit,
-        traced,
-        telemetry=TelemetryConfig(
-            tracer_provider=tracer_provider,
-            tracing=traced,
-            metrics=False,  # GET /metrics has them, and the log of this service is its own
-            logs=False,
-            auto_configure=settings.tracing,
-        ),
+    observer = RequestObserver(Counters(), RequestLog() if settings.log_requests else None)
+    application = FastAPI(
         title="minist",
         version=app.__version__,
         description=_DESCRIPTION,
-        lifespan=lifespan,
+        lifespan=lambda _: _lifespan(settings, observer),
+        telemetry=_telemetry(settings, tracer_provider),
         docs_url=None,
         redoc_url=None,
     )
-    problems.install(application)
-    pages.install(application)
-    openapi.install(application)
-    application.include_router(predict.router)  # reads its bodies itself, with limits of its own
-    for part in (train, recipes, models, evaluation, feedback, status):
-        application.include_router(part.router, max_body_size=MAX_JSON_BYTES)
-    application.add_middleware(ContentLengthLimit, limit=MAX_JSON_BYTES, free=("/predict", "/predict/batch"))
+    for install in (problems.install, pages.install, openapi.install):
+        install(application)
+    _route(application)
+    _put_in_front(application, settings, observer)
     return application
 
 
-def _end_with_parent() -> None:
-    """A worker whose parent was killed ends like one that was told to; else it would hold the port."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        loop = asyncio.get_running_loop()
-
-        def end() -> None:
-            loop.remove_reader(parent.sentinel)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-        loop.add_reader(parent.sentinel, end)
+def _telemetry(settings: Settings, tracer_provider: TracerProvider | None) -> TelemetryConfig:
+    return TelemetryConfig(
+        tracer_provider=tracer_provider,
+        tracing=settings.tracing or tracer_provider is not None,
+        operation_spans=False,  # one span per request: its parts are in GET /metrics
+        metrics=False,  # GET /metrics has them, and the log of this service is its own
+        logs=False,
+        auto_configure=settings.tracing,
+    )
 
 
-async def _keep_fresh(registry: Registry, ending: asyncio.Event) -> None:
-    """Serve what the aliases point at, also when another process moved them."""
-    while not ending.is_set():
-        try:
-            await run_in_threadpool(registry.refresh)
-            await run_in_threadpool(registry.freeze)
-        except OperationalError as error:
-            log.error("the aliases cannot be read: %s", error.orig)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(ending.wait(), REFRESH_SECONDS)
+def _route(application: FastAPI) -> None:
+    application.include_router(predict.router)  # reads its bodies itself, with limits of its own
+    for part in (train, recipes, models, evaluation, feedback, status):
+        application.include_router(part.router, max_body_size=MAX_JSON_BYTES)
+
+
+def _put_in_front(application: FastAPI, settings: Settings, observer: RequestObserver) -> None:
+    """What every request passes; the last that is added is the first to see it."""
+    application.add_middleware(ContentLengthLimit, limit=MAX_JSON_BYTES, free=("/predict", "/predict/batch"))
+    application.add_middleware(FastPath, observer=observer)
+    if settings.rate_limit is not None:
+        application.add_middleware(RateLimited, text=settings.rate_limit, observer=observer)
+
+
+@asynccontextmanager
+async def _lifespan(settings: Settings, observer: RequestObserver) -> AsyncIterator[dict[str, Services]]:
+    home = Home.open(settings)
+    services = _start(home, observer.counters)
+    services.draining.watch()
+    end_with_parent()
+    _repeat(services, observer.log)
+    gc.collect()
+    gc.freeze()  # what is there now stays: the collector need not look at it under load
+    yield {"services": services}
+    gc.unfreeze()
+    await services.background.end()
+    _save(services, observer.log)
+    home.database.close()
+
+
+def _start(home: Home, counters: Counters) -> Services:
+    settings, quota = home.settings, cpu_quota()
+    threads = threads_per_worker(quota, settings.workers)
+    torch.set_num_threads(min(settings.threads, threads))
+    registry = Registry(home.versions, settings.default_model, choose_device(settings.device), counters)
+    registry.start()
+    if not settings.feedback:
+        home.feedback.forget_predictions()
+    batcher = Batcher(counters, settings.max_waiting_images, settings.max_waiting_bytes, threads)
+    numbers = os.environ.get(metrics.DIRECTORY)
+    return Services(
+        settings=settings,
+        registry=registry,
+        versions=home.versions,
+        queue=home.queue,
+        feedback=home.feedback,
+        recent_predictions=RecentPredictions(home.database) if settings.feedback else None,
+        evaluator=Evaluator(settings.data_dir),
+        authenticator=Authenticator(home.keys, settings.open_predict),
+        draining=Draining(),
+        background=Background(),
+        batcher=batcher,
+        counters=counters,
+        processes=metrics.Processes(
+            Path(numbers) if numbers else None, lambda: counters.snapshot(batcher.images, batcher.bytes)
+        ),
+        cpu_quota=quota,
+    )
+
+
+def _repeat(services: Services, log: RequestLog | None) -> None:
+    """Start what goes on beside the requests. Whatever reads the disk does so in a thread."""
+    registry, memory = services.registry, services.recent_predictions
+
+    async def follow_aliases() -> None:
+        """Serve what the aliases point at, also when another process moved them."""
+        await asyncio.to_thread(registry.refresh)
+        await asyncio.to_thread(registry.freeze)
+
+    async def write_predictions() -> None:
+        if memory is not None and memory.due:
+            await asyncio.to_thread(memory.write)
+
+    async def write_log() -> None:
+        if log is not None:
+            log.flush()
+
+    async def save_numbers() -> None:
+        services.processes.save()
+
+    services.background.repeat("following the aliases", 0.25, follow_aliases)
+    services.background.repeat("remembering predictions", 0.05, write_predictions)
+    services.background.repeat("writing the request log", 0.25, write_log)
+    services.background.repeat("saving the numbers of this process", 1, save_numbers)
+
+
+def _save(services: Services, log: RequestLog | None) -> None:
+    """What the last turns have not written."""
+    if services.recent_predictions is not None:
+        services.recent_predictions.write()
+    if log is not None:
+        log.flush()
+    services.processes.save()

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from limits import RateLimitItem
 
 
+MIN_KEY_LENGTH = 16  # characters of an API key that somebody chose
+
+
 class Settings(BaseSettings):
     """Every field is one variable: `default_model` is MINIST_DEFAULT_MODEL."""
 
@@ -83,7 +86,13 @@ class Settings(BaseSettings):
     keep_versions: int = Field(
         default=10, ge=1, description="Versions kept of each model; what an alias points at is never removed."
     )
+    job_hours: float = Field(
+        default=72, gt=0, description="Hours that a training job may run, all its attempts together."
+    )
     keep_runs_days: float = Field(default=30, ge=0, description="Days that the run directory of a job is kept.")
+    keep_jobs_days: float = Field(
+        default=365, ge=0, description="Days that an ended job, its events and old audit entries are kept."
+    )
     feedback: bool = Field(
         default=False,
         description="Whether predictions can be corrected; their pictures are then remembered for an hour.",
@@ -94,6 +103,15 @@ class Settings(BaseSettings):
     feedback_max_bytes: int = Field(
         default=16 * 1024 * 1024, ge=1, description="Bytes of the pictures of corrections; with more, 507."
     )
+
+    @field_validator("api_key")
+    @classmethod
+    def _is_hard_to_guess(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and len(key.get_secret_value()) < MIN_KEY_LENGTH:
+            raise ValueError(
+                f"a key needs at least {MIN_KEY_LENGTH} characters: openssl rand -hex 32 makes one"
+            )
+        return key
 
     @field_validator("rate_limit")
     @classmethod

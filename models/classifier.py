@@ -13,9 +13,10 @@ from models import checkpoint
 from models.architectures import build, identify
 from models.card import Card
 from models.errors import ImageError
-from models.preprocessing.decode import Grey, normalise, open_image, png, stack
+from models.preprocessing.decode import Grey, open_image, png
 from models.preprocessing.png import grey_pixels
 from models.preprocessing.preprocess import InputInfo, PreprocessMode, needs_no_preprocessing, read
+from models.tensors import normalise, stack
 
 BATCH = 256  # images in one forward pass; larger batches do not fit the CPU's cache (measured)
 

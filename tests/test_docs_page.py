@@ -43,4 +43,4 @@ def test_try_it_out_classifies_an_uploaded_digit(page: Page, tmp_path: Path) -> 
         assert all(url.startswith((str(client.base_url), "data:", "blob:")) for url in requested), requested
         assert not refused
         page.screenshot(path=tmp_path / "docs.png")
-        assert page.get_by_role("link", name="minist", exact=True).get_attribute("href") == "/"
+        assert page.get_by_role("link", name="minist", exact=True).get_attribute("href") == "./"

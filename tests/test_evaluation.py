@@ -86,7 +86,7 @@ def test_mcnemars_p_is_exact() -> None:
 
 
 @pytest.fixture
-def sheet() -> TestResult:
+def result() -> TestResult:
     """Five images of three classes; number 2 and 4 are wrong, and it is surest of 4."""
     images = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 1, 28, 28)
     test = TestSet("mnist", images, torch.tensor([0, 1, 1, 2, 2]))
@@ -95,14 +95,14 @@ def sheet() -> TestResult:
     return TestResult(test, ("a", "b", "c"), probabilities.argmax(1), probabilities)
 
 
-def test_a_sheet_with_known_numbers(sheet: TestResult) -> None:
-    assert sheet.confusion() == [[1, 0, 0], [1, 1, 0], [1, 0, 1]]
-    assert sheet.accuracy == 0.6
-    assert sheet.mistakes(None, None, 9) == [4, 2]
-    assert sheet.mistakes(None, None, 1) == [4]
-    assert sheet.mistakes(1, None, 9) == [2]
-    assert sheet.mistakes(2, 0, 9) == [4]
-    assert sheet.mistakes(0, 1, 9) == []
+def test_a_result_with_known_numbers(result: TestResult) -> None:
+    assert result.confusion() == [[1, 0, 0], [1, 1, 0], [1, 0, 1]]
+    assert result.accuracy == 0.6
+    assert result.mistakes(None, None, 9) == [4, 2]
+    assert result.mistakes(None, None, 1) == [4]
+    assert result.mistakes(1, None, 9) == [2]
+    assert result.mistakes(2, 0, 9) == [4]
+    assert result.mistakes(0, 1, 9) == []
 
 
 def test_confusion_is_what_training_measures(client: TestClient, sample: Dataset, cpu: torch.device) -> None:
@@ -178,13 +178,13 @@ def test_versions_of_different_data_sets_are_not_compared(
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the versions that were computed."""
     found: list[str] = []
-    examine = Evaluator._examine
+    evaluate = Evaluator._evaluate
 
     def note(self: Evaluator, served: ServedModel) -> TestResult:
         found.append(served.name)
-        return examine(self, served)
+        return evaluate(self, served)
 
-    monkeypatch.setattr(Evaluator, "_examine", note)
+    monkeypatch.setattr(Evaluator, "_evaluate", note)
     return found
 
 

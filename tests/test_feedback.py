@@ -330,15 +330,15 @@ def test_a_job_learns_what_was_corrected_before_it_was_asked_for(
     correct(api, digits["3"], "1")
     home = Home.open(deployment)
     supervisor = home.supervisor()
-    claimed = home.queue.claim(10)
+    claimed = home.queue.claim()
     assert claimed is not None
-    path = supervisor._prepare(claimed).corrections
+    path = supervisor.preparation.prepare(claimed).corrections
     written = path.read_bytes()
     found = json.loads(written)
     assert (found["labels"], len(base64.b64decode(found["pixels"]))) == (["1"], 784)
     assert found["before"].endswith("/models/minist/1/minist.pth")
     api.delete(f"/feedback/{first}", headers=ADMIN)
-    supervisor._prepare(claimed)
+    supervisor.preparation.prepare(claimed)
     assert path.read_bytes() == written
     assert "corrections.json" not in str(api.get(f"/train/{job['id']}/artifacts").json())
     home.database.close()
@@ -349,7 +349,7 @@ def test_a_job_without_corrections_learns_none(deployment: Settings) -> None:
     wanted = {"name": "mine", "recipe": "mlp", "epochs": 1}
     asked = home.queue.submit(wanted, "never", 9, "k", True)
     assert home.queue.submit(wanted, "never", 9, "k", True).id == asked.id
-    job = home.queue.claim(10)
+    job = home.queue.claim()
     assert job is not None
     with home.database.write() as connection:
         home.queue.finish(connection, job, 1, {}, None)

@@ -1,5 +1,6 @@
 """The job table: claims, tokens, bounds, one terminal state."""
 
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +14,9 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
+from app.jobs.leases import LeaseWatch
 from app.jobs.queue import MAX_CRASHES, ClaimLost, Job, KeyReused, Queue, QueueFull, WrongStatus
-from app.store.database import MIGRATIONS, Database
+from app.store.database import MIGRATIONS, Database, StoreError
 from app.store.tables import metadata
 
 CONFIG = {"name": "minist", "recipe": "mlp", "epochs": 3}
@@ -34,8 +36,40 @@ def submit(queue: Queue, **config: object) -> Job:
     return queue.submit({**CONFIG, **config}, "if_better", limit=20, idempotency_key=None)
 
 
-def claim(queue: Queue, lease: float = 10) -> Job:
-    job = queue.claim(lease)
+def claim(queue: Queue, watch: LeaseWatch | None = None) -> Job:
+    job = queue.claim(watch)
+    assert job is not None
+    return job
+
+
+class Clock:
+    """A monotonic clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Watcher:
+    """A supervisor that looks five times in the length of a lease of 10 seconds."""
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+        self.clock = Clock()
+        self.watch = LeaseWatch(10, self.clock)
+
+    def claim_within(self, seconds: float) -> Job | None:
+        until = self.clock.now + seconds
+        while (job := self.queue.claim(self.watch)) is None and self.clock.now < until:
+            self.clock.now += 2
+        return job
+
+
+def take_over(queue: Queue) -> Job:
+    """The claim of a claimant that has gone silent."""
+    job = Watcher(queue).claim_within(20)
     assert job is not None
     return job
 
@@ -51,14 +85,14 @@ def test_jobs_are_claimed_in_order_of_arrival(queue: Queue) -> None:
     assert [queue.position(job) for job in (first, second)] == [1, 2]
     assert claim(queue).id == first.id
     assert claim(queue).id == second.id
-    assert queue.claim(10) is None
+    assert queue.claim() is None
     assert queue.position(current(queue, first)) is None
 
 
 def test_many_claimants_at_once_get_different_jobs(queue: Queue) -> None:
     submitted = {submit(queue).id for _ in range(12)}
     with ThreadPoolExecutor(16) as pool:
-        claimed = [job.id for job in pool.map(lambda _: queue.claim(10), range(16)) if job]
+        claimed = [job.id for job in pool.map(lambda _: queue.claim(), range(16)) if job]
     assert len(claimed) == len(set(claimed)) == 12
     assert set(claimed) == submitted
 
@@ -102,13 +136,12 @@ def test_concurrent_posts_with_one_key_make_one_job(queue: Queue) -> None:
 
 def test_every_write_of_a_claim_that_was_lost_is_refused(queue: Queue) -> None:
     submit(queue)
-    frozen = claim(queue, lease=0.01)
-    time.sleep(0.02)
-    awake = claim(queue)
+    frozen = claim(queue)
+    awake = take_over(queue)
     assert awake.id == frozen.id
     assert awake.token > frozen.token
     writes: tuple[Callable[[], None], ...] = (
-        lambda: queue.renew(frozen, 10),
+        lambda: queue.renew(frozen, 1.0),
         lambda: queue.step(frozen, STEP),
         lambda: queue.epoch(frozen, EPOCH),
         lambda: queue.fail(frozen, "x", 1),
@@ -122,12 +155,72 @@ def test_every_write_of_a_claim_that_was_lost_is_refused(queue: Queue) -> None:
     assert queue.owns(awake)
 
 
-def test_a_renewed_lease_is_not_taken(queue: Queue) -> None:
+def test_a_claim_is_taken_once_it_was_seen_silent_for_a_lease(queue: Queue) -> None:
     submit(queue)
-    job = claim(queue, lease=0.05)
-    queue.renew(job, 10)
-    time.sleep(0.06)
-    assert queue.claim(10) is None
+    job = claim(queue)
+    watcher = Watcher(queue)
+    assert watcher.claim_within(8) is None
+    taken = watcher.claim_within(2)
+    assert taken is not None
+    assert (taken.id, taken.attempts, taken.crashes) == (job.id, 2, 1)
+
+
+def test_a_claim_that_gives_signs_of_life_is_not_taken(queue: Queue) -> None:
+    submit(queue)
+    job = claim(queue)
+    watcher = Watcher(queue)
+    for _ in range(20):
+        assert watcher.claim_within(8) is None
+        queue.renew(job, 1.0)
+
+
+def test_the_time_of_day_takes_nobodys_job(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is set forward by a day, and back by two: nothing is compared with it."""
+    submit(queue)
+    job = claim(queue)
+    watcher = Watcher(queue)
+    for moved in (86_400, -86_400):
+        now = time.time() + moved
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        assert watcher.claim_within(4) is None
+        queue.renew(job, 1.0)
+    assert watcher.claim_within(12) is not None
+
+
+@pytest.mark.parametrize("seconds", [6, 60, 86_400])
+def test_a_watcher_that_slept_starts_its_watch_anew(queue: Queue, seconds: float) -> None:
+    """The claimant may have slept with it: the machine was suspended, or the container paused."""
+    submit(queue)
+    claim(queue)
+    watcher = Watcher(queue)
+    assert watcher.claim_within(8) is None
+    watcher.clock.now += seconds
+    assert watcher.claim_within(8) is None
+    assert watcher.claim_within(4) is not None
+
+
+def test_a_watcher_that_waited_for_the_database_starts_anew(queue: Queue) -> None:
+    """The claimant was locked out as well; it gets the time to say that it lives."""
+    submit(queue)
+    claim(queue)
+    watcher = Watcher(queue)
+    assert watcher.claim_within(8) is None
+    watcher.clock.now += 2
+    locked = threading.Event()
+
+    def lock() -> None:
+        with queue.database.write():
+            locked.set()
+            time.sleep(0.3)
+            watcher.clock.now += 3  # that is how long it takes
+
+    holder = threading.Thread(target=lock)
+    holder.start()
+    locked.wait()
+    assert queue.claim(watcher.watch) is None
+    holder.join()
+    assert watcher.claim_within(8) is None
+    assert watcher.claim_within(4) is not None
 
 
 def test_a_job_that_crashes_every_time_fails_with_its_exit_code_and_frees_the_queue(queue: Queue) -> None:
@@ -140,11 +233,11 @@ def test_a_job_that_crashes_every_time_fails_with_its_exit_code_and_frees_the_qu
 
 
 def test_a_job_whose_supervisors_die_fails_too(queue: Queue) -> None:
-    bad, good = submit(queue), submit(queue)
-    for _ in range(MAX_CRASHES):
-        assert claim(queue, lease=0.001).id == bad.id
-        time.sleep(0.005)
-    assert claim(queue).id == good.id
+    bad = submit(queue)
+    assert claim(queue).id == bad.id
+    for _ in range(MAX_CRASHES - 1):
+        assert take_over(queue).id == bad.id
+    assert Watcher(queue).claim_within(20) is None
     assert current(queue, bad).status == "failed"
 
 
@@ -271,7 +364,7 @@ def test_a_database_of_an_older_release_is_migrated_with_what_is_in_it(tmp_path:
     database.migrate()
     job = Queue(database).get("old")
     assert job is not None
-    assert (job.created_at, job.feedback) == (1.5, None)
+    assert (job.created_at, job.feedback, job.beat, job.submitted_by) == (1.5, None, 0, None)
     database.close()
 
 
@@ -283,3 +376,56 @@ def test_processes_that_start_at_once_migrate_once(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(start, range(8)))
+
+
+def test_a_newer_database_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    database.migrate()
+    with database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StoreError, match="newer minist"):
+        database.migrate()
+    database.close()
+
+
+@pytest.mark.parametrize("damage", ["junk", "page"])
+def test_a_damaged_database_is_refused_with_a_sentence(tmp_path: Path, damage: str) -> None:
+    queue = Queue(Database(tmp_path))
+    queue.database.migrate()
+    for _ in range(20):
+        submit(queue)
+    queue.database.close()
+    path = tmp_path / "minist.db"
+    data = bytearray(path.read_bytes())
+    if damage == "junk":
+        data = bytearray(b"this is no database" * 1000)
+    else:  # every page but the first
+        data[4096:] = b"\xff" * (len(data) - 4096)
+    path.write_bytes(data)
+    database = Database(tmp_path)
+    with pytest.raises(StoreError, match=r"is damaged .*minist restore") as error:
+        database.migrate()
+    assert "\n" not in str(error.value)
+    database.close()
+    assert path.read_bytes() == data
+
+
+def test_the_database_is_its_owners_alone(tmp_path: Path) -> None:
+    """Also one of an older release, and the files that SQLite puts beside it."""
+    (tmp_path / "minist.db").touch(0o644)
+    queue = Queue(Database(tmp_path))
+    queue.database.migrate()
+    submit(queue)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.glob("minist.db*")}
+    assert set(modes.values()) == {0o600}
+    assert len(modes) == 3
+    queue.database.close()
+
+
+def test_old_jobs_are_forgotten_with_their_events(queue: Queue) -> None:
+    old, unfinished = submit(queue), submit(queue)
+    queue.cancel(old.id)
+    queue.forget([old.id, unfinished.id])
+    assert queue.get(old.id) is None
+    assert queue.events(old.id) == []
+    assert queue.get(unfinished.id) is not None

@@ -1,95 +1,86 @@
-"""What the README says is so."""
+"""The first page: short, with what a newcomer needs, and its figures are those that were measured."""
 
 import json
 import re
-import shlex
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-from app.settings import Settings
-from models.card import read_card
-from tests.conftest import ADMIN_KEY, ROOT, SAMPLE, SHIPPED, WEIGHTS
-from tests.processes import service
-from training.recipes import RECIPES
+from tests.conftest import ROOT, SHIPPED
 
 README = (ROOT / "README.md").read_text()
-COMMANDS = [
-    line
-    for block in re.findall(r"```sh\n(.*?)```", README, re.S)
-    for line in block.splitlines()
-    if line.strip()
-]
+PERFORMANCE = (ROOT / "docs" / "performance.md").read_text()
 
 
-def test_every_setting_is_listed_with_its_default_and_description() -> None:
-    rows = re.findall(r"^\| `(MINIST_\w+)` \| `(.*?)` \| (.*?) \|$", README, re.M)
-    fields = Settings.model_fields
-    assert [name for name, _, _ in rows] == [f"MINIST_{name.upper()}" for name in fields]
-    for (_, default, description), field in zip(rows, fields.values(), strict=True):
-        assert default == str(field.default)
-        assert description == field.description
+def test_it_is_short_and_begins_with_what_this_is() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 100
+    first = "\n".join(lines[:12])
+    for part in ("docs/try.png", "docs/speed.png", "trains the models it serves"):
+        assert part in first
 
 
-def test_every_curl_works_as_printed(tmp_path: Path) -> None:
-    """Run by a shell against a real service; only the port is another."""
-    curls = [command for command in COMMANDS if command.startswith("curl")]
-    assert len(curls) >= 5
-    (tmp_path / "admin.key").write_text(ADMIN_KEY)
-    with service(tmp_path) as (_, client):
-        for command in curls:
-            there = command.replace("http://127.0.0.1:8000", str(client.base_url).rstrip("/"))
-            there = there.replace("var/admin.key", str(tmp_path / "admin.key"))
-            done = subprocess.run(
-                f"{there} -sS --fail-with-body", shell=True, cwd=ROOT, capture_output=True, text=True
-            )
-            assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-            assert json.loads(done.stdout)
-        first = curls[0].replace("http://127.0.0.1:8000", str(client.base_url).rstrip("/"))
-        assert json.loads(subprocess.check_output(f"{first} -sS", shell=True, cwd=ROOT))["label"] == "7"
+@pytest.mark.parametrize(
+    "command",
+    ["make serve", "make test", "pip install . && minist serve", "docker compose up"],
+)
+def test_the_ways_to_start_stand_on_lines_of_their_own(command: str) -> None:
+    assert f"\n    {command}\n" in README
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if "-m training" in command])
-def test_every_training_command_works(command: str, tmp_path: Path) -> None:
-    """On the small sample; what takes long is made short."""
-    words = shlex.split(command.replace(".venv/bin/python", sys.executable))
-    words += [] if "--list" in words else ["--data-dir", str(SAMPLE)]
-    if "--recipe" in words:
-        words += [
-            "--epochs",
-            "1",
-            "--validation-images",
-            "100",
-            "--dataset",
-            "mnist",
-            "--out",
-            str(tmp_path / "run"),
-        ]
-    subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
-
-
-def test_every_shell_command_is_one_of_those_tested() -> None:
-    assert all(command.startswith("curl") or "-m training" in command for command in COMMANDS)
-
-
-def test_models_and_their_accuracy_are_those_on_the_cards() -> None:
-    rows = re.findall(r"^\| `([\w-]+)`.*\| (\d\.\d\d) % \| (0\.\d{4}) \|$", README, re.M)
-    assert {name for name, _, _ in rows} == set(SHIPPED)
-    for name, error, accuracy in rows:
-        test = read_card(WEIGHTS / f"{name}.json").metrics["test"]
-        assert test.calibrated is not None
-        assert (f"{100 * test.calibrated.ece:.2f}", f"{test.accuracy:.4f}") == (error, accuracy)
-
-
-def test_every_recipe_is_listed() -> None:
-    assert all(f"| `{name}` |" in README for name in RECIPES)
-
-
-def test_the_makefile_has_the_two_commands() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    for target in ("serve", "test"):
-        assert f"    make {target}\n" in README
-        assert re.search(rf"^{target}:", makefile, re.M)
+def test_ci_runs_the_test_command_of_the_readme() -> None:
     assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_client_in_python_has_five_lines() -> None:
+    (client,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert len([line for line in client.splitlines() if line]) <= 5
+
+
+def test_the_number_of_models_is_that_of_the_included_ones() -> None:
+    words = {8: "Eight"}
+    assert f"{words[len(SHIPPED)]} trained models are\nincluded" in README
+
+
+def test_the_answer_is_the_one_that_the_first_command_gets(client: object, digits: dict[str, bytes]) -> None:
+    printed = json.loads(re.findall(r"```json\n(.*?)```", README, re.S)[0])
+    got = client.post("/predict", files={"file": digits["7"]}).json()  # type: ignore[attr-defined]
+    for key in ("model", "version", "label", "index", "input"):
+        assert printed[key] == got[key]
+    assert list(printed) == list(got)
+    assert printed["probability"] == pytest.approx(got["probability"], abs=1e-3)
+
+
+def row(table: str, name: str) -> tuple[int, float]:
+    """Requests per second, and how many times as many as the first row."""
+    (cells,) = re.findall(rf"^\| {re.escape(name)} \| ([\d,]+) \| ([\d.]+) \|", table, re.M)
+    return int(cells[0].replace(",", "")), float(cells[1])
+
+
+def test_the_figures_of_speed_are_those_of_the_benchmark() -> None:
+    measured = (ROOT / "benchmarks" / "SERVING.md").read_text().partition("## A run with peers")[2]
+    measured = measured.partition("| 1,000 images")[0]
+    same = {
+        "FastAPI by hand: `def`, `UploadFile`": "hand-written def",
+        "FastAPI by hand: `async def`": "hand-written async def",
+        "BentoML 1.4.39, batching": "BentoML",
+        "LitServe 0.2.19": "LitServe",
+        "MLServer 1.7.1, adaptive batching": "MLServer",
+        "TorchServe 0.12.0, batches of 32": "TorchServe",
+        "**minist**, 1 worker": "minist",
+        "**minist**, 2 workers": "minist, 2 workers",
+    }
+    for shown, name in same.items():
+        assert row(PERFORMANCE, shown) == row(measured, name)
+    assert "about ten times" in README
+    assert 9.5 < row(measured, "minist")[1] < 11.5
+
+
+def test_the_tested_versions_are_the_pinned_ones() -> None:
+    """Python of the image is that of the first page."""
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    (version,) = re.findall(r"FROM python:(\d+\.\d+)", dockerfile)
+    assert f"with Python {version} and CPUs" in README
+
+
+def test_docker_compose_serves_where_the_readme_says() -> None:
+    assert "127.0.0.1:8000}:8000" in (ROOT / "compose.yaml").read_text()

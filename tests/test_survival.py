@@ -23,7 +23,6 @@ import torch
 from app.home import Home
 from app.jobs.executor import ChildProcess, RunDirectory
 from app.jobs.queue import Queue
-from app.jobs.supervisor import Supervisor
 from app.settings import Settings
 from app.store.database import Database
 from tests.conftest import ROOT, SAMPLE
@@ -290,7 +289,8 @@ class AbortingExecutor:
 
 def test_a_job_that_crashes_at_every_attempt_fails_and_the_next_is_run(home: Home) -> None:
     bad, good = submit(home), submit(home, epochs=1)
-    crashing = Supervisor(home.queue, home.versions, AbortingExecutor(), home.paths, 10, 10, 30, home.feedback)
+    crashing = home.supervisor()
+    crashing.executor = AbortingExecutor()
     for _ in range(3):
         assert crashing.run_one()
     job = finished(home, bad)

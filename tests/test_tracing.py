@@ -15,7 +15,6 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
-from app.web.fast_path import FastPath
 from tests.conftest import ROOT
 from tests.processes import service
 from tests.samples import PNG
@@ -61,10 +60,25 @@ def test_no_span_holds_an_image_or_a_key(settings: Settings, digits: dict[str, b
     assert "IHDR" not in text
 
 
-def test_without_tracing_there_is_the_fast_path_and_no_hook(settings: Settings) -> None:
-    application = create_app(settings)
-    assert type(application._front) is FastPath  # type: ignore[attr-defined]
-    assert not application._native_telemetry.enabled()
+def test_without_tracing_there_is_no_hook(settings: Settings) -> None:
+    assert not create_app(settings)._native_telemetry.enabled()
+
+
+def test_the_fast_path_makes_the_span_that_the_documented_route_makes(
+    settings: Settings, digits: dict[str, bytes]
+) -> None:
+    """Only the query, which keeps a request from the fast path, may differ."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    with TestClient(create_app(settings, provider)) as client:
+        for query in ("", "?preprocess=auto"):
+            assert client.post(f"/predict{query}", content=digits["7"], headers=PNG).status_code == 200
+    fast, documented = served(exporter)
+    assert fast.name == documented.name == "POST /predict"
+    attributes = [dict(span.attributes or {}) for span in (fast, documented)]
+    assert attributes[1].pop("url.query") == "preprocess=auto"
+    assert attributes[0] == attributes[1]
 
 
 @pytest.fixture

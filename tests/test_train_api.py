@@ -45,7 +45,7 @@ def post(api: TestClient, **changes: object) -> str:
 
 
 def claim(queue: Queue) -> Job:
-    job = queue.claim(10)
+    job = queue.claim()
     assert job is not None
     return job
 

@@ -52,7 +52,7 @@ def publish(
 ) -> int:
     """A job that ends with the shipped weights and a card that claims this accuracy."""
     queue.submit({"name": model, "recipe": "mlp", "epochs": 1}, promote, 99, None)
-    job = queue.claim(10)
+    job = queue.claim()
     assert job is not None
     return Publication(queue, versions).publish(job, finished(versions, job, accuracy))
 
@@ -133,7 +133,7 @@ def test_a_new_name_is_a_new_model(versions: Versions, queue: Queue) -> None:
 
 def test_a_claim_that_was_lost_publishes_nothing(versions: Versions, queue: Queue) -> None:
     queue.submit({"name": "minist", "recipe": "mlp", "epochs": 1}, "always", 9, None)
-    job = queue.claim(10)
+    job = queue.claim()
     assert job is not None
     run = finished(versions, job, 0.999)
     queue.cancel(job.id)

@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from models import architectures
 from models.checkpoint import read_weights
 from models.files import write_atomically
-from models.preprocessing.decode import normalise
+from models.tensors import normalise
 from training import scratch
 from training.augment import PRESETS
 from training.datasets import Split

@@ -158,7 +158,7 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe(
             "softmax-mnist",
             "softmax regression on MNIST",
-            "test accuracy 0.913 on logits, 0.9245 with --loss double-softmax",
+            "test accuracy 0.913 on logits, 0.9245 with the double-softmax loss",
             {
                 "architecture": "softmax-mnist",
                 **_MNIST,

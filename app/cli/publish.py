@@ -6,46 +6,32 @@ import json
 import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 import torch
 
 from app.cli.deployment import open_home, read_settings
+from app.home import Home
 from app.jobs.executor import RunDirectory
-from app.jobs.promotion import Rule
+from app.jobs.promotion import Decision, Rule
 from app.jobs.publication import Publication
+from models.card import Card
 from models.classifier import Classifier
 from models.errors import CheckpointError, ModelError
-
-
-@dataclass(frozen=True)
-class FinishedRun:
-    """A run directory, and the name of the model that came out."""
-
-    directory: RunDirectory
-    model: str
 
 
 def run(words: Sequence[str]) -> int:
     """Publish a finished run; the status."""
     chosen = _parser().parse_args(words)
     try:
-        finished = check(RunDirectory(chosen.run))
-        return _publish(finished, chosen.promote)
+        card = check(chosen.run)
     except (ModelError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-
-
-def _publish(finished: FinishedRun, rule: Rule) -> int:
-    home = open_home(read_settings())
-    publication = Publication(home.queue, home.versions)
-    version, decision = publication.publish_run(finished.directory, finished.model, rule, _who())
-    home.versions.prune(finished.model, home.settings.keep_versions)
+    version, decision = publish(open_home(read_settings()), chosen.run, card, chosen.promote)
     place = "production points at it" if decision.promoted else "production stays where it is"
-    print(f"published {finished.model}@{version}; {place}: {decision.reason}")
+    print(f"published {card.name}@{version}; {place}: {decision.reason}")
     return 0
 
 
@@ -65,24 +51,34 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def check(directory: RunDirectory) -> FinishedRun:
-    """A finished run whose weights load and answer.
+def check(directory: Path) -> Card:
+    """The card of a finished run whose weights load and answer.
 
     Raises CheckpointError where there is none, or it answers with what is no probability.
     """
+    config = directory / "config.json"
     try:
-        name = str(json.loads(directory.config.read_bytes())["name"])
+        name = json.loads(config.read_bytes())["name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{directory.path} holds no run: {directory.config} cannot be read") from error
-    if not directory.card(name).exists():
-        raise CheckpointError(
-            f"{directory.path} has not finished: go on with 'minist train --resume {directory.path}'"
-        )
-    classifier = Classifier.load(directory.weights(name), torch.device("cpu"))
+        raise CheckpointError(f"{directory} holds no run: {config} cannot be read") from error
+    weights = directory / f"{name}.pth"
+    if not weights.with_suffix(".json").exists():
+        raise CheckpointError(f"{directory} has not finished: go on with 'minist train --resume {directory}'")
+    classifier = Classifier.load(weights, torch.device("cpu"))
+    if "test" not in classifier.card.metrics:
+        raise CheckpointError(f"{weights}: its card has no test accuracy to decide by")
     blank = torch.zeros((1, *classifier.card.input_shape), dtype=torch.uint8)
     if not classifier.probabilities(blank).isfinite().all():
-        raise CheckpointError(f"{directory.weights(name)}: its answers are not finite, so it was not published")
-    return FinishedRun(directory, name)
+        raise CheckpointError(f"{weights}: its answers are not finite, so it was not published")
+    return classifier.card
+
+
+def publish(home: Home, directory: Path, card: Card, promote: Rule) -> tuple[int, Decision]:
+    """The version that came out, and the decision on `production`."""
+    publication = Publication(home.queue, home.versions)
+    version, decision = publication.publish_run(card.name, promote, RunDirectory(directory), _who())
+    home.versions.prune(card.name, home.settings.keep_versions)
+    return version, decision
 
 
 def _who() -> str:

@@ -1,15 +1,21 @@
 """`minist serve worker`: a supervisor of training jobs, alone or attached to the API's process."""
 
+import logging
 import logging.config
+import os
 import signal
 import subprocess
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 from app.cli.deployment import open_home, read_settings
 from app.interpreter import module_command
-from app.jobs.supervisor import stdin_is_open
 from app.telemetry import logs
+
+log = logging.getLogger("minist.jobs")
+
+RETRY_SECONDS = 5.0
 
 
 def supervise(attached: bool) -> int:
@@ -25,8 +31,21 @@ def supervise(attached: bool) -> int:
     signal.signal(signal.SIGTERM, stop)
     # Ctrl-C reaches the whole process group: an attached supervisor is told by its parent
     signal.signal(signal.SIGINT, signal.SIG_IGN if attached else stop)
-    supervisor.run(alive=stdin_is_open if attached else lambda: True)
+    supervisor.run(alive=_watch_stdin() if attached else lambda: True)
     return 0
+
+
+def _watch_stdin() -> Callable[[], bool]:
+    """Whether the process that started this one, and holds its standard input, is still there."""
+    closed = threading.Event()
+
+    def read() -> None:
+        while os.read(0, 4096):
+            pass
+        closed.set()
+
+    threading.Thread(target=read, name="watch", daemon=True).start()
+    return lambda: not closed.is_set()
 
 
 class AttachedSupervisor:
@@ -41,9 +60,13 @@ class AttachedSupervisor:
     def _keep(self) -> None:
         command = module_command("app", "serve", "worker", "--attached")
         while not self._ending.is_set():
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
-            self._process.wait()
-            self._ending.wait(1)
+            try:
+                self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
+                self._process.wait()
+                self._ending.wait(1)
+            except OSError as error:  # no process or descriptor is free
+                log.error("the training worker cannot be started (%s); it is tried again", error)
+                self._ending.wait(RETRY_SECONDS)
 
     def end(self) -> None:
         """End the child and wait until it is gone."""

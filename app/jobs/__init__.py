@@ -1,1 +1,1 @@
-"""Training as jobs: the queue in the database, the supervisor, the engine that runs one."""
+"""Training as jobs: the queue in the database, the supervisor, the executor that runs one."""

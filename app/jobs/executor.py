@@ -18,6 +18,7 @@ from app.interpreter import module_command
 from training.directory import RunDirectory as RunDirectory  # for the rest of app, too
 from training.recipes import FROM_SCRATCH, RECIPES, Config, Recipe
 
+SECRET = ("MINIST_", "OTEL_")  # environment variables with keys among them
 DECIDED_HERE = (
     "recipe",
     "name",
@@ -78,7 +79,7 @@ class ChildProcess:
                 stderr=log,
                 text=True,
                 creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),  # only Windows has it
-                env={**os.environ, "MPLBACKEND": "agg", "PYTHONUNBUFFERED": "1"},
+                env=_environment(),
             )
         self._messages: SimpleQueue[Mapping[str, Any]] = SimpleQueue()
         assert self._process.stdout is not None
@@ -119,7 +120,14 @@ class ChildProcess:
         with stdout:
             for line in stdout:
                 if line.startswith("{"):
-                    self._messages.put(json.loads(line))
+                    # bare NaN and Infinity are no JSON: they go no further than here
+                    self._messages.put(json.loads(line, parse_constant=lambda _: None))
+
+
+def _environment() -> dict[str, str]:
+    """A child's: without the settings of the service, whose keys are none of its business."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(SECRET)}
+    return {**kept, "MPLBACKEND": "agg", "PYTHONUNBUFFERED": "1"}
 
 
 def check_config(recipe: str, overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 """How the result of a run becomes a version: files, row, alias and job change together or not at all."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from sqlalchemy.engine import Connection
 
@@ -11,53 +14,65 @@ from app.jobs.queue import Job, Queue
 from app.store.audit import Change, note
 from app.store.feedback import mark_used
 from app.store.versions import PRODUCTION, Version, Versions, point
-from models.card import read_card
+from models.card import Card, read_card
 from models.errors import CheckpointError
 
 
 @dataclass(frozen=True)
 class Publication:
-    """Publishes what jobs leave in their run directories."""
+    """Publishes what runs leave in their directories.
+
+    Raises CheckpointError for a card that cannot be read, and OSError where a file cannot be copied; then
+    nothing has changed.
+    """
 
     queue: Queue
     versions: Versions
 
     def publish(self, job: Job, run: RunDirectory) -> int:
-        """Make a job's result the next version and the job a success, in one transaction; the version.
+        """Make a job's result the next version and the job a success; the version.
 
         `production` moves as the job's `promote` says; the decision is recorded with both figures.
-        Raises ClaimLost where the job is not the claimant's any more, CheckpointError for a card that cannot
-        be read, OSError where a file cannot be copied: then nothing has changed.
+        Raises ClaimLost where the job is not the claimant's any more: then nothing has changed.
         """
-        versions = self.versions
-        with versions.staged(job.model, list(artifacts(run.path).values())) as staged:
-            card = read_card(staged / run.card(job.model).name)
-            with versions.database.write() as connection:
-                self.queue.require_claim(connection, job)
-                decision = decide(job.promote, card, _current(versions.in_production(connection, job.model)))
-                who = f"job {job.id}"
-                change = Change(who, "publish", job.model, f"{who} succeeded")
-                number = versions.add(connection, staged, card, job.id, change)
-                self.queue.finish(connection, job, number, asdict(decision), card.corrections)
-                if job.feedback is not None:
-                    mark_used(connection, job.id, job.model, card.classes, job.created_at)
-                _follow(connection, who, job.model, decision, number)
+        who = f"job {job.id}"
+        with self._staged(run, job.model) as (staged, card), self.versions.database.write() as connection:
+            self.queue.require_claim(connection, job)
+            decision = self._decide(connection, job.model, job.promote, card)
+            publish = Change(who, "publish", job.model, f"{who} succeeded")
+            number = self.versions.add(connection, staged, card, job.id, publish)
+            self._settle(connection, decision, publish, number)
+            self.queue.finish(connection, job, number, asdict(decision), card.corrections)
+            if job.feedback is not None:
+                mark_used(connection, job.id, job.model, card.classes, job.created_at)
         return number
 
-    def publish_run(self, run: RunDirectory, model: str, rule: Rule, who: str) -> tuple[int, Decision]:
-        """Make what a run at the command line left the next version; the version, and the decision.
-
-        Raises as `publish`.
-        """
-        versions = self.versions
-        with versions.staged(model, list(artifacts(run.path).values())) as staged:
-            card = read_card(staged / run.card(model).name)
-            with versions.database.write() as connection:
-                decision = decide(rule, card, _current(versions.in_production(connection, model)))
-                change = Change(who, "publish", model, "published at the command line")
-                number = versions.add(connection, staged, card, None, change)
-                _follow(connection, who, model, decision, number)
+    def publish_run(self, model: str, promote: Rule, run: RunDirectory, who: str) -> tuple[int, Decision]:
+        """Make the result of a run that was no job the next version, and decide as for a job."""
+        with self._staged(run, model) as (staged, card), self.versions.database.write() as connection:
+            decision = self._decide(connection, model, promote, card)
+            publish = Change(who, "publish", model, "published at the command line")
+            number = self.versions.add(connection, staged, card, None, publish)
+            self._settle(connection, decision, publish, number)
         return number, decision
+
+    @contextmanager
+    def _staged(self, run: RunDirectory, model: str) -> Iterator[tuple[Path, Card]]:
+        with self.versions.staged(model, list(artifacts(run.path).values())) as staged:
+            yield staged, read_card(staged / run.card(model).name)
+
+    def _decide(self, connection: Connection, model: str, rule: Rule, card: Card) -> Decision:
+        return decide(rule, card, _current(self.versions.in_production(connection, model)))
+
+    def _settle(self, connection: Connection, decision: Decision, publish: Change, number: int) -> None:
+        """Move `production`, or note that it stays."""
+        who, model = publish.who, publish.model
+        why = f"{who}: {decision.reason}"
+        if decision.promoted:
+            point(connection, Change(who, "promote", model, why, PRODUCTION, to_version=number))
+        else:
+            stays = decision.current_version
+            note(connection, Change(who, "keep", model, why, PRODUCTION, stays, stays))
 
 
 def _current(version: Version | None) -> Current | None:
@@ -67,13 +82,3 @@ def _current(version: Version | None) -> Current | None:
         return Current(version.version, version.card())
     except CheckpointError:
         return Current(version.version, None)
-
-
-def _follow(connection: Connection, who: str, model: str, decision: Decision, number: int) -> None:
-    """Let `production` move to the new version, or stay; the audit list says why."""
-    why = f"{who}: {decision.reason}"
-    if decision.promoted:
-        point(connection, Change(who, "promote", model, why, PRODUCTION, to_version=number))
-    else:
-        stays = decision.current_version
-        note(connection, Change(who, "keep", model, why, PRODUCTION, stays, stays))

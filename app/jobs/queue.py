@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import RowMapping, and_, delete, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, RowMapping, and_, delete, func, insert, literal, or_, select, update
 from sqlalchemy.engine import Connection
 
+from app.jobs.leases import Claim, LeaseWatch
 from app.jobs.promotion import Rule
 from app.store.database import Database
 from app.store.tables import events, jobs
@@ -37,7 +38,8 @@ class Job:
     config: Mapping[str, Any]
     promote: Rule
     token: int
-    lease_until: float | None
+    beat: int
+    seconds: float
     attempts: int
     crashes: int
     created_at: float
@@ -52,6 +54,8 @@ class Job:
     decision: Mapping[str, Any] | None
     request_digest: str
     feedback: Mapping[str, Any] | None
+    submitted_by: str | None
+    by_admin: bool
 
     @classmethod
     def from_row(cls, row: RowMapping) -> "Job":
@@ -66,6 +70,14 @@ class Event:
     kind: str
     data: Mapping[str, Any]
     at: float
+
+
+@dataclass(frozen=True)
+class Submitter:
+    """The key that a job was asked for with: its name for the audit list, and whether it is an admin's."""
+
+    who: str
+    admin: bool
 
 
 class QueueFull(Exception):
@@ -104,6 +116,7 @@ class Queue:
         limit: int,
         idempotency_key: str | None,
         feedback: bool = False,
+        submitter: Submitter | None = None,
     ) -> Job:
         """Add a job, that learns the model's corrections too where `feedback`; the same key and request
         again give the same job.
@@ -132,6 +145,8 @@ class Queue:
                 "crashes": 0,
                 "created_at": time.time(),
                 "feedback": {} if feedback else None,
+                "submitted_by": submitter.who if submitter else None,
+                "by_admin": submitter.admin if submitter else False,
             }
             unfinished = (
                 select(func.count()).select_from(jobs).where(jobs.c.status.in_(ACTIVE)).scalar_subquery()
@@ -184,7 +199,7 @@ class Queue:
             changed = connection.execute(
                 update(jobs)
                 .where(jobs.c.id == job_id, jobs.c.status.in_(ACTIVE))
-                .values(status="cancelled", token=jobs.c.token + 1, lease_until=None, finished_at=time.time())
+                .values(status="cancelled", token=jobs.c.token + 1, finished_at=time.time())
             )
             if changed.rowcount == 0:
                 raise _wrong_status(connection, job_id)
@@ -199,7 +214,7 @@ class Queue:
             changed = connection.execute(
                 update(jobs)
                 .where(jobs.c.id == job_id, jobs.c.status.in_(("cancelled", "failed")))
-                .values(status="queued", crashes=0, error=None, exit_code=None, finished_at=None)
+                .values(status="queued", crashes=0, seconds=0, error=None, exit_code=None, finished_at=None)
             )
             if changed.rowcount == 0:
                 raise _wrong_status(connection, job_id)
@@ -210,64 +225,31 @@ class Queue:
 
     # -- by supervisors ----------------------------------------------------------------------------
 
-    def claim(self, lease: float) -> Job | None:
-        """Take the oldest job that waits, or whose claimant has not been heard of, for `lease` seconds."""
-        now = time.time()
-        free = or_(jobs.c.status == "queued", and_(jobs.c.status == "running", jobs.c.lease_until < now))
+    def claim(self, watch: LeaseWatch | None = None) -> Job | None:
+        """Take the oldest job that is queued, or whose claimant has gone silent as `watch` has seen it."""
+        silent = self.look(watch) if watch else []
+        free = or_(jobs.c.status == "queued", *map(_is_claim, silent))
         with self.database.read() as connection:  # asked several times a second: take no write lock for nothing
             if connection.scalar(select(jobs.c.id).where(free).limit(1)) is None:
                 return None
-        self._give_up_on_crashers(now)
-        oldest = select(jobs.c.id).where(free).order_by(jobs.c.number).limit(1).scalar_subquery()
+        begun = watch.clock() if watch else 0.0
         with self.database.write() as connection:
-            row = (
-                connection.execute(
-                    update(jobs)
-                    .where(jobs.c.id == oldest, free)
-                    .values(
-                        status="running",
-                        token=jobs.c.token + 1,
-                        lease_until=now + lease,
-                        attempts=jobs.c.attempts + 1,
-                        # a claim that ran out was a crash; the one that begins is counted when it ends
-                        crashes=jobs.c.crashes + (jobs.c.status == "running").cast(jobs.c.crashes.type),
-                        started_at=func.coalesce(jobs.c.started_at, now),
-                        error=None,
-                    )
-                    .returning(*jobs.c)
-                )
-                .mappings()
-                .first()
-            )
-            if row is None:
+            if watch and watch.clock() - begun > watch.lease / 10:
+                watch.reset()  # the database was locked: the claimants could not give signs of life either
                 return None
-            job = Job.from_row(row)
-            add_event(connection, job.id, "status", {"status": "running", "attempt": job.attempts})
-            return job
+            _give_up_on_crashers(connection, silent)
+            return _claim_oldest(connection, free)
 
-    def _give_up_on_crashers(self, now: float) -> None:
-        """Fail the jobs whose claim ran out for the last time that is allowed."""
-        crashed = and_(jobs.c.status == "running", jobs.c.lease_until < now, jobs.c.crashes >= MAX_CRASHES - 1)
-        with self.database.write() as connection:
-            found = connection.scalars(
-                update(jobs)
-                .where(crashed)
-                .values(
-                    status="failed",
-                    token=jobs.c.token + 1,
-                    finished_at=now,
-                    crashes=jobs.c.crashes + 1,
-                    error=f"{MAX_CRASHES} attempts in a row ended with the death of their supervisor",
-                )
-                .returning(jobs.c.id)
-            ).all()
-            for job_id in found:
-                _ended(connection, job_id)
+    def look(self, watch: LeaseWatch) -> list[Claim]:
+        """Let `watch` see the claims of all running jobs; those that have gone silent."""
+        query = select(jobs.c.id, jobs.c.token, jobs.c.beat).where(jobs.c.status == "running")
+        with self.database.read() as connection:
+            return watch.silent(Claim(*row) for row in connection.execute(query))
 
-    def renew(self, job: Job, lease: float) -> None:
-        """Hold on to a claim. Raises ClaimLost."""
+    def renew(self, job: Job, seconds: float) -> None:
+        """Give a sign of life; the job has run for so many seconds in all its attempts. Raises ClaimLost."""
         with self.database.write() as connection:
-            _change(connection, job, lease_until=time.time() + lease)
+            _change(connection, job, beat=jobs.c.beat + 1, seconds=seconds)
 
     def owns(self, job: Job) -> bool:
         """Whether the claim is still good; reads only."""
@@ -289,7 +271,7 @@ class Queue:
         """Record a complete epoch; a job that gets on starts counting its crashes anew. Raises ClaimLost."""
         with self.database.write() as connection:
             best = connection.scalar(select(jobs.c.best).where(jobs.c.id == job.id))
-            better = best is None or data["accuracy"] > best["accuracy"]
+            better = best is None or (data["accuracy"] or 0) > (best["accuracy"] or 0)
             _change(connection, job, last=dict(data), crashes=0, best=dict(data) if better else best)
             add_event(connection, job.id, "epoch", data)
 
@@ -312,7 +294,6 @@ class Queue:
             version=version,
             decision=dict(decision),
             finished_at=time.time(),
-            lease_until=None,
             exit_code=0,
             feedback=None if job.feedback is None else (corrections or NOTHING_LEARNED).model_dump(),
         )
@@ -321,7 +302,7 @@ class Queue:
     def fail(self, job: Job, error: str, exit_code: int | None) -> None:
         """End the job with the reason. Raises ClaimLost."""
         with self.database.write() as connection:
-            values = {"error": error, "exit_code": exit_code, "finished_at": time.time(), "lease_until": None}
+            values = {"error": error, "exit_code": exit_code, "finished_at": time.time()}
             _change(connection, job, status="failed", **values)
             _ended(connection, job.id)
 
@@ -331,17 +312,24 @@ class Queue:
             crashes = (connection.scalar(select(jobs.c.crashes).where(jobs.c.id == job.id)) or 0) + 1
             values: dict[str, Any] = {"crashes": crashes, "error": error, "exit_code": exit_code}
             if crashes >= MAX_CRASHES:
-                _change(connection, job, status="failed", finished_at=time.time(), lease_until=None, **values)
+                _change(connection, job, status="failed", finished_at=time.time(), **values)
                 _ended(connection, job.id)
             else:
-                _change(connection, job, status="queued", lease_until=None, **values)
+                _change(connection, job, status="queued", **values)
                 add_event(connection, job.id, "status", {"status": "queued", "error": error})
 
-    def requeue(self, job: Job) -> None:
-        """Return a claim unused: the supervisor ends, or the run is still held by another. Raises ClaimLost."""
+    def requeue(self, job: Job, error: str | None = None) -> None:
+        """Return a claim unused: the supervisor ends, or the run cannot be started now. Raises ClaimLost."""
         with self.database.write() as connection:
-            _change(connection, job, status="queued", lease_until=None, attempts=jobs.c.attempts - 1)
-            add_event(connection, job.id, "status", {"status": "queued"})
+            _change(connection, job, status="queued", attempts=jobs.c.attempts - 1, error=error)
+            add_event(connection, job.id, "status", {"status": "queued"} | ({"error": error} if error else {}))
+
+    def forget(self, job_ids: Sequence[str]) -> None:
+        """Delete ended jobs with their events. Their versions stay."""
+        with self.database.write() as connection:
+            for job_id in job_ids:
+                connection.execute(delete(events).where(events.c.job_id == job_id))
+                connection.execute(delete(jobs).where(jobs.c.id == job_id, jobs.c.status.in_(TERMINAL)))
 
     def ended_before(self, moment: float) -> Sequence[str]:
         """Ids of the jobs that ended before a moment."""
@@ -364,6 +352,51 @@ def _wrong_status(connection: Connection, job_id: str) -> WrongStatus:
 def fetch_one(connection: Connection, condition: Any) -> Job | None:
     row = connection.execute(select(jobs).where(condition)).mappings().first()
     return None if row is None else Job.from_row(row)
+
+
+def _is_claim(claim: Claim) -> ColumnElement[bool]:
+    return and_(
+        jobs.c.id == claim.job_id,
+        jobs.c.token == claim.token,
+        jobs.c.beat == claim.beat,
+        jobs.c.status == "running",
+    )
+
+
+def _give_up_on_crashers(connection: Connection, silent: Sequence[Claim]) -> None:
+    """Fail the jobs whose claimant has died for the last time that is allowed."""
+    values = {
+        "status": "failed",
+        "token": jobs.c.token + 1,
+        "finished_at": time.time(),
+        "crashes": jobs.c.crashes + 1,
+        "error": f"{MAX_CRASHES} attempts in a row ended with the death of their supervisor",
+    }
+    for claim in silent:
+        crashed = _is_claim(claim) & (jobs.c.crashes >= MAX_CRASHES - 1)
+        if connection.execute(update(jobs).where(crashed).values(**values)).rowcount:
+            _ended(connection, claim.job_id)
+
+
+def _claim_oldest(connection: Connection, free: ColumnElement[bool]) -> Job | None:
+    """In one statement, so that no two claimants get the same job."""
+    oldest = select(jobs.c.id).where(free).order_by(jobs.c.number).limit(1).scalar_subquery()
+    values = {
+        "status": "running",
+        "token": jobs.c.token + 1,
+        "attempts": jobs.c.attempts + 1,
+        # the claim of one that has died was a crash; the one that begins is counted when it ends
+        "crashes": jobs.c.crashes + (jobs.c.status == "running").cast(jobs.c.crashes.type),
+        "started_at": func.coalesce(jobs.c.started_at, time.time()),
+        "error": None,
+    }
+    claimed = update(jobs).where(jobs.c.id == oldest, free).values(**values).returning(*jobs.c)
+    row = connection.execute(claimed).mappings().first()
+    if row is None:
+        return None
+    job = Job.from_row(row)
+    add_event(connection, job.id, "status", {"status": "running", "attempt": job.attempts})
+    return job
 
 
 def _change(connection: Connection, job: Job, **values: Any) -> None:

@@ -4,31 +4,36 @@ Nothing it knows is lost with it: the job table says what is running, the run di
 """
 
 import contextlib
-import json
 import logging
-import os
-import select
-import shutil
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from sqlalchemy.exc import OperationalError
 
 from app.jobs.executor import Execution, Executor, RunDirectory
+from app.jobs.leases import LeaseWatch
+from app.jobs.preparation import Preparation
 from app.jobs.publication import Publication
 from app.jobs.queue import ClaimLost, Job, Queue
-from app.store.feedback import Feedback
-from app.store.paths import HomePaths
-from app.store.versions import PRODUCTION, Versions
+from app.jobs.relay import Relay
+from app.jobs.retention import Retention
 from models.errors import CheckpointError
-from models.files import write_atomically
 
 log = logging.getLogger("minist.jobs")
 
 POLL_SECONDS = 0.2
+RETRY_SECONDS = 5.0  # until what could not be started is tried again
 BUSY_EXIT = 75  # the child found the run directory held by another process
-PRUNE_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of one job: seconds of silence after which its supervisor is taken for dead, and seconds it may run."""
+
+    lease: float
+    seconds: float
 
 
 class Supervisor:
@@ -37,45 +42,44 @@ class Supervisor:
     def __init__(
         self,
         queue: Queue,
-        versions: Versions,
         executor: Executor,
-        paths: HomePaths,
-        lease: float,
-        keep_versions: int,
-        keep_runs_days: float,
-        feedback: Feedback,
+        preparation: Preparation,
+        publication: Publication,
+        retention: Retention,
+        limits: Limits,
     ) -> None:
         self.queue = queue
-        self.versions = versions
         self.executor = executor
-        self.paths = paths
-        self.lease = lease
-        self.keep_versions = keep_versions
-        self.keep_runs_days = keep_runs_days
-        self.feedback = feedback
-        self.publication = Publication(queue, versions)
-        self.stopping = False
-        self._pruned = 0.0
+        self.preparation = preparation
+        self.publication = publication
+        self.retention = retention
+        self.limits = limits
+        self.watch = LeaseWatch(limits.lease)
+        self.stopping = False  # no Event: a signal handler must not wait for its lock
 
     def stop(self) -> None:
         """End soon; the job that runs goes back into the queue, with its checkpoint."""
         self.stopping = True
 
     def run(self, alive: Callable[[], bool] = lambda: True) -> None:
-        """Until `stop`, or until `alive` is false."""
-        while not self.stopping and alive():
+        """Until `stop`, or until `alive` is false. Whatever goes wrong is logged, and tried again."""
+        while self._goes_on(alive):
             try:
                 worked = self.run_one(alive)
-                self._prune_runs()
+                self.retention.prune()
             except OperationalError as error:  # a full disk, say: the table may be writable again later
                 log.error("the database does not answer: %s", error.orig)
                 worked = False
+            except Exception:
+                log.exception("a job could not be supervised; the next turn is in %g s", RETRY_SECONDS)
+                self._pause(RETRY_SECONDS)
+                worked = True
             if not worked:
-                time.sleep(POLL_SECONDS)
+                self._pause(POLL_SECONDS)
 
     def run_one(self, alive: Callable[[], bool] = lambda: True) -> bool:
         """Run the next job to its end; whether there was one."""
-        job = self.queue.claim(self.lease)
+        job = self.queue.claim(self.watch)
         if job is None:
             return False
         log.info("job %s: attempt %d of %s", job.id, job.attempts, job.model)
@@ -85,85 +89,93 @@ class Supervisor:
             log.info("job %s: the claim is gone", job.id)
         return True
 
+    def _pause(self, seconds: float) -> None:
+        """Sleep, but not after `stop`."""
+        until = time.monotonic() + seconds
+        while not self.stopping and time.monotonic() < until:
+            time.sleep(min(POLL_SECONDS, max(0.0, until - time.monotonic())))
+
+    def _goes_on(self, alive: Callable[[], bool]) -> bool:
+        return not self.stopping and alive()
+
     def _run(self, job: Job, alive: Callable[[], bool]) -> None:
-        try:
-            execution = self.executor.start(self._prepare(job), self.lease)
-        except OSError as problem:
-            self.queue.fail(job, f"the run could not be started: {problem}", None)
+        execution = self._start(job)
+        if execution is None:
             return
         try:
             error = self._watch(job, execution, alive)
         finally:
             execution.kill()  # whatever happened, no child is left behind
-        self._settle(job, execution.exit_code(), error)
+        code = execution.exit_code()
+        while not self._settled(job, code, error):
+            if not self._goes_on(alive):
+                return  # it is claimed again, and settled, by the next supervisor
+            self._pause(POLL_SECONDS)
 
-    def _prepare(self, job: Job) -> RunDirectory:
-        """The run directory with its config, and the corrections where the job is to learn them.
-
-        Both are written once: a job that is started again learns what it learned before.
-        """
-        run = self._run_directory(job)
-        if job.last and not run.config.exists():
-            raise FileNotFoundError(f"the run directory {run.path} was deleted; its checkpoint is lost")
-        run.path.mkdir(parents=True, exist_ok=True)
-        if not run.config.exists():
-            if job.feedback is not None:
-                snapshot = self.versions.snapshot()
-                serving = snapshot.versions.get((job.model, snapshot.aliases.get((job.model, PRODUCTION), 0)))
-                before = serving.weights if serving else None
-                self.feedback.write(run.corrections, job.model, job.created_at, before)
-            write_atomically(run.config, json.dumps(job.config, indent=2).encode() + b"\n")
-        return run
-
-    def _run_directory(self, job: Job) -> RunDirectory:
-        return RunDirectory(self.paths.run(job.id))
+    def _start(self, job: Job) -> Execution | None:
+        """The child; None where there is none: the job has failed, or is tried again later."""
+        try:
+            run = self.preparation.prepare(job)
+        except OSError as problem:
+            self.queue.fail(job, f"the run could not be started: {problem}", None)
+            return None
+        try:
+            return self.executor.start(run, self.limits.lease)
+        except OSError as problem:  # no process or descriptor is free: not the job's fault
+            sentence = f"no process could be started ({problem}); it is tried again"
+            log.error("job %s: %s", job.id, sentence)
+            self.queue.requeue(job, sentence)
+            self._pause(RETRY_SECONDS)
+            return None
 
     def _watch(self, job: Job, execution: Execution, alive: Callable[[], bool]) -> str | None:
         """Relay the messages of the child until it has ended; the reason it gave for a failure.
 
-        Raises ClaimLost as soon as the claim is gone; where this supervisor ends, it requeues the job first.
+        Heartbeats go out in every turn, whether the database can be written or not. Raises ClaimLost as soon as
+        the claim is gone; where this supervisor ends, it requeues the job first.
         """
-        error: str | None = None
-        renewed = 0.0
-        ended = False
-        while not ended:
-            if self.stopping or not alive():
+        relay = Relay(self.queue, job, self.limits.lease / 5)
+        while True:
+            if not self._goes_on(alive):
                 self.queue.requeue(job)
                 raise ClaimLost
-            if time.monotonic() - renewed > self.lease / 5:
-                self.queue.renew(job, self.lease)
-                execution.heartbeat()
-                renewed = time.monotonic()
-            elif not self.queue.owns(job):
-                raise ClaimLost
+            execution.heartbeat()
+            self.queue.look(self.watch)  # a silent claim of another is then taken as soon as this job has ended
             ended = execution.exit_code() is not None
-            while (message := execution.message(0 if ended else POLL_SECONDS)) is not None:
-                data = {key: value for key, value in message.items() if key != "event"}
-                if message["event"] == "step":
-                    self.queue.step(job, data)
-                elif message["event"] == "epoch":
-                    self.queue.epoch(job, data)
-                elif message["event"] == "failed":
-                    error = data["error"]
-                if not ended:
-                    break
-        return error
+            relay.receive(execution, 0 if ended else POLL_SECONDS)
+            if relay.seconds > self.limits.seconds and not ended:
+                return (
+                    f"the job ran for more than the {self.limits.seconds / 3600:g} hours that are allowed "
+                    "(MINIST_JOB_HOURS); resume it to go on from its last complete epoch"
+                )
+            if relay.write() and ended:
+                return relay.failure
+            if ended:
+                self._pause(POLL_SECONDS)
+
+    def _settled(self, job: Job, code: int | None, error: str | None) -> bool:
+        """Write how the job ended; whether that could be written."""
+        try:
+            self._settle(job, code, error)
+        except OperationalError as problem:
+            log.error("job %s: its end cannot be written (%s); it is tried again", job.id, problem.orig)
+            return False
+        return True
 
     def _settle(self, job: Job, code: int | None, error: str | None) -> None:
-        """Write how the job ended."""
-        if code == 0:
+        if error is not None:
+            self.queue.fail(job, error, code)
+        elif code == 0:
             self._publish(job)
         elif code == BUSY_EXIT:
             self.queue.requeue(job)
-            time.sleep(POLL_SECONDS)
-        elif error is not None:
-            self.queue.fail(job, error, code)
+            self._pause(POLL_SECONDS)
         else:
             assert code is not None
-            self.queue.record_crash(job, self._last_log_line(job, code), code)
+            self.queue.record_crash(job, _last_log_line(self.preparation.run_directory(job), code), code)
 
     def _publish(self, job: Job) -> None:
-        run = self._run_directory(job)
+        run = self.preparation.run_directory(job)
         try:
             version = self.publication.publish(job, run)
         except (OSError, CheckpointError) as error:
@@ -172,26 +184,13 @@ class Supervisor:
         log.info("job %s: version %d of %s", job.id, version, job.model)
         with contextlib.suppress(OSError):  # people's pictures stay no longer than they must
             run.corrections.unlink()
-        self.versions.prune(job.model, self.keep_versions)
-
-    def _last_log_line(self, job: Job, code: int) -> str:
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        with contextlib.suppress(OSError):
-            lines = self._run_directory(job).log.read_text().strip().splitlines()
-            if lines:
-                return f"the training process {how}; its log ends with: {lines[-1]}"
-        return f"the training process {how}"
-
-    def _prune_runs(self) -> None:
-        """Remove the run directories of jobs that ended long ago."""
-        if time.monotonic() - self._pruned < PRUNE_SECONDS and self._pruned:
-            return
-        self._pruned = time.monotonic()
-        for job_id in self.queue.ended_before(time.time() - self.keep_runs_days * 86_400):
-            shutil.rmtree(self.paths.run(job_id), ignore_errors=True)
+        self.retention.prune_versions(job.model)
 
 
-def stdin_is_open() -> bool:
-    """Whether the process that started this one, and holds its standard input, is still there."""
-    ready, _, _ = select.select([0], [], [], 0)
-    return not ready or bool(os.read(0, 1))
+def _last_log_line(run: RunDirectory, code: int) -> str:
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    with contextlib.suppress(OSError):
+        lines = run.log.read_text(errors="replace").strip().splitlines()
+        if lines:
+            return f"the training process {how}; its log ends with: {lines[-1][:1000]}"
+    return f"the training process {how}"

@@ -71,7 +71,7 @@ class Batcher:
         self._waiting: deque[PendingRequest] = deque()
         self._scheduled = False
 
-    # -- by whoever asks ---------------------------------------------------------------------------
+    # -- by requests -------------------------------------------------------------------------------
 
     def submit(self, model: Model, pixels: bytes | memoryview, count: int) -> asyncio.Future[Rows]:
         """A row per image, in order; cancelling the future takes images that still wait out of the queue.
@@ -81,13 +81,13 @@ class Batcher:
         if self.images and self.images + count > self.max_images:
             raise self._overloaded("images", f"{self.images:,} images wait already")
         loop = asyncio.get_running_loop()
-        asked = PendingRequest(model, pixels, count, loop.create_future(), time.perf_counter())
-        self._waiting.append(asked)
+        pending = PendingRequest(model, pixels, count, loop.create_future(), time.perf_counter())
+        self._waiting.append(pending)
         self.images += count
         if not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._run)
-        return asked.answer
+        return pending.answer
 
     def admit(self, size: int) -> None:
         """Admit a request body of that many bytes; `release` it when it is answered. Raises Overloaded."""
@@ -118,7 +118,7 @@ class Batcher:
         return Overloaded(
             f"{detail}, no more are taken in now",
             f"try again in {seconds} s, or ask another instance",
-            {"retry-after": str(seconds)},
+            retry_after=seconds,
         )
 
     # -- in the event loop -------------------------------------------------------------------------
@@ -139,31 +139,31 @@ class Batcher:
         others: list[PendingRequest] = []  # of other models; they keep their places
         unfinished: list[PendingRequest] = []
         while self._waiting and room:
-            asked = self._waiting.popleft()
-            if asked.answer.done():  # nobody waits for it any more
-                self._forget(asked)
-            elif slices and asked.model is not slices[0][0].model:
-                others.append(asked)
+            pending = self._waiting.popleft()
+            if pending.answer.done():  # nobody waits for it any more
+                self._forget(pending)
+            elif slices and pending.model is not slices[0][0].model:
+                others.append(pending)
             else:
-                number = min(room, asked.count - asked.taken)
-                slices.append((asked, number))
+                number = min(room, pending.count - pending.taken)
+                slices.append((pending, number))
                 room -= number
-                if asked.taken + number < asked.count:
-                    unfinished.append(asked)
+                if pending.taken + number < pending.count:
+                    unfinished.append(pending)
         self._waiting.extendleft(reversed(others))
         self._waiting.extend(unfinished)
         return slices
 
-    def _forget(self, asked: PendingRequest) -> None:
-        self.images -= asked.count - asked.taken
-        self.counters.gone += asked.count - asked.taken
+    def _forget(self, pending: PendingRequest) -> None:
+        self.images -= pending.count - pending.taken
+        self.counters.gone += pending.count - pending.taken
 
     def _answer(self, slices: list[Slice]) -> None:
         begun = time.perf_counter()
         queue = self.counters.seconds["queue"]
-        for asked, _ in slices:
-            if not asked.taken:
-                queue.observe(begun - asked.since)
+        for pending, _ in slices:
+            if not pending.taken:
+                queue.observe(begun - pending.since)
         try:
             rows = self._forward(slices)
         except Exception as error:
@@ -174,8 +174,8 @@ class Batcher:
         self.counters.batches.observe(len(rows))
         self.rate += 0.05 * (len(rows) / taken - self.rate)
         at = 0
-        for asked, number in slices:
-            self._hand_over(asked, rows[at : at + number])
+        for pending, number in slices:
+            self._hand_over(pending, rows[at : at + number])
             at += number
 
     def _forward(self, slices: list[Slice]) -> Rows:
@@ -183,10 +183,10 @@ class Batcher:
         shape = model.input_shape
         size = math.prod(shape)
         parts = [
-            asked.pixels
-            if number == asked.count
-            else memoryview(asked.pixels)[asked.taken * size : (asked.taken + number) * size]
-            for asked, number in slices
+            pending.pixels
+            if number == pending.count
+            else memoryview(pending.pixels)[pending.taken * size : (pending.taken + number) * size]
+            for pending, number in slices
         ]
         pixels = torch.frombuffer(bytearray().join(parts), dtype=torch.uint8)
         with self._threads(slices[0][0].count):
@@ -209,23 +209,23 @@ class Batcher:
     def _answer_alone(self, slices: list[Slice], error: Exception) -> None:
         """A batch failed: whoever is not the reason gets an answer all the same."""
         if len(slices) == 1:
-            asked, _ = slices[0]
-            self.images -= asked.count - asked.taken
-            asked.taken = asked.count
-            if asked in self._waiting:
-                self._waiting.remove(asked)
-            if not asked.answer.done():
-                asked.answer.set_exception(error)
+            pending, _ = slices[0]
+            self.images -= pending.count - pending.taken
+            pending.taken = pending.count
+            if pending in self._waiting:
+                self._waiting.remove(pending)
+            if not pending.answer.done():
+                pending.answer.set_exception(error)
             return
         log.error("a batch failed, its requests are tried alone: %s", error)
         for piece in slices:
             self._answer([piece])
 
-    def _hand_over(self, asked: PendingRequest, rows: Rows) -> None:
-        asked.taken += len(rows)
+    def _hand_over(self, pending: PendingRequest, rows: Rows) -> None:
+        pending.taken += len(rows)
         self.images -= len(rows)
-        if asked.answer.done():
+        if pending.answer.done():
             return
-        asked.rows = asked.rows + rows if asked.rows else rows
-        if asked.taken == asked.count:
-            asked.answer.set_result(asked.rows)
+        pending.rows = pending.rows + rows if pending.rows else rows
+        if pending.taken == pending.count:
+            pending.answer.set_result(pending.rows)

@@ -39,6 +39,11 @@ def with_id(answer: bytes, name: str) -> bytes:
     return b'{"id":"%b",%b' % (name.encode(), answer[1:])
 
 
+def with_more(answer: bytes, fields: bytes) -> bytes:
+    """The PredictionBody with the fields of another JSON object at its end."""
+    return answer[:-1] + b"," + fields[1:]
+
+
 def most_probable(row: list[float]) -> int:
     """The index of the largest probability, the first of equals."""
     return row.index(max(row))

@@ -1,7 +1,7 @@
-"""What versions make of the test set: confusion, mistakes, comparisons.
+"""How versions answer the test set: confusion, mistakes, comparisons.
 
 The files are read as they lie under MINIST_DATA_DIR (torchvision's layout), without torchvision. One version
-at a time is examined, in a thread and a few images at a time, so that predictions go on; what came out is kept.
+at a time is evaluated, in a thread and a few images at a time, so that predictions go on; results are kept.
 """
 
 import asyncio
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from fastapi.concurrency import run_in_threadpool
 from torch import Tensor
 
 from app import errors
@@ -21,7 +20,7 @@ from models.datasets import DATASETS, TEST_FILES
 from models.idx import read_idx
 from models.preprocessing.decode import Grey
 
-CHUNK = 64  # images between two looks at who else wants to compute
+CHUNK = 64  # images of one forward pass; between two, other threads get the CPU
 KEPT = 16  # versions; 10,000 images of 10 classes are 400 kB each
 
 
@@ -69,7 +68,7 @@ class TestResult:
         return table
 
     def mistakes(self, true: int | None, predicted: int | None, limit: int) -> list[int]:
-        """Images that were answered wrong, those that it was most sure of first."""
+        """Indices of the images that were answered wrong, most confident first."""
         wrong = ~self.right
         if true is not None:
             wrong &= self.test.labels == true
@@ -81,26 +80,26 @@ class TestResult:
 
 
 class Evaluator:
-    """The sheets of one process."""
+    """The test results of one process."""
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
         self._tests: dict[str, TestSet] = {}
-        self._sheets: OrderedDict[tuple[str, int], TestResult] = OrderedDict()
-        self._examining = asyncio.Lock()  # whoever waits holds no thread
+        self._results: OrderedDict[tuple[str, int], TestResult] = OrderedDict()
+        self._evaluating = asyncio.Lock()  # a request that waits holds no thread
 
-    async def sheet(self, served: ServedModel) -> TestResult:
-        """What that version makes of the test set of its data set. Raises NoTestSet."""
+    async def result(self, served: ServedModel) -> TestResult:
+        """How that version answers the test set of its data set. Raises NoTestSet."""
         key = (served.name, served.version)
-        async with self._examining:
-            if key not in self._sheets:
-                self._sheets[key] = await run_in_threadpool(self._examine, served)
-            self._sheets.move_to_end(key)
-            while len(self._sheets) > KEPT:
-                self._sheets.popitem(last=False)
-            return self._sheets[key]
+        async with self._evaluating:
+            if key not in self._results:
+                self._results[key] = await asyncio.to_thread(self._evaluate, served)
+            self._results.move_to_end(key)
+            while len(self._results) > KEPT:
+                self._results.popitem(last=False)
+            return self._results[key]
 
-    def _examine(self, served: ServedModel) -> TestResult:
+    def _evaluate(self, served: ServedModel) -> TestResult:
         card = served.classifier.card
         test = self._test(card.dataset.name if card.dataset else None)
         parts = [served.classifier.probabilities(images).float() for images in torch.split(test.images, CHUNK)]

@@ -4,12 +4,13 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.engine import Connection
 
 from app.store.database import Database
 from app.store.tables import audit
 
+KEPT = 100  # entries of each model, however old
 Action = Literal["publish", "promote", "keep", "move", "rollback", "delete", "adopt"]
 
 
@@ -49,3 +50,12 @@ def entries(database: Database, model: str) -> list[AuditEntry]:
     query = select(*columns).where(audit.c.model == model).order_by(audit.c.id.desc())
     with database.read() as connection:
         return [AuditEntry(**row) for row in connection.execute(query).mappings()]
+
+
+def prune(database: Database, before: float) -> None:
+    """Delete entries from before that moment, but a model's newest `KEPT`: rollbacks are decided by them."""
+    rank = func.row_number().over(partition_by=audit.c.model, order_by=audit.c.id.desc()).label("rank")
+    ranked = select(audit.c.id, audit.c.at, rank).subquery()
+    old = select(ranked.c.id).where(ranked.c.rank > KEPT, ranked.c.at < before)
+    with database.write() as connection:
+        connection.execute(delete(audit).where(audit.c.id.in_(old)))

@@ -4,28 +4,35 @@ Writers begin with BEGIN IMMEDIATE, so that two of them wait for each other rath
 readers never wait.
 """
 
-import fcntl
+import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from app.store.tables import metadata
 
-BUSY_MILLISECONDS = 30_000
+BUSY_SECONDS = 5.0  # that a transaction waits for others before it gives up
 MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class StoreError(Exception):
+    """What is kept cannot be used as it is; the message says what to do."""
 
 
 class Database:
     """Connections to one database file."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, busy_seconds: float = BUSY_SECONDS) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self.path = home / "minist.db"
+        self._busy_seconds = busy_seconds
         self._readers = self._engine(isolation_level="AUTOCOMMIT")
         self._writers = self._engine()
         event.listen(self._writers, "begin", _begin_immediate)
@@ -34,7 +41,7 @@ class Database:
         engine = create_engine(
             f"sqlite:///{self.path}", poolclass=QueuePool, pool_size=4, max_overflow=64, **options
         )
-        event.listen(engine, "connect", _prepare)
+        event.listen(engine, "connect", self._prepare)
         return engine
 
     @contextmanager
@@ -54,14 +61,23 @@ class Database:
         self._writers.dispose()
 
     def migrate(self) -> None:
-        """Bring the tables up to date; safe while other processes do the same."""
+        """Make the tables, or bring them up to date; safe while other processes do the same.
+
+        Raises StoreError for a file that is damaged, or was written by a newer release.
+        """
+        _make_private(self.path)
+        check_file(self.path)
         if self._revision() == _head():
             return
-        with (self.path.parent / "migrate.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with FileLock(self.path.parent / "migrate.lock"):
             revision = self._revision()
             if revision is None:
                 self._create()
+            elif revision > _head():
+                raise StoreError(
+                    f"{self.path} was written by a newer minist (revision {revision}; this one knows "
+                    f"{_head()}): install that release again, or restore an older backup"
+                )
             elif revision != _head():
                 self._upgrade()
 
@@ -79,7 +95,7 @@ class Database:
         from alembic.config import Config
 
         config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS))
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         engine = create_engine(f"sqlite:///{self.path}", poolclass=NullPool)
         with engine.begin() as connection:
             config.attributes["connection"] = connection
@@ -90,26 +106,51 @@ class Database:
             with self.read() as connection:
                 revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
                 return revision
-        except OperationalError:
-            return None
+        except OperationalError as error:
+            if "no such table" in str(error.orig):
+                return None
+            raise
+
+    def _prepare(self, connection: Any, record: object) -> None:
+        connection.isolation_level = None  # the driver begins no transactions of its own
+        with closing(connection.cursor()) as cursor:
+            for pragma in (
+                f"busy_timeout={round(self._busy_seconds * 1000)}",
+                "journal_mode=WAL",
+                "synchronous=FULL",
+                "foreign_keys=ON",
+            ):
+                cursor.execute(f"PRAGMA {pragma}")
+
+
+def check_file(path: Path) -> None:
+    """Read the whole file of a database. Raises StoreError where it is damaged."""
+    try:
+        with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
+            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.OperationalError:  # locked, or not to be opened: whoever needs it will say so
+        return
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        raise StoreError(
+            f"the database {path} is damaged ({' '.join(found.split())}): restore a backup by "
+            "'minist restore', or move the file away: the next start makes a new one, with the models on disk"
+        )
+
+
+def _make_private(path: Path) -> None:
+    """Mode 0600: there are people's pictures in it. SQLite gives its other files the mode of this one."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
+    if path.stat().st_mode & 0o077:
+        with suppress(PermissionError):  # somebody else's file, which the operator lets us use
+            path.chmod(0o600)
 
 
 def _head() -> str:
     """The newest revision: files are named by their number."""
     return max(path.stem for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
-
-
-def _prepare(connection: Any, record: object) -> None:
-    connection.isolation_level = None  # the driver begins no transactions of its own
-    cursor = connection.cursor()
-    for pragma in (
-        f"busy_timeout={BUSY_MILLISECONDS}",
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "foreign_keys=ON",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
 
 
 def _begin_immediate(connection: Connection) -> None:

@@ -6,7 +6,6 @@ protects guessable passwords; these cannot be guessed). A key is printed once, w
 
 import hashlib
 import hmac
-import os
 import secrets
 import time
 from collections.abc import Sequence
@@ -14,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from filelock import FileLock
 from sqlalchemy import func, insert, select, update
 
 from app.store.database import Database
+from app.store.paths import HomePaths
 from app.store.tables import keys
+from models.files import write_atomically
 
 Scope = Literal["predict", "train", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -89,13 +91,12 @@ class Keys:
         """On the first start, where nobody configured a key: an admin key, kept in `path` (mode 0600)."""
         if self._environment:
             return None
-        with self.database.read() as connection:
-            if connection.scalar(select(func.count()).select_from(keys)):
-                return None
-        key = self.create("first start", ["admin"])
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(key + "\n")
+        with FileLock(HomePaths(path.parent).lock):  # another instance may start now
+            with self.database.read() as connection:
+                if connection.scalar(select(func.count()).select_from(keys)):
+                    return None
+            key = self.create("first start", ["admin"])
+            write_atomically(path, key.encode() + b"\n", mode=0o600)
         return key
 
 

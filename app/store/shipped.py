@@ -12,7 +12,7 @@ from app.store.tables import versions as table
 from app.store.versions import PRODUCTION, Version, Versions, point
 from models.card import Card, read_card
 
-SHIPPER = "minist"  # in the audit list
+SHIPPER = "minist"  # in the audit list: the service itself
 WEIGHTS = Path(models.__file__).parent / "weights"
 
 
@@ -29,9 +29,12 @@ def publish_shipped(versions: Versions, directory: Path = WEIGHTS) -> None:
 
 
 def _is_known(versions: Versions, model: str, card: Card) -> bool:
-    row = select(table.c.version).where(table.c.model == model, table.c.sha256 == card.sha256)
+    """Whether it is a version, or was one; or somebody has deleted the whole model."""
+    rows = select(table.c.sha256, table.c.deleted).where(table.c.model == model)
     with versions.database.read() as connection:
-        return connection.execute(row).first() is not None
+        found = connection.execute(rows).all()
+    deleted = bool(found) and all(row.deleted for row in found)
+    return deleted or any(row.sha256 == card.sha256 for row in found)
 
 
 def _publish(versions: Versions, model: str, card: Card, path: Path) -> None:
@@ -42,12 +45,11 @@ def _publish(versions: Versions, model: str, card: Card, path: Path) -> None:
         current = versions.in_production(connection, model)
         why = "shipped with this release"
         number = versions.add(connection, staged, card, None, Change(SHIPPER, "publish", model, why))
-        if current is None or _is_shipped(connection, current):
+        if current is None or _was_shipped(connection, current):
             point(connection, Change(SHIPPER, "promote", model, why, PRODUCTION, to_version=number))
 
 
-def _is_shipped(connection: Connection, version: Version) -> bool:
-    """Neither a job's result nor published at the command line."""
+def _was_shipped(connection: Connection, version: Version) -> bool:
     row = (audit.c.model == version.model) & (audit.c.to_version == version.version)
-    published = select(audit.c.id).where(row, audit.c.action == "publish", audit.c.who == SHIPPER)
-    return connection.execute(published).first() is not None
+    published = row & (audit.c.who == SHIPPER) & (audit.c.action == "publish")
+    return connection.execute(select(audit.c.id).where(published)).first() is not None

@@ -30,7 +30,6 @@ jobs = Table(
     Column("idempotency_key", String(255), unique=True),
     Column("request_digest", String(64), nullable=False),
     Column("token", Integer, nullable=False, default=0),  # bumped by every claim: fences off the one before
-    Column("lease_until", Float),
     Column("attempts", Integer, nullable=False, default=0),
     Column("crashes", Integer, nullable=False, default=0),  # since the last complete epoch
     Column("created_at", Float, nullable=False),
@@ -43,6 +42,10 @@ jobs = Table(
     Column("exit_code", Integer),
     Column("version", Integer),
     Column("decision", JSON),
+    Column("beat", Integer, nullable=False, default=0, server_default="0"),  # the claimant's signs of life
+    Column("seconds", Float, nullable=False, default=0, server_default="0"),  # that it has run, all attempts
+    Column("submitted_by", String(100)),  # whose key; none: before there was this column
+    Column("by_admin", Boolean, nullable=False, default=False, server_default="0"),
     Column("feedback", JSON),  # corrections that it learns, and what that changed; null: it was not asked to
     Index("jobs_by_status", "status", "number"),
 )
@@ -84,7 +87,7 @@ audit = Table(
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("at", Float, nullable=False),
     Column("who", String(64), nullable=False),
-    Column("action", String(16), nullable=False),  # publish, promote, keep, move, rollback, delete
+    Column("action", String(16), nullable=False),  # see app.store.audit
     Column("model", String(64), nullable=False),
     Column("alias", String(64)),
     Column("from_version", Integer),

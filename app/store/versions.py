@@ -5,12 +5,14 @@
 `production` is the alias that a bare model name means. Whatever happens to an alias stands in the audit list.
 """
 
+import hashlib
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from secrets import token_hex
 from tempfile import mkdtemp
 
 from sqlalchemy import RowMapping, delete, func, insert, select, update
@@ -22,17 +24,24 @@ from app.store.database import Database
 from app.store.paths import HomePaths
 from app.store.tables import aliases, audit, versions
 from models.card import Card, read_card
+from models.errors import CheckpointError
 from models.files import flush, flush_directory
 
 PRODUCTION = "production"
+STAGED = ".staged-"  # folders that are not versions yet
+DELETED = ".deleted-"  # and those that are not any more
 
 
 class NoSuchVersion(Exception):
     """The model has no such version (any more), or there is no such model."""
 
 
+class NoSuchAlias(Exception):
+    """The model has no such alias."""
+
+
 class VersionInUse(Exception):
-    """An alias points at the version."""
+    """An alias points at the version, or the alias is the one that a bare name means."""
 
 
 class NothingBefore(Exception):
@@ -57,6 +66,15 @@ class Version:
     def card(self) -> Card:
         """Read from disk. Raises CheckpointError."""
         return read_card(self.weights.with_suffix(".json"))
+
+    def intact_card(self) -> Card:
+        """The card, once both files were found to be those that were published. Raises CheckpointError."""
+        card = self.card()
+        if self.sha256 != card.sha256:
+            raise CheckpointError(f"{self.weights}: its card is not the one that was published")
+        if digest_of(self.weights) != card.sha256:
+            raise CheckpointError(f"{self.weights}: its sha256 is not the one on its card; it is damaged")
+        return card
 
 
 @dataclass(frozen=True)
@@ -112,7 +130,7 @@ class Versions:
         """Copies of files in a folder beside the versions, to be given to `add`; removed if they were not."""
         parent = self.paths.model(model)
         parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(mkdtemp(prefix=".staged-", dir=parent))
+        folder = Path(mkdtemp(prefix=STAGED, dir=parent))
         try:
             folder.chmod(0o755)
             for file in files:
@@ -164,6 +182,20 @@ class Versions:
             point(connection, Change(who, "rollback", model, why, PRODUCTION, to_version=before))
             return before
 
+    def delete_alias(self, model: str, alias: str, who: str, why: str) -> None:
+        """Forget an alias; the version stays. Raises NoSuchAlias, or VersionInUse for `production`."""
+        if alias == PRODUCTION:
+            raise VersionInUse(f"{alias} is what {model!r} means: point it elsewhere, or delete the model")
+        with self.database.write() as connection:
+            row = (aliases.c.model == model) & (aliases.c.alias == alias)
+            version = connection.scalar(select(aliases.c.version).where(row))
+            if version is None:
+                raise NoSuchAlias(f"model {model!r} has no alias {alias!r}")
+            connection.execute(delete(aliases).where(row))
+            note(connection, Change(who, "delete", model, why, alias, from_version=version))
+
+    # -- deleting ----------------------------------------------------------------------------------
+
     def delete(self, model: str, version: int, who: str, why: str) -> None:
         """Remove a version's files; its number is not used again. Raises NoSuchVersion or VersionInUse."""
         with self.database.write() as connection:
@@ -171,10 +203,36 @@ class Versions:
             pointing = select(aliases.c.alias).where(aliases.c.model == model, aliases.c.version == version)
             if names := connection.scalars(pointing).all():
                 raise VersionInUse(f"version {version} of {model!r} is in use: {', '.join(names)} points at it")
-            row = (versions.c.model == model) & (versions.c.version == version)
-            connection.execute(update(versions).where(row).values(deleted=True))
-            note(connection, Change(who, "delete", model, why, from_version=version))
-        shutil.rmtree(self.paths.version(model, version), ignore_errors=True)
+            gone = self._delete(connection, Change(who, "delete", model, why, from_version=version))
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def delete_model(self, model: str, who: str, why: str) -> None:
+        """Remove all versions and aliases of a model. Raises NoSuchVersion where there are none."""
+        alive = (versions.c.model == model) & versions.c.deleted.is_(False)
+        with self.database.write() as connection:
+            numbers = connection.scalars(select(versions.c.version).where(alive)).all()
+            if not numbers:
+                raise NoSuchVersion(f"there is no model {model!r}")
+            connection.execute(delete(aliases).where(aliases.c.model == model))
+            changes = [Change(who, "delete", model, why, from_version=number) for number in numbers]
+            gone = [self._delete(connection, change) for change in changes]
+        for folder in gone:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _delete(self, connection: Connection, change: Change) -> Path:
+        """Mark a version as deleted and move its files aside, at once for all who read them; where they are.
+
+        If the transaction fails after all, `app.store.recovery` moves them back.
+        """
+        assert change.from_version is not None
+        row = (versions.c.model == change.model) & (versions.c.version == change.from_version)
+        connection.execute(update(versions).where(row).values(deleted=True))
+        note(connection, change)
+        directory = self.paths.version(change.model, change.from_version)
+        aside = directory.with_name(f"{DELETED}{directory.name}-{token_hex(4)}")
+        with suppress(FileNotFoundError):
+            directory.rename(aside)
+        return aside
 
     def prune(self, model: str, keep: int) -> None:
         """Delete all but the newest `keep` versions, sparing what an alias points at."""
@@ -188,6 +246,15 @@ class Versions:
     def _require(self, connection: Connection, model: str, version: int) -> None:
         if not _exists(connection, model, version):
             raise NoSuchVersion(f"there is no version {version} of a model {model!r}")
+
+
+def digest_of(path: Path) -> str:
+    """The sha256 of a file. Raises CheckpointError."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def numbered(directory: Path) -> Mapping[int, Path]:

@@ -104,6 +104,13 @@ def _requests(snapshots: Sequence[Snapshot]) -> Iterator[Any]:
     for reason, number in reasons.items():
         refused.add_metric((reason,), number)
     yield refused
+    lost = CounterMetricFamily("minist_decoders_lost", "Decoders that were replaced.", labels=("reason",))
+    reasons = Counter()
+    for snapshot in snapshots:
+        reasons.update(snapshot["decoders_lost"])
+    for reason, number in reasons.items():
+        lost.add_metric((reason,), number)
+    yield lost
     gone = sum(snapshot["gone"] for snapshot in snapshots)
     yield CounterMetricFamily("minist_gone_images", "Images whose client did not wait.", value=gone)
 

@@ -1,11 +1,10 @@
 """Every request gets an id, is counted, and leaves a line in the log."""
 
-import asyncio
+import logging
 import re
 import secrets
 import time
-from collections.abc import Mapping
-from itertools import count
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from starlette.requests import ClientDisconnect
@@ -13,10 +12,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.telemetry.counters import Counters
 from app.telemetry.logs import RequestLog
-from app.telemetry.metrics import Processes
+from app.web.problems import response_of
 
-CLIENT_GONE = 499  # as nginx says it
-FLUSH_SECONDS = 0.25
+log = logging.getLogger("minist")
+
+CLIENT_GONE = 499  # as nginx calls it
 _PLAIN_ID = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
 
 
@@ -26,16 +26,17 @@ class RequestObserver:
     def __init__(self, counters: Counters, log: RequestLog | None) -> None:
         self.counters = counters
         self.log = log
-        self.processes = Processes(None, lambda: counters.snapshot(0, 0))
-        self._prefix = secrets.token_hex(6).encode() + b"-"
-        self._numbers = count(1)
+        self._ids = _unguessable_ids()
 
     def request_id(self, headers: Mapping[bytes, bytes]) -> bytes:
-        """The client's own X-Request-ID where it is harmless, else a new one."""
+        """The client's own X-Request-ID where it is harmless, else a new one.
+
+        New ones cannot be guessed: that of a prediction also names its picture (`POST /feedback`).
+        """
         given = headers.get(b"x-request-id")
         if given is not None and _PLAIN_ID.fullmatch(given):
             return given
-        return b"%b%x" % (self._prefix, next(self._numbers))
+        return next(self._ids)
 
     def note(
         self,
@@ -54,21 +55,16 @@ class RequestObserver:
             text = None if trace is None else trace.decode("latin-1")
             self.log.add(scope, status, seconds, request_id.decode(), text)
 
-    async def run(self) -> None:
-        """Write the log and the numbers now and then, until cancelled."""
-        for turn in count(1):
-            await asyncio.sleep(FLUSH_SECONDS)
-            self.flush(numbers=turn % 4 == 0)
 
-    def flush(self, numbers: bool = True) -> None:
-        if self.log is not None:
-            self.log.flush()
-        if numbers:
-            self.processes.save()
+def _unguessable_ids() -> Iterator[bytes]:
+    """96 random bits each, in hexadecimal; the system is asked for a thousand at a time."""
+    while True:
+        some = secrets.token_hex(12_000).encode()
+        yield from (some[at : at + 24] for at in range(0, len(some), 24))
 
 
 class RequestObserverMiddleware:
-    """An ASGI application whose requests are observed."""
+    """An ASGI application whose requests are observed; a bug in it is a 500, its traceback in the log."""
 
     def __init__(self, app: ASGIApp, observer: RequestObserver) -> None:
         self.app = app
@@ -81,7 +77,7 @@ class RequestObserverMiddleware:
         begun = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         request_id = scope["request_id"] = self.observer.request_id(headers)
-        status = 500
+        status = 0
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -94,9 +90,14 @@ class RequestObserverMiddleware:
             await self.app(scope, receive, send_with_id)
         except ClientDisconnect:
             status = CLIENT_GONE
+        except Exception as error:
+            log.exception("a request failed")
+            if status:  # too late for another answer: the server closes the connection
+                raise
+            await response_of(error)(scope, receive, send_with_id)
         finally:
             seconds = time.perf_counter() - begun
-            self.observer.note(scope, headers, request_id, _route(scope), status, seconds)
+            self.observer.note(scope, headers, request_id, _route(scope), status or 500, seconds)
 
 
 def _route(scope: Mapping[str, Any]) -> str:

@@ -1,38 +1,64 @@
-"""The gate that a key must pass."""
+"""Who may do what: the rule that every door of the service asks.
 
+Keys are looked up in the database, in a thread; each answer is remembered for a second, so that predictions
+with a key do not wait for the disk. What is remembered is the key's digest, and only so many of them.
+"""
+
+import hashlib
 import time
+from collections import OrderedDict
 from collections.abc import Mapping
+
+from anyio import CapacityLimiter, to_thread
 
 from app.errors import Forbidden, Unauthorized
 from app.store.keys import Identity, Keys, Scope
 
 REMEMBER_SECONDS = 1.0
+REMEMBERED = 1000  # keys, good and bad ones together
+LOOKUPS_AT_ONCE = 4  # threads of their own: a key is checked also while all others are busy
+
+Headers = Mapping[bytes, bytes]  # lower-case names, as ASGI has them
 
 
 class Authenticator:
-    """Lets a key through, or not. Remembers each answer for a second, so that predictions need no database."""
+    """Knows whose key a request presents, and whether that is enough. Used in the event loop only."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, open_predict: bool) -> None:
+        """With `open_predict`, predictions and reads need no key."""
         self.keys = keys
-        self._remembered: dict[str, tuple[float, Identity | None]] = {}
+        self.open_predict = open_predict
+        self._remembered: OrderedDict[bytes, tuple[float, Identity | None]] = OrderedDict()
+        self._lookups = CapacityLimiter(LOOKUPS_AT_ONCE)
 
-    def authorize(self, presented: str | None, scope: Scope | None) -> Identity:
-        """Who that is; with scope None any key will do.
+    async def may_predict(self, headers: Headers) -> None:
+        """Raises Unauthorized or Forbidden where the request may neither predict nor correct a prediction."""
+        if not self.open_predict:
+            await self.authorize(headers, "predict")
 
-        Raises Unauthorized without a good key, Forbidden where it lacks the scope.
+    async def may_read(self, headers: Headers) -> None:
+        """Raises Unauthorized where the request may not read; any valid key is enough."""
+        if not self.open_predict:
+            await self.authorize(headers, None)
+
+    async def authorize(self, headers: Headers, scope: Scope | None) -> Identity:
+        """The owner of the key that the request presents; with scope None any valid key will do.
+
+        Raises Unauthorized without a valid key, Forbidden where it lacks the scope.
         """
+        presented = presented_key(headers)
         if not presented:
             raise Unauthorized(
                 "this needs an API key and none was sent",
                 "send 'Authorization: Bearer KEY' or 'X-API-Key: KEY'",
-                {"www-authenticate": "Bearer"},
+                presented=False,
             )
-        identity = self.identify(presented)
+        identity = await self.identify(presented)
         if identity is None:
             raise Unauthorized(
                 "the API key is not known, or was revoked",
-                "look it up in MINIST_HOME/admin.key, or make one by 'minist keys create'",
-                {"www-authenticate": 'Bearer error="invalid_token"'},
+                "look it up in MINIST_HOME/admin.key, or make one with 'minist keys create'",
+                presented=True,
             )
         if scope is not None and not identity.may(scope):
             raise Forbidden(
@@ -41,18 +67,26 @@ class Authenticator:
             )
         return identity
 
-    def identify(self, presented: str) -> Identity | None:
-        now = time.monotonic()
-        until, identity = self._remembered.get(presented, (0.0, None))
-        if until < now:
-            identity = self.keys.identify(presented)
-            if len(self._remembered) > 1000:
-                self._remembered.clear()
-            self._remembered[presented] = (now + REMEMBER_SECONDS, identity)
+    async def identify(self, presented: str) -> Identity | None:
+        """The owner of a key; None where it is not valid."""
+        digest = hashlib.sha256(presented.encode()).digest()
+        until, identity = self._remembered.get(digest, (0.0, None))
+        if until < time.monotonic():
+            identity = await to_thread.run_sync(self.keys.identify, presented, limiter=self._lookups)
+            self._remember(digest, identity)
         return identity
 
+    def _remember(self, digest: bytes, identity: Identity | None) -> None:
+        self._remembered[digest] = (time.monotonic() + REMEMBER_SECONDS, identity)
+        self._remembered.move_to_end(digest)
+        if len(self._remembered) > REMEMBERED:
+            self._remembered.popitem(last=False)
 
-def presented_key(headers: Mapping[str, str]) -> str | None:
+
+def presented_key(headers: Headers) -> str | None:
     """The key in a request's headers."""
-    scheme, _, credentials = headers.get("authorization", "").partition(" ")
-    return credentials.strip() if scheme.lower() == "bearer" else headers.get("x-api-key")
+    scheme, _, credentials = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    if scheme.lower() == "bearer":
+        return credentials.strip()
+    key = headers.get(b"x-api-key")
+    return None if key is None else key.decode("latin-1")

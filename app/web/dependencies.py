@@ -1,12 +1,13 @@
 """What the application holds while it runs, and how endpoints get at it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
+from app import errors
 from app.jobs.queue import Queue
 from app.serving.batching import Batcher
 from app.serving.evaluation import Evaluator
@@ -18,7 +19,8 @@ from app.store.recent_predictions import RecentPredictions
 from app.store.versions import Versions
 from app.telemetry.counters import Counters
 from app.telemetry.metrics import Processes
-from app.web.auth import Authenticator, presented_key
+from app.web.auth import Authenticator, Headers, presented_key
+from app.web.background import Background
 from app.web.draining import Draining
 
 
@@ -35,6 +37,7 @@ class Services:
     evaluator: Evaluator
     authenticator: Authenticator
     draining: Draining
+    background: Background
     batcher: Batcher
     counters: Counters
     processes: Processes
@@ -89,18 +92,31 @@ _Header = Annotated[
 ]
 
 
-def _requires(scope: Scope) -> Callable[..., Identity]:
-    def admit(request: Request, services: ServicesDep, bearer: _Bearer, header: _Header) -> Identity:
-        return services.authenticator.authorize(presented_key(request.headers), scope)
+def headers_of(request: Request) -> Headers:
+    """A request's headers as ASGI has them; of those that come twice, the last."""
+    return dict(request.scope["headers"])
 
-    return admit
+
+def _requires(scope: Scope) -> Callable[..., Awaitable[Identity]]:
+    async def authorize(request: Request, services: ServicesDep, bearer: _Bearer, header: _Header) -> Identity:
+        return await services.authenticator.authorize(headers_of(request), scope)
+
+    return authorize
 
 
 async def _may_read(request: Request, services: ServicesDep, bearer: _Bearer, header: _Header) -> None:
-    if not services.settings.open_predict:
-        services.authenticator.authorize(presented_key(request.headers), None)
+    await services.authenticator.may_read(headers_of(request))
 
 
+async def _is_admin(request: Request, services: ServicesDep, bearer: _Bearer, header: _Header) -> bool:
+    headers = headers_of(request)
+    if presented_key(headers) is None:
+        return False
+    return (await services.authenticator.authorize(headers, None)).may("admin")
+
+
+AUTH_ERRORS = (errors.Unauthorized, errors.Forbidden)
+IsAdmin = Annotated[bool, Depends(_is_admin)]
 MayTrain = Annotated[Identity, Depends(_requires("train"))]
 MayAdminister = Annotated[Identity, Depends(_requires("admin"))]
 MAY_READ = Depends(_may_read)

@@ -1,6 +1,8 @@
 """Knowing that the end has begun: SIGTERM came, and what is in flight is still to be answered."""
 
+import multiprocessing
 import signal
+import threading
 from types import FrameType
 
 
@@ -14,7 +16,9 @@ class Draining:
         return self.begun
 
     def watch(self) -> None:
-        """Note the signals before whoever handles them now (uvicorn) gets them. Main thread only."""
+        """Note the signals before whatever handles them now (uvicorn) gets them; does so in the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            return
         for number in (signal.SIGTERM, signal.SIGINT):
             before = signal.getsignal(number)
 
@@ -24,3 +28,15 @@ class Draining:
                     before(number, frame)
 
             signal.signal(number, note)
+
+
+def end_with_parent() -> None:
+    """A worker whose parent was killed ends as on SIGTERM; else it would hold the port."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            parent.join()
+            signal.raise_signal(signal.SIGTERM)
+
+        threading.Thread(target=watch, name="watch-parent", daemon=True).start()

@@ -11,29 +11,27 @@ import logging
 import re
 import time
 
+from opentelemetry import trace
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import RequestError
 from app.serving.encoding import MEDIA_TYPE
 from app.serving.registry import ServedModel
+from app.web import problems
 from app.web.access_log import CLIENT_GONE, RequestObserver, RequestObserverMiddleware
-from app.web.auth import presented_key
+from app.web.auth import Headers
 from app.web.dependencies import services_of
-from app.web.prediction import Headers, predict_one
-from app.web.problems import response_of
-from models.errors import ImageError
+from app.web.prediction import predict_one
 
 log = logging.getLogger("minist")
 
 ROUTE = "/predict"
 _PLAIN_MODEL = re.compile(rb"model=([\w.@-]+)", re.ASCII)
-_KEYS = (b"authorization", b"x-api-key")
 
 
 class FastPath:
-    """ASGI in front of ASGI."""
+    """ASGI in front of ASGI. Stands inside of FastAPI's telemetry, which makes a span of every request."""
 
     def __init__(self, app: ASGIApp, observer: RequestObserver) -> None:
         self.app = RequestObserverMiddleware(app, observer)
@@ -46,6 +44,8 @@ class FastPath:
             await self.app(scope, receive, send)
             return
         begun = time.perf_counter()
+        if "fastapi.telemetry" in scope:
+            _name_span()
         request_id = self.observer.request_id(headers)
         status = CLIENT_GONE
         try:
@@ -78,6 +78,13 @@ def _served(scope: Scope, headers: Headers) -> ServedModel | None:
     return registry.get(name[1].decode()) if name else None
 
 
+def _name_span() -> None:
+    """As FastAPI's router does for the routes that it finds."""
+    span = trace.get_current_span()
+    span.update_name(f"POST {ROUTE}")
+    span.set_attribute("http.route", ROUTE)
+
+
 _JSON = [(b"content-type", MEDIA_TYPE)]
 
 
@@ -87,16 +94,14 @@ async def _answer(
     """Status, headers without the length, and body. Raises ClientDisconnect."""
     services = services_of(scope)
     try:
-        if not services.settings.open_predict:
-            shown = {key.decode(): headers[key].decode("latin-1") for key in _KEYS if key in headers}
-            services.authenticator.authorize(presented_key(shown), "predict")
+        await services.authenticator.may_predict(headers)
         return 200, _JSON, await predict_one(services, served, "auto", headers, receive, request_id)
     except ClientDisconnect:
         raise
     except Exception as error:
-        if not isinstance(error, RequestError | ImageError):
+        if not problems.is_expected(error):
             log.exception("a prediction failed")
-        return _problem(response_of(error))
+        return _problem(problems.response_of(error))
 
 
 def _problem(response: Response) -> tuple[int, list[tuple[bytes, bytes]], bytes]:

@@ -1,23 +1,25 @@
-"""From the body of a request to the bytes of its answer. The fast path and the documented routes ask here."""
+"""From the body of a request to the bytes of its answer: for the fast path and the documented routes."""
 
 import asyncio
+import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import numpy as np
 from anyio import CapacityLimiter, to_thread
-from fastapi.concurrency import run_in_threadpool
 from PIL import Image
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from app import errors
 from app.serving.batching import Rows
-from app.serving.encoding import most_probable, with_id
+from app.serving.encoding import most_probable, with_id, with_more
 from app.serving.registry import ServedModel
 from app.web import problems
+from app.web.auth import Headers
 from app.web.dependencies import Services
-from app.web.schemas import to_json
+from app.web.schemas import explanation_fields, to_json
 from app.web.uploads import ARRAYS, FORM, form_files, images_array, media_type, one_image, read_body
 from models.classifier import Classifier
 from models.errors import ImageError
@@ -26,7 +28,7 @@ from models.preprocessing.preprocess import InputInfo, PreprocessMode
 
 LARGE = 256 * 256  # pixels; decoding more would keep other requests waiting
 _LARGE_AT_ONCE = CapacityLimiter(2)  # a photograph may take 200 MB while it is read
-Headers = Mapping[bytes, bytes]
+_EXPLAINED_AT_ONCE = CapacityLimiter(2)
 
 
 async def predict_one(
@@ -36,8 +38,9 @@ async def predict_one(
     headers: Headers,
     receive: Receive,
     request_id: bytes,
+    explain: bool = False,
 ) -> bytes:
-    """The PredictionBody of the one image that a request carries.
+    """The PredictionBody of the one image that a request carries; with `explain`, what counted for it too.
 
     Raises a RequestError, an ImageError, or ClientDisconnect.
     """
@@ -50,15 +53,26 @@ async def predict_one(
             pixels, done = await _decode_one(services, served, mode, encoded)
             answer = batcher.submit(served, pixels, 1)
             row = (await (_unless_gone(answer, receive) if batcher.backlogged else answer))[0]
+            more = await _explanation(served.classifier, pixels) if explain else None
         finally:
             batcher.release(len(body))
     index = most_probable(row)
     served.predicted[index] += 1
     encoded = served.answers.encode(row, index, done)
-    memory = services.recent_predictions
-    if memory is None:
+    if more is not None:
+        encoded = with_more(encoded, more)
+    if (memory := services.recent_predictions) is None:
         return encoded
-    return with_id(encoded, memory.remember(served, index, pixels, headers, request_id))
+    name = secrets.token_hex(12) if b"x-request-id" in headers else request_id.decode()  # never the client's
+    memory.remember(name, served.name, served.version, served.classifier.card.classes[index], pixels)
+    return with_id(encoded, name)
+
+
+async def _explanation(classifier: Classifier, pixels: bytes) -> bytes:
+    """The fields that `explain` adds, as JSON; the gradient is computed in a thread."""
+    grey = np.frombuffer(pixels, np.uint8).reshape(classifier.card.input_shape[1:])
+    found = await to_thread.run_sync(classifier.explain, grey, limiter=_EXPLAINED_AT_ONCE)
+    return to_json(explanation_fields(found))
 
 
 async def _decode_one(
@@ -100,11 +114,11 @@ async def predict_batch(
         try:
             begun = time.perf_counter()
             content_type = headers.get(b"content-type", b"").decode("latin-1")
-            pixels, read = await run_in_threadpool(_decode_many, served, mode, content_type, body)
+            pixels, read = await to_thread.run_sync(_decode_many, served, mode, content_type, body)
             services.counters.seconds["decode"].observe(time.perf_counter() - begun)
             count = sum(not isinstance(one, ImageError) for one in read)
             rows = await _unless_gone(batcher.submit(served, pixels, count), receive) if count else []
-            return await run_in_threadpool(_encode_many, served, rows, read)
+            return await to_thread.run_sync(_encode_many, served, rows, read)
         finally:
             batcher.release(len(body))
 
@@ -165,7 +179,6 @@ async def _deadline(seconds: float) -> AsyncIterator[None]:
         raise errors.DeadlineExceeded(
             f"no answer could be given within {seconds:g} s",
             "try again later, send the body faster, or fewer images at a time",
-            {"connection": "close"},
         ) from error
 
 

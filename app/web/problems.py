@@ -2,9 +2,9 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -17,7 +17,8 @@ from starlette.routing import Match
 
 import models.errors
 from app import errors
-from app.errors import RequestError
+from app.jobs import queue
+from app.store import feedback, versions
 from models.errors import ImageError
 
 log = logging.getLogger("minist")
@@ -39,39 +40,67 @@ class Problem(BaseModel):
     hint: str = Field(description="what to do about it", examples=["crop and scale it to that size first"])
 
 
-_STATUS: Mapping[type[Exception], tuple[int, str]] = {
-    errors.RequestError: (400, "Bad request"),
-    errors.MalformedForm: (400, "Malformed form"),
-    errors.EmptyBody: (422, "Empty body"),
-    errors.WrongFields: (422, "Wrong form fields"),
-    errors.WrongArray: (422, "Wrong array"),
-    errors.BodyTooLarge: (413, "Body too large"),
-    errors.WrongContentType: (415, "Wrong content type"),
-    errors.UnknownModel: (404, "Unknown model"),
-    errors.NotReady: (503, "Not ready"),
-    errors.Overloaded: (503, "Overloaded"),
-    errors.DeadlineExceeded: (504, "Deadline exceeded"),
-    errors.TooManyRequests: (429, "Too many requests"),
-    errors.Unauthorized: (401, "Unauthorized"),
-    errors.Forbidden: (403, "Forbidden"),
-    errors.UnknownJob: (404, "Unknown job"),
-    errors.UnknownArtifact: (404, "Unknown artifact"),
-    errors.Conflict: (409, "Conflict"),
-    errors.InvalidRequest: (422, "Invalid request"),
-    errors.QueueIsFull: (429, "Queue is full"),
-    errors.FeedbackIsOff: (409, "Feedback is off"),
-    errors.FeedbackIsFull: (507, "Feedback is full"),
-    errors.UnknownPrediction: (404, "Unknown prediction"),
-    errors.UnknownCorrection: (404, "Unknown correction"),
-    errors.NoTestSet: (409, "The test set is not here"),
-    errors.StorageTrouble: (503, "Storage trouble"),
-    models.errors.EmptyImage: (422, "Empty image"),
-    models.errors.NotAnImage: (422, "Not an image"),
-    models.errors.BrokenImage: (422, "Broken image"),
-    models.errors.ImageTooLarge: (422, "Image too large"),
-    models.errors.WrongImageSize: (422, "Wrong image size"),
-    models.errors.NothingFound: (422, "Nothing found"),
+class _Row(NamedTuple):
+    status: int
+    title: str
+    hint: str = ""  # for errors that bring none of their own
+
+
+_TABLE: Mapping[type[Exception], _Row] = {
+    errors.RequestError: _Row(400, "Bad request"),
+    errors.MalformedForm: _Row(400, "Malformed form"),
+    errors.EmptyBody: _Row(422, "Empty body"),
+    errors.WrongFields: _Row(422, "Wrong form fields"),
+    errors.WrongArray: _Row(422, "Wrong array"),
+    errors.BodyTooLarge: _Row(413, "Body too large"),
+    errors.WrongContentType: _Row(415, "Wrong content type"),
+    errors.UnknownModel: _Row(404, "Unknown model"),
+    errors.NotReady: _Row(503, "Not ready"),
+    errors.Overloaded: _Row(503, "Overloaded"),
+    errors.DeadlineExceeded: _Row(504, "Deadline exceeded"),
+    errors.TooManyRequests: _Row(429, "Too many requests"),
+    errors.Unauthorized: _Row(401, "Unauthorized"),
+    errors.Forbidden: _Row(403, "Forbidden"),
+    errors.UnknownJob: _Row(404, "Unknown job"),
+    errors.UnknownArtifact: _Row(404, "Unknown artifact"),
+    errors.Conflict: _Row(409, "Conflict"),
+    errors.InvalidRequest: _Row(422, "Invalid request"),
+    errors.FeedbackIsOff: _Row(409, "Feedback is off"),
+    errors.UnknownCorrection: _Row(404, "Unknown correction"),
+    errors.NoTestSet: _Row(409, "The test set is not here"),
+    errors.StorageTrouble: _Row(503, "Storage trouble"),
+    versions.NoSuchVersion: _Row(
+        404, "Unknown model", "GET /models and /models/{name}/versions list what there is"
+    ),
+    versions.VersionInUse: _Row(409, "Conflict", "move that alias first"),
+    versions.NothingBefore: _Row(409, "Conflict", "choose a version by PUT /models/{name}/aliases/production"),
+    queue.QueueFull: _Row(429, "Queue is full", "try again after the seconds in Retry-After, or cancel a job"),
+    queue.KeyReused: _Row(422, "Invalid request", "choose a new key"),
+    queue.WrongStatus: _Row(
+        409, "Conflict", "queued and running jobs can be cancelled, cancelled and failed ones resumed"
+    ),
+    feedback.NoSuchPrediction: _Row(
+        404, "Unknown prediction", "ask again, and correct that answer within the hour"
+    ),
+    feedback.FeedbackFull: _Row(
+        507, "Feedback is full", "export and delete some, or raise MINIST_FEEDBACK_MAX_COUNT"
+    ),
+    models.errors.EmptyImage: _Row(422, "Empty image"),
+    models.errors.NotAnImage: _Row(422, "Not an image"),
+    models.errors.BrokenImage: _Row(422, "Broken image"),
+    models.errors.ImageTooLarge: _Row(422, "Image too large"),
+    models.errors.CostlyImage: _Row(422, "Costly image"),
+    models.errors.WrongImageSize: _Row(422, "Wrong image size"),
+    models.errors.NothingFound: _Row(422, "Nothing found"),
 }
+_UNREAD = (errors.BodyTooLarge, errors.DeadlineExceeded)  # the rest of the body is not read
+
+IMAGE_ERRORS = tuple(kind for kind in _TABLE if issubclass(kind, ImageError))
+
+
+def is_expected(error: Exception) -> bool:
+    """Whether the error has its place in the table; anything else is a bug."""
+    return type(error) in _TABLE
 
 
 def problem(title: str, status: int, detail: str, hint: str, **more: Any) -> dict[str, Any]:
@@ -80,15 +109,16 @@ def problem(title: str, status: int, detail: str, hint: str, **more: Any) -> dic
     return {"type": kind, "title": title, "status": status, "detail": detail, "hint": hint, **more}
 
 
-def problem_of(error: RequestError | ImageError) -> dict[str, Any]:
-    """The problem document that tells of `error`."""
-    status, title = _STATUS[type(error)]
-    return problem(title, status, error.detail, error.hint)
+def problem_of(error: Exception) -> dict[str, Any]:
+    """The problem document of an error that stands in the table."""
+    row = _TABLE[type(error)]
+    detail, hint = getattr(error, "detail", str(error)), getattr(error, "hint", row.hint)
+    return problem(row.title, row.status, detail, hint)
 
 
 def status_and_title(kind: type[Exception]) -> tuple[int, str]:
     """What an error of this kind is called, and its HTTP status."""
-    return _STATUS[kind]
+    return _TABLE[kind][:2]
 
 
 def respond(body: dict[str, Any], headers: Mapping[str, str] | None = None) -> Response:
@@ -97,32 +127,37 @@ def respond(body: dict[str, Any], headers: Mapping[str, str] | None = None) -> R
 
 
 def response_of(error: Exception) -> Response:
-    """The response that tells of `error`; what nobody foresaw is a 500, its traceback in the log."""
-    if isinstance(error, RequestError):
-        return respond(problem_of(error), error.headers)
-    if isinstance(error, ImageError):
-        return respond(problem_of(error))
+    """The response for `error`; one that nobody foresaw is a 500."""
     if isinstance(error, OperationalError):
         log.error("the database does not answer: %s", error.orig)
-        return response_of(
-            errors.StorageTrouble(
-                f"what has to be kept cannot be written or read now ({error.orig})",
-                "try again; the operator should look at the disk of MINIST_HOME",
-                {"retry-after": "5"},
-            )
+        error = errors.StorageTrouble(
+            f"what has to be kept cannot be written or read now ({error.orig})",
+            "try again; the operator should look at the disk of MINIST_HOME",
+            retry_after=5,
         )
+    if is_expected(error):
+        return respond(problem_of(error), dict(_headers(error)))
     detail = "the server met an error that it did not foresee; its log has the traceback"
     return respond(problem("Internal server error", 500, detail, "try again; report it if it stays"))
+
+
+def _headers(error: Exception) -> Iterator[tuple[str, str]]:
+    if (seconds := getattr(error, "retry_after", None)) is not None:
+        yield "retry-after", str(seconds)
+    if isinstance(error, errors.Unauthorized):
+        yield "www-authenticate", 'Bearer error="invalid_token"' if error.presented else "Bearer"
+    if isinstance(error, _UNREAD):
+        yield "connection", "close"
 
 
 def install(app: FastAPI) -> None:
     """Let `app` answer every error as a problem document, and say so in its OpenAPI document."""
 
-    async def tell(request: Request, error: Exception) -> Response:
+    async def answer(request: Request, error: Exception) -> Response:
         return response_of(error)
 
-    for kind in (RequestError, ImageError, OperationalError, Exception):
-        app.add_exception_handler(kind, tell)
+    for kind in (*_TABLE, OperationalError):
+        app.add_exception_handler(kind, answer)
 
     @app.exception_handler(RequestValidationError)
     async def _validation_error(request: Request, error: RequestValidationError) -> Response:
@@ -137,7 +172,7 @@ def install(app: FastAPI) -> None:
         title = HTTPStatus(error.status_code).phrase.capitalize()
         detail = f"{request.method} {request.url.path}: {error.detail}"
         headers = {"allow": _allowed(request)} if error.status_code == 405 else error.headers
-        return respond(problem(title, error.status_code, detail, "see /docs for what can be asked"), headers)
+        return respond(problem(title, error.status_code, detail, "/docs shows every path"), headers)
 
 
 def _allowed(request: Request) -> str:
@@ -163,8 +198,8 @@ def invalid(failures: Sequence[Any]) -> dict[str, Any]:
     ]
     detail = "; ".join(f"{e['field']}: {e['problem']} (got {e['value']!r})" for e in found)
     hint = "correct the fields that are named; /docs shows what each may be"
-    status, title = _STATUS[errors.InvalidRequest]
-    return problem(title, status, detail, hint, errors=found)
+    row = _TABLE[errors.InvalidRequest]
+    return problem(row.title, row.status, detail, hint, errors=found)
 
 
 def _plain(value: Any) -> Any:
@@ -172,14 +207,12 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | bool | None) else str(value)[:200]
 
 
-def responses(*kinds: type[RequestError | ImageError]) -> dict[int | str, dict[str, Any]]:
+def responses(*kinds: type[Exception]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that can fail in these ways, by status."""
     table: dict[int | str, dict[str, Any]] = {}
     for kind in kinds:
-        status, title = _STATUS[kind]
+        status, title = status_and_title(kind)
         entry = table.setdefault(status, {"model": Problem, "description": ""})
-        entry["description"] = ", ".join(filter(None, [entry["description"], title]))
+        if title not in entry["description"]:
+            entry["description"] = ", ".join(filter(None, [entry["description"], title]))
     return table
-
-
-IMAGE_ERRORS = tuple(kind for kind in _STATUS if issubclass(kind, ImageError))

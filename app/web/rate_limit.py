@@ -7,10 +7,8 @@ and every address for ever.)
 
 import math
 import time
-from collections.abc import Mapping
 from ipaddress import IPv6Address, ip_address, ip_network
 
-from fastapi.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import TooManyRequests
@@ -20,11 +18,11 @@ from app.web.auth import presented_key
 from app.web.dependencies import services_of
 from app.web.problems import response_of
 
-FREE = ("/livez", "/readyz", "/metrics")  # whoever watches over the service is not held up
+FREE = ("/livez", "/readyz", "/metrics")  # monitoring is not held up
 
 
 class RateLimited:
-    """ASGI in front of ASGI: who asks too often is answered 429. Used in the event loop only."""
+    """ASGI in front of ASGI: a caller with too many requests is answered 429. Used in the event loop only."""
 
     def __init__(self, app: ASGIApp, text: str, observer: RequestObserver) -> None:
         from limits.storage import MemoryStorage  # here: most services do without
@@ -55,7 +53,7 @@ class RateLimited:
                 return TooManyRequests(
                     f"no more than {limit} are answered",
                     f"try again in {seconds} s, and ask more slowly",
-                    {"retry-after": str(seconds)},
+                    retry_after=seconds,
                 )
         for limit in self.limits:
             self.windows.hit(limit, caller)
@@ -63,19 +61,14 @@ class RateLimited:
 
 
 async def _caller(scope: Scope) -> str:
-    """Who asks: the key where it is good (else anyone could invent new ones), or the address."""
-    presented = presented_key(_texts(scope))
+    """The key where it is valid (else anyone could invent new ones), or the address."""
+    presented = presented_key(dict(scope["headers"]))
     if presented:
-        gate = services_of(scope).authenticator
-        identity = await run_in_threadpool(gate.identify, presented)
+        identity = await services_of(scope).authenticator.identify(presented)
         if identity is not None:
             return f"key {identity.who}"
     client = scope.get("client")
     return f"address {_network(client[0])}" if client else "nobody"
-
-
-def _texts(scope: Scope) -> Mapping[str, str]:
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
 def _network(address: str) -> str:

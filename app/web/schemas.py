@@ -5,8 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from app.serving.registry import ServedModel
-from models.classifier import Explanation, Prediction
+from models.classifier import Explanation
 from models.preprocessing.png import data_url
 
 EXAMPLE: dict[str, Any] = {
@@ -27,12 +26,12 @@ class InputBody(BaseModel):
     inverted: bool = Field(description="whether dark and light were exchanged")
     box: tuple[int, int, int, int] = Field(
         description="left, top, right and bottom, in its pixels, of what was found and scaled; "
-        "the whole picture where it was left as it is"
+        "the whole picture where nothing was done"
     )
 
 
 class PredictionBody(BaseModel):
-    """What a model says of one image."""
+    """The answer of a model for one image."""
 
     id: str | None = Field(
         default=None, description="names the prediction for `POST /feedback`; only where MINIST_FEEDBACK is on"
@@ -42,7 +41,7 @@ class PredictionBody(BaseModel):
     label: str = Field(description="most probable class")
     index: int = Field(description="position of that class, from 0")
     probability: float = Field(description="its probability, 0..1")
-    probabilities: dict[str, float] = Field(description="every class's, in class order; they sum to 1")
+    probabilities: dict[str, float] = Field(description="of every class, in class order; they sum to 1")
     input: InputBody | None = Field(
         default=None, description="with preprocess=auto: what was done to the picture; not for arrays"
     )
@@ -84,21 +83,6 @@ class Status(BaseModel):
     """A probe's answer."""
 
     status: str = Field(examples=["ok"])
-
-
-def prediction_fields(served: ServedModel, prediction: Prediction) -> dict[str, Any]:
-    """The fields of PredictionBody."""
-    fields = {
-        "model": served.name,
-        "version": served.version,
-        "label": prediction.label,
-        "index": prediction.index,
-        "probability": prediction.probability,
-        "probabilities": dict(zip(served.classifier.card.classes, prediction.probabilities, strict=True)),
-    }
-    if (done := prediction.input) is not None:
-        fields["input"] = {"size": done.size, "inverted": done.inverted, "box": done.box}
-    return fields
 
 
 def explanation_fields(explanation: Explanation) -> dict[str, str]:

@@ -55,7 +55,6 @@ def _too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(
         f"the body has more than the {limit:,} bytes that are allowed here",
         "send a smaller one, or fewer images at a time",
-        {"connection": "close"},  # the rest of the body is not read
     )
 
 

@@ -17,6 +17,7 @@ LINE_LONG, LINE_THIN = 0.9, 0.08  # a ruled line or an edge: share of the pictur
 PEN_LONG, PEN_THIN = 0.5, 0.2  # a pen or a finger that comes in from the border: the same shares
 SOFT = 0.25  # twice its area over its outline, as a share of its longer side: a shadow has no edge
 ALIEN_SCORE, PEN_SCORE, SOFT_SCORE = 0.05, 0.1, 0.05  # what such a component keeps of its score
+ALL_SIDES = 3  # sides of the picture that a table or a shadow touches, in a clean drawing at least
 EDGE_SCORE = 0.4  # score of a component at the picture's edge, next to 1.4 in its middle
 AROUND_WEIGHT = 0.5  # what lies along the border is taken out where it weighs this share of the best
 
@@ -45,6 +46,7 @@ class Components:
     weight: Values  # sum of its squared ink
     strong: Mask  # somewhere it is certainly ink
     edge: Values  # pixels at the picture's border
+    sides: Values  # sides of the picture that it touches
     outline: Values  # sum of differences between neighbouring pixels
 
     @classmethod
@@ -61,7 +63,7 @@ class Components:
         def total(values: Values) -> Values:
             return np.bincount(number, values, count + 1)
 
-        at_edge = (ys == inset) | (ys == height - 1 - inset) | (xs == inset) | (xs == width - 1 - inset)
+        at_sides = (ys == inset, ys == height - 1 - inset, xs == inset, xs == width - 1 - inset)
         right, below = np.minimum(xs + 1, width - 1), np.minimum(ys + 1, height - 1)
         return cls(
             ink=ink,
@@ -70,7 +72,8 @@ class Components:
             strength=total(strength),
             weight=total(strength**2),
             strong=total(strength > high) > 0,
-            edge=total(at_edge),
+            edge=total(np.logical_or.reduce(at_sides)),
+            sides=np.sum([total(side) > 0 for side in at_sides], axis=0),
             outline=total(np.abs(ink[ys, right] - strength) + np.abs(ink[below, xs] - strength)),
         )
 
@@ -152,8 +155,10 @@ class Components:
         Or near two, where something of weight stands inside.
         """
         height, width = self.ink.shape
-        near_any, sides = self._near_sides()
         large = (self.wide > FRAME_LARGE * width) & (self.tall > FRAME_LARGE * height)
+        if not large.any():
+            return large
+        near_any, sides = self._near_sides()
         frames: Mask = large & (near_any > FRAME_WEIGHT * self.weight) & (sides >= 2)
         for i in np.flatnonzero(frames & (sides == 2)):
             frames[i] = self._has_content(int(i))
@@ -179,20 +184,24 @@ class Components:
         return bool((inside & self.strong & (self.weight > FRAME_CONTENT * self.weight[i])).any())
 
 
-def select_digit(ink: Plane, low: float, high: float, inset: int) -> tuple[Mask | None, Mask | None]:
+def select_digit(
+    ink: Plane, low: float, high: float, inset: int, clean: bool = False
+) -> tuple[Mask | None, Mask | None]:
     """The pixels of the digit: the heaviest component that can be one, and its neighbours of some weight.
 
     A component is joined ink above `low` that somewhere is above `high`; `inset` is how far from the border
     ink begins. Second, the pixels that must be removed before the digit can be told: what lies along the
     border and weighs more, or a printed box that the digit touches. Either is None where there is none.
+    In a `clean` drawing there are no shadows, and what reaches one border may be a stroke that is cut off.
     """
     found = Components.of(ink, low, high, inset)
     if len(found) == 0:
         return None, None
     photograph = max(ink.shape) >= SMALL
-    surround = found.is_surround & photograph
-    alien = photograph & (surround | (found.along > ALONG_FULL) | found.is_line | found.is_frame)
-    score = _scores(found, alien, photograph)
+    touching = found.sides >= (ALL_SIDES if clean else 1)
+    surround = found.is_surround & touching & photograph
+    alien = surround | (photograph & ((touching & (found.along > ALONG_FULL)) | found.is_line | found.is_frame))
+    score = _scores(found, alien, photograph and not clean)
     main = int(score.argmax())
     surround &= found.strong & (found.weight > (0 if surround[main] else AROUND_WEIGHT * found.weight[main]))
     surround[0] = False
@@ -204,6 +213,14 @@ def select_digit(ink: Plane, low: float, high: float, inset: int) -> tuple[Mask 
         return None, box if removed is None else box | removed
     alike = found.mean_strength > PALE * found.mean_strength[main]
     return _with_neighbours(found, main, ~alien & found.strong & alike)[found.labels], removed
+
+
+def select_heaviest(ink: Plane, low: float) -> Mask:
+    """The pixels of the heaviest component of ink above `low`, and its neighbours; there is some."""
+    found = Components.of(ink, low, low, 0)
+    weight = found.weight.copy()
+    weight[0] = 0
+    return _with_neighbours(found, int(weight.argmax()), found.strong)[found.labels]
 
 
 def _scores(found: Components, alien: Mask, photograph: bool) -> Values:

@@ -6,9 +6,19 @@ import numpy as np
 from PIL import Image
 
 from models.preprocessing.background import DIM, NARROW, SMALL, WIDE, black_tophat, find_sheet
-from models.preprocessing.components import select_digit
+from models.preprocessing.components import select_digit, select_heaviest
+from models.preprocessing.drawing import Drawing
 from models.preprocessing.lines import remove_frame, remove_ruled_lines
-from models.preprocessing.morphology import Mask, Plane, border, bounding_box, box_blur, dilation, stroke_width
+from models.preprocessing.morphology import (
+    Mask,
+    Plane,
+    border,
+    bounding_box,
+    box_blur,
+    dilation,
+    rectangularity,
+    stroke_width,
+)
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom; right and bottom just outside
 
@@ -23,6 +33,7 @@ LOW, HIGH = 0.3, 0.5  # ink is above the one, and a component somewhere above th
 NOISE = 3  # ink is above this many times the level that a third of all pixels stay below
 INDISTINCT = 0.8  # noise at this share of the peak: nothing can be told from it
 CORE = 0.6  # rank of the digit's ink that counts as full strength
+RECTANGLE = 0.88  # rectangularity of a sheet in a clean drawing; a 0 has pi / 4
 FLOOR, FULL = 0.4, 0.95  # less than this share of `low` becomes 0, more than this share of the core becomes 1
 RULED = 80  # pixels along the longer side: where there are fewer, ruled lines are no lines any more
 
@@ -52,6 +63,7 @@ class Ink:
     contrast: float  # grey levels between the ink and what is right beside it
     width: float  # of its strokes, as a share of its longer side
     sheet: Mask | None = None  # where it was found on a sheet that itself is in the picture: that sheet
+    drawing: Drawing | None = None  # where the picture is a clean drawing: its two levels
 
     @property
     def quality(self) -> float:
@@ -100,12 +112,39 @@ def segment(page: Plane, dark: bool, step: int, size: tuple[int, int]) -> Ink | 
     if max(page.shape) < SMALL:
         return _segment_ink(black_tophat(page, WIDE)[0], page, dark, step, size)
     near, background = black_tophat(page, NARROW)
+    found = _segment_sheet(near, background, page, dark, step, size)
+    return _segment_near(near, page, dark, step, size) if found is None else found
+
+
+def segment_drawing(page: Plane, drawing: Drawing, dark: bool, step: int, size: tuple[int, int]) -> Ink | None:
+    """The digit's ink in a clean drawing, as in `segment`; whatever is drawn, where no rule leaves anything.
+
+    What is written on a sheet that lies in the middle of the picture has the polarity of the border.
+    """
+    turned = 255 - page if dark else page
+    near, background = black_tophat(turned, NARROW)
+    found = _segment_sheet(near, background, turned, not dark, step, size)
+    if found is not None and found.sheet is not None and rectangularity(found.sheet) > RECTANGLE:
+        return found
+    ink = drawing.ink(page, dark)
+    page = page if dark else 255 - page
+    found = _segment_ink(ink.copy(), page, dark, step, size, clean=True)
+    if found is None:
+        found = _measure(select_heaviest(ink, LOW), ink, LOW, page, dark, step, size)
+    return None if found is None else replace(found, drawing=drawing)
+
+
+def _segment_sheet(
+    near: Plane, background: Plane, page: Plane, dark: bool, step: int, size: tuple[int, int]
+) -> Ink | None:
+    """What is written on a sheet that lies on something darker; None where there is no such sheet."""
     sheet = find_sheet(background)
-    if sheet is not None:
-        found = _segment_ink(np.where(sheet, near, 0), page, dark, step, size)
-        if found is not None and found.is_written and not _is_cut(near, sheet, found, step):
-            return replace(found, sheet=sheet)
-    return _segment_near(near, page, dark, step, size)
+    if sheet is None:
+        return None
+    found = _segment_ink(np.where(sheet, near, 0), page, dark, step, size)
+    if found is None or not found.is_written or _is_cut(near, sheet, found, step):
+        return None
+    return replace(found, sheet=sheet)
 
 
 def _segment_near(near: Plane, page: Plane, dark: bool, step: int, size: tuple[int, int]) -> Ink | None:
@@ -137,20 +176,30 @@ def refine(picture: Image.Image, found: Ink) -> Ink:
     near = picture.crop((left, top, min(right + margin, picture.width), min(bottom + margin, picture.height)))
     step = -(-max(near.size) // CLOSE)
     page = np.asarray(near.reduce(step) if step > 1 else near, np.float32)
-    page = page if found.dark else 255 - page
-    small = max(page.shape) < SMALL
-    ink, _ = black_tophat(page, WIDE if small else NARROW)
-    if found.sheet is not None:
-        scale = max(found.sheet.shape) / max(picture.size)
-        box = (left * scale, top * scale, (left + near.width) * scale, (top + near.height) * scale)
-        part = Image.fromarray(found.sheet).resize(page.shape[::-1], Image.Resampling.NEAREST, box)
-        ink[~np.asarray(part, np.bool_)] = 0
-    again = (_segment_ink if small else _segment_near)(ink, page, found.dark, step, near.size)
+    again = _segment_close(page, found, (left, top, *near.size), step, max(picture.size))
     if again is None:
         return found
     x0, y0, x1, y1 = again.box
     again = replace(again, box=(x0 + left, y0 + top, x1 + left, y1 + top))
     return again if again.quality > STILL_GOOD * found.quality and _covers(again.box, found.box) else found
+
+
+def _segment_close(page: Plane, found: Ink, near: Box, step: int, whole: int) -> Ink | None:
+    """The ink of `found` again in a part of the picture: `near` is left, top, width and height of it."""
+    if found.drawing is not None:
+        ink = found.drawing.ink(page, found.dark)
+        page = page if found.dark else 255 - page
+        return _segment_ink(ink, page, found.dark, step, near[2:], clean=True)
+    page = page if found.dark else 255 - page
+    small = max(page.shape) < SMALL
+    ink, _ = black_tophat(page, WIDE if small else NARROW)
+    if found.sheet is not None:
+        left, top, width, height = near
+        scale = max(found.sheet.shape) / whole
+        box = (left * scale, top * scale, (left + width) * scale, (top + height) * scale)
+        part = Image.fromarray(found.sheet).resize(page.shape[::-1], Image.Resampling.NEAREST, box)
+        ink[~np.asarray(part, np.bool_)] = 0
+    return (_segment_ink if small else _segment_near)(ink, page, found.dark, step, near[2:])
 
 
 def _covers(box: Box, other: Box) -> bool:
@@ -165,7 +214,9 @@ def _is_more(ink: Plane, before: Plane, found: Ink) -> bool:
     return bool(np.count_nonzero(ink > strong) > MORE * np.count_nonzero(before > strong))
 
 
-def _segment_ink(ink: Plane, page: Plane, dark: bool, step: int, size: tuple[int, int]) -> Ink | None:
+def _segment_ink(
+    ink: Plane, page: Plane, dark: bool, step: int, size: tuple[int, int], clean: bool = False
+) -> Ink | None:
     """The digit among ink 0..1 (changed in place) of a page on which ink is dark."""
     inset = remove_frame(ink)
     if max(ink.shape) > RULED:
@@ -176,7 +227,7 @@ def _segment_ink(ink: Plane, page: Plane, dark: bool, step: int, size: tuple[int
         if levels is None:
             return None
         low, peak = levels
-        kept, removed = select_digit(ink, low, HIGH * peak, inset)
+        kept, removed = select_digit(ink, low, HIGH * peak, inset, clean)
         if removed is None or last:
             break
         ink[dilation(removed, 2)] = 0  # what is left may be fainter

@@ -1,8 +1,10 @@
 """What is printed across a whole picture: a frame along its border, ruled lines."""
 
+from functools import lru_cache
+
 import numpy as np
 
-from models.preprocessing.morphology import Plane, Values, dilation, opening
+from models.preprocessing.morphology import Mask, Plane, Values, dilation, opening
 
 FRAME_INK = 0.15  # ink of a frame
 FRAME_SHARE = 0.9  # share of each side that has it
@@ -11,6 +13,7 @@ FRAME_WIDEST = 24  # a frame is at most this part of the picture's longer side
 STRIP = 8  # pixels along a row that are taken together: writing is shorter than a line
 FEWEST_STRIPS = 6  # a narrower picture has no lines that could be told from strokes
 STEEPEST, SLOPES = 0.06, 9  # slopes of lines that are tried: up to this, so many
+_SLOPES = np.linspace(-STEEPEST, STEEPEST, SLOPES)
 CAPPED = 0.2  # ink above this counts as this: a line is pale, and writing should not outvote it
 LINE_INK, LINE_CLEAR = 0.015, 0.02  # ink of a line; of the clearest one, without which there are none
 LINE_WEAKEST = 0.25  # ink of a line, as a share of that of the clearest
@@ -20,17 +23,31 @@ CROSSING = 2.5  # ink that is this much stronger than the line (and 0.05 more) c
 
 def remove_frame(ink: Plane) -> int:
     """Take a printed frame along the picture's very border out of `ink` (in place). Returns its width."""
-    for inset in range(max(1, max(ink.shape) // FRAME_WIDEST)):
-        inner = ink[inset : ink.shape[0] - inset, inset : ink.shape[1] - inset]
-        sides = (inner[0], inner[-1], inner[:, 0], inner[:, -1])
-        if (
-            min(inner.shape) < 3
-            or min(np.count_nonzero(side > FRAME_INK) / side.size for side in sides) < FRAME_SHARE
-        ):
+    width = _rings(ink > FRAME_INK)
+    inner = ink[width : ink.shape[0] - width, width : ink.shape[1] - width].copy()
+    ink[:] = 0
+    ink[width : ink.shape[0] - width, width : ink.shape[1] - width] = inner
+    return width
+
+
+def frame_width(mask: Mask) -> int:
+    """The width of a frame along the border of a mask; 0 where what is set there is wider than a frame."""
+    width = _rings(mask)
+    return width if width < _widest(mask) else 0
+
+
+def _widest(mask: Mask) -> int:
+    return max(1, max(mask.shape) // FRAME_WIDEST)
+
+
+def _rings(mask: Mask) -> int:
+    """How many rings of pixels along the border are set on all sides, up to the width of the widest frame."""
+    for inset in range(_widest(mask)):
+        inner = mask[inset : mask.shape[0] - inset, inset : mask.shape[1] - inset]
+        sides = (inner[0], inner[-1], inner[:, 0], inner[:, -1]) if min(inner.shape) >= 3 else ()
+        if not sides or min(np.count_nonzero(side) / side.size for side in sides) < FRAME_SHARE:
             return inset
-        for side in sides:
-            side[:] = 0
-    return inset + 1
+    return _widest(mask)
 
 
 def remove_ruled_lines(ink: Plane) -> None:
@@ -60,14 +77,18 @@ def _straightened(coarse: Plane) -> tuple[float, Plane]:
     It is the slope whose rows differ most.
     """
     height, strips = coarse.shape
-    rows = np.arange(height)[:, None]
-    slopes = np.linspace(-STEEPEST, STEEPEST, SLOPES)
-    shifts = np.rint(slopes[:, None] * STRIP * (np.arange(strips) - (strips - 1) / 2)).astype(int)
-    capped = np.minimum(coarse, CAPPED)
-    shifted = capped[(rows + shifts[:, None]).clip(0, height - 1), np.arange(strips)]
-    levels = shifted @ np.ones(strips, np.float32)
+    indices = _indices(height, strips)
+    levels = np.minimum(coarse, CAPPED).take(indices) @ np.ones(strips, np.float32)
     best = int(np.square(np.diff(levels, axis=1)).sum(1).argmax())
-    return float(slopes[best]), coarse[(rows + shifts[best]).clip(0, height - 1), np.arange(strips)]
+    return float(_SLOPES[best]), coarse.take(indices[best])
+
+
+@lru_cache(maxsize=16)  # most pictures have one of few shapes
+def _indices(height: int, strips: int) -> Values:
+    """Of the strips [height, strips], row by row, shifted to each slope [slopes, height, strips]."""
+    shifts = np.rint(_SLOPES[:, None] * STRIP * (np.arange(strips) - (strips - 1) / 2)).astype(int)
+    rows = (np.arange(height)[:, None] + shifts[:, None]).clip(0, height - 1)
+    return rows * strips + np.arange(strips)
 
 
 def _ridges(level: Plane) -> Values | None:

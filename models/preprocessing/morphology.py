@@ -32,6 +32,14 @@ def opening(image: Image, radius: int, axes: tuple[int, ...] = (0, 1)) -> Image:
     return dilation(erosion(image, radius, axes), radius, axes)
 
 
+def grow(ink: Plane, radius: float) -> Plane:
+    """Ink 0..1 dilated (or, below 0, eroded) by a fraction of pixels, padded so far that nothing is cut off."""
+    step = dilation if radius > 0 else erosion
+    whole = int(abs(radius))
+    grown = step(np.pad(ink, whole + 1), whole)
+    return grown + np.float32(abs(radius) - whole) * (step(grown, 1) - grown)
+
+
 def _rank(image: Image, radius: int, extreme: np.ufunc, axes: tuple[int, ...]) -> Image:
     """The running maximum or minimum.
 
@@ -94,14 +102,14 @@ def label(mask: Mask) -> tuple[Labels, int]:
     b = np.arange(len(a)) - np.repeat(np.cumsum(touching) - touching, touching) + np.repeat(first, touching)
     root = np.arange(len(starts))
     while len(a):
-        smaller = np.minimum(root[a], root[b])
-        new = root.copy()
-        for run in (root[a], root[b], a, b):
-            np.minimum.at(new, run, smaller)
-        new = new[new]
-        if np.array_equal(new, root):
+        one, other = root[a], root[b]
+        apart = one != other
+        if not apart.any():
             break
-        root = new
+        a, b, one, other = a[apart], b[apart], one[apart], other[apart]  # the rest stays together
+        np.minimum.at(root, np.maximum(one, other), np.minimum(one, other))
+        while not np.array_equal(root, further := root[root]):
+            root = further
     roots, number = np.unique(root, return_inverse=True)
     labels = np.zeros(mask.shape, np.int64)
     labels[mask] = np.repeat(number + 1, ends - starts)
@@ -117,6 +125,14 @@ def bounding_box(mask: Mask) -> tuple[int, int, int, int]:
 def border(image: Values) -> Values:
     """The outermost pixels of an image, in one row; corners count twice."""
     return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+
+
+def rectangularity(mask: Mask) -> float:
+    """The area of what is set, as a share of the smallest rectangle around it, at any angle."""
+    ys, xs = np.nonzero(mask)
+    angles = np.arange(18)[:, None] * np.pi / 36
+    along, across = xs * np.cos(angles) + ys * np.sin(angles), ys * np.cos(angles) - xs * np.sin(angles)
+    return float(len(ys) / ((np.ptp(along, axis=1) + 1) * (np.ptp(across, axis=1) + 1)).min())
 
 
 def stroke_width(ink: Plane) -> float:

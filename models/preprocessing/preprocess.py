@@ -10,27 +10,45 @@ All of it is arithmetic on small arrays: 1000x1000 pixels cost 2 to 4 ms on one 
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from models.card import Card
 from models.errors import NothingFound
 from models.preprocessing.background import SMALL
 from models.preprocessing.decode import Grey, load_exact, load_grey
-from models.preprocessing.ink import Box, ink_is_dark, refine, segment
-from models.preprocessing.morphology import Plane, border, bounding_box, dilation, stroke_width
+from models.preprocessing.drawing import find_levels
+from models.preprocessing.ink import Box, Ink, ink_is_dark, refine, segment, segment_drawing
+from models.preprocessing.morphology import Plane, border, bounding_box, grow, stroke_width
 
 PreprocessMode = Literal["auto", "none"]
 WORK = 112  # pixels along the longer side, to find the digit in
 ENOUGH = 400  # pixels along the longer side, of a JPEG that its decoder may shrink
 EDGE = 0.3  # ink that still counts for the size of a digit
 THINNEST, THICKENED = 1.8, 2.2  # width of strokes in the 20x20 box: thinner ones become the second number
+THICKEST, THINNED = 4.5, 4.0  # the same for wider ones; 1 % of MNIST's training digits are wider than 4.5
 ONE_COLOUR = 8  # grey levels between the darkest and the lightest pixel of a blank picture
 OPAQUE = 127  # alpha above this shows
 SHADES = 60  # grey levels that make what shows a picture rather than ink of one colour
 _INVERTED = bytes(range(255, -1, -1))
+
+
+class InputSpec(Protocol):
+    """What of a model's card decides how a picture becomes its input. (A `Card` would bring pydantic and more
+    into the decoding processes.)"""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]: ...  # channels, height, width
+
+    @property
+    def polarity(self) -> Literal["light-on-dark", "dark-on-light"]: ...
+
+    @property
+    def preprocessing(self) -> Literal["digit", "size"]: ...
+
+    @property
+    def ground(self) -> int: ...  # 0..255, the grey of what is not ink
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +60,7 @@ class InputInfo:
     box: Box
 
 
-def read(image: Image.Image, card: Card, mode: PreprocessMode = "auto") -> tuple[Grey, InputInfo]:
+def read(image: Image.Image, card: InputSpec, mode: PreprocessMode = "auto") -> tuple[Grey, InputInfo]:
     """An opened image as the pixels that a model with this card takes, and what was done for that.
 
     A picture of the card's size and polarity is left as it is. Mode "none" takes no other size.
@@ -69,7 +87,7 @@ def read(image: Image.Image, card: Card, mode: PreprocessMode = "auto") -> tuple
     return pixels, InputInfo(before, inverted, (left, top, min(right, before[0]), min(bottom, before[1])))
 
 
-def needs_no_preprocessing(pixels: bytes, card: Card, transparent: bool = False) -> bool:
+def needs_no_preprocessing(pixels: bytes, card: InputSpec, transparent: bool = False) -> bool:
     """Whether grey pixels of the card's size have its ground, told by the border, and something on it.
 
     Transparency can hide ink of the ground's own colour: then the ink must stand out.
@@ -91,19 +109,30 @@ def preprocess_digit(image: Image.Image, side: int = 28) -> tuple[Grey, bool, Bo
     picture, inverted = flatten_alpha(image)
     step = -(-max(picture.size) // WORK)
     small = picture.reduce(step) if step > 1 else picture
-    page = np.asarray(small, np.float32)
-    dark = inverted is not None or ink_is_dark(small)
-    found = segment(page, dark, step, picture.size)
-    sure = inverted is not None or (found is not None and (max(picture.size) < SMALL or found.convinces))
-    if not sure:
-        other = segment(page, not dark, step, picture.size)
-        if found is None or (other is not None and other.is_better_than(found)):
-            found = other
+    found = _found(small, step, picture.size, inverted is not None)
     if found is None:
         raise NothingFound("nothing found in the picture", "send one digit, dark on light or light on dark")
     if step > 1:
         found = refine(picture, found)
     return center_by_mass(found.ink, side), found.dark if inverted is None else inverted, found.box
+
+
+def _found(small: Image.Image, step: int, size: tuple[int, int], dark_only: bool) -> Ink | None:
+    """The digit's ink in a picture of `size` that was reduced by `step`, dark or light."""
+    page = np.asarray(small, np.float32)
+    drawing = find_levels(page) if max(size) >= SMALL else None
+    if drawing is not None:
+        dark = drawing.ink_is_dark(page)
+        if dark is not None or dark_only:
+            return segment_drawing(page, drawing, dark_only or bool(dark), step, size)
+    dark = dark_only or ink_is_dark(small)
+    if drawing is not None:
+        return segment_drawing(page, drawing, dark, step, size)
+    found = segment(page, dark, step, size)
+    if dark_only or (found is not None and (max(size) < SMALL or found.convinces)):
+        return found
+    other = segment(page, not dark, step, size)
+    return other if found is None or (other is not None and other.is_better_than(found)) else found
 
 
 def preprocess_size(image: Image.Image, size: tuple[int, int]) -> tuple[Grey, bool, Box]:
@@ -152,7 +181,7 @@ def center_by_mass(ink: Plane, side: int) -> Grey:
     """
     inner = side * 20 // 28
     left, top, right, bottom = bounding_box(ink > EDGE)
-    ink = thicken(ink[top:bottom, left:right], inner)
+    ink = _with_usual_strokes(ink[top:bottom, left:right], inner)
     height, width = ink.shape
     scale = inner / max(height, width)
     small = Image.fromarray(ink).resize(
@@ -172,13 +201,19 @@ def center_by_mass(ink: Plane, side: int) -> Grey:
     return pixels
 
 
-def thicken(ink: Plane, inner: int) -> Plane:
-    """Thin strokes made as wide as those of MNIST; scaled down they would vanish."""
-    wide = stroke_width(ink)
+def _with_usual_strokes(ink: Plane, inner: int) -> Plane:
+    """Ink whose strokes, once scaled into a box of `inner` pixels, are about as wide as those of MNIST.
+
+    Thin ones would vanish in scaling; of wide ones MNIST has none, and their gaps and holes are narrow.
+    """
+    width = stroke_width(ink)
     unit = max(ink.shape) / inner  # pixels of `ink` in one of the box
-    if wide >= THINNEST * unit:
+    if width < THINNEST * unit:
+        return grow(ink, (THICKENED * unit - width) / 2)
+    if width <= THICKEST * unit:
         return ink
-    radius = (THICKENED * unit - wide) / 2
-    whole = int(radius)
-    wider = dilation(np.pad(ink, whole + 1), whole)
-    return wider + np.float32(radius - whole) * (dilation(wider, 1) - wider)
+    thin = grow(ink, (THINNED * unit - width) / 2)
+    if not (thin > 0.5).any():
+        return ink
+    left, top, right, bottom = bounding_box(thin > EDGE)
+    return thin[top:bottom, left:right]

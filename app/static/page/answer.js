@@ -1,30 +1,53 @@
 // What one model says of the picture: label, bars, time, what it saw and what counted.
 
-import { Away, request } from "./api.js";
-import { h, percent } from "./dom.js";
+import { Away, Problem } from "./api.js";
+import { h } from "./dom.js";
+import { duration, percent, sentences } from "./text.js";
+import { words } from "./words.js";
+
+/** @import * as Wire from "./wire.d.ts" */
+/** @import { Api } from "./api.js" */
+/** @typedef {{ number: number, blob: Blob, name: string }} Picture numbered, the newest highest */
+/** @typedef {{ name: string, row: HTMLElement, bar: HTMLElement, value: HTMLElement }} Bar */
+/**
+ * @typedef {object} Asked a model that can be asked
+ * @property {string} ref its name, or name@version
+ * @property {number | null} version where it is known before the first answer
+ * @property {string[]} classes
+ * @property {string | null} dataset
+ * @property {number | null} accuracy
+ */
+
+const SLOW = 300; // ms; then the answer says that it is worked on
 
 export class Answer {
-  #live = null; // the picture to ask about next
-  #full = null; // the picture to have explained after that
+  /** @type {Picture | null} */
+  #live = null; // to ask about next
+  /** @type {Picture | null} */
+  #full = null; // to have explained after that
+  /** @type {Promise<void> | null} */
   #running = null;
+  /** @type {AbortController | null} */
   #abort = null;
   #floor = 0; // answers to older pictures are not shown any more
   #latest = 0; // the picture to have explained, by number
+  #took = ""; // by the last answer
+  /** @type {(Wire.PredictionBody & { number: number }) | null} */
   result = null;
 
-  constructor(model) {
+  /**
+   * @param {Api} api
+   * @param {Asked} model
+   */
+  constructor(api, model) {
+    this.api = api;
     this.model = model;
     this.label = h("strong.label", "–");
     this.sure = h("span.sure");
     this.time = h("span.time");
-    this.version = h("span.version", `version ${model.version}`);
-    this.problem = h("p.problem", { hidden: true });
-    this.bars = model.classes.map((name) => {
-      const bar = h("i");
-      const value = h("span.share", "–");
-      const row = h("li", h("span.class", name), h("span.track", { "aria-hidden": "true" }, bar), value);
-      return { name, row, bar, value };
-    });
+    this.version = h("span.version", model.version ? `version ${model.version}` : "");
+    this.problem = h("p.problem");
+    this.bars = model.classes.map(newBar);
     this.seen = h("img", { alt: "What the model saw", width: 28, height: 28 });
     this.saliency = h("img", { alt: "How much each pixel counted", width: 28, height: 28 });
     this.insight = h(
@@ -32,10 +55,21 @@ export class Answer {
       h("figure", this.seen, h("figcaption", "What it saw")),
       h("figure", this.saliency, h("figcaption", "What counted")),
     );
-    this.element = h(
-      `article.answer${model.classes.some((name) => name.length > 3) ? ".words" : ""}`,
-      { "data-model": model.name, "aria-label": `Answer of ${model.name}` },
-      h("header", h("h2", model.name), this.version, this.time),
+    this.element = this.#card();
+    this.reset(0);
+  }
+
+  #card() {
+    const { ref, classes } = this.model;
+    const name = ref.split("@")[0];
+    return h(
+      "article.answer",
+      {
+        "data-model": ref,
+        "data-words": classes.some((label) => label.length > 3),
+        "aria-label": `Answer of ${ref}`,
+      },
+      h("header", h("h2", name), this.version, this.time),
       h(
         "div.answer-body",
         h("p.verdict", this.label, this.sure),
@@ -48,14 +82,16 @@ export class Answer {
         this.insight,
       ),
     );
-    this.reset(0);
   }
 
   path(explain = false) {
-    return `/predict?model=${encodeURIComponent(this.model.name)}&preprocess=auto${explain ? "&explain=true" : ""}`;
+    return `predict?model=${encodeURIComponent(this.model.ref)}&preprocess=auto${explain ? "&explain=true" : ""}`;
   }
 
-  /** One request at a time; of pictures that come meanwhile the last one is asked about. */
+  /**
+   * One request at a time; of pictures that come meanwhile the last one is asked about.
+   * @param {Picture} picture
+   */
   ask(picture, explain = false) {
     if (explain) {
       this.#full = picture;
@@ -72,84 +108,142 @@ export class Answer {
 
   async #run() {
     while (this.#live || this.#full) {
+      try {
+        await this.api.turn();
+      } catch (error) {
+        this.#live = this.#full = null;
+        this.#fail(error);
+        return;
+      }
       const explain = !this.#live;
       const picture = this.#live ?? this.#full;
-      explain ? (this.#full = null) : (this.#live = null);
-      await this.#answer(picture, explain);
+      if (explain) this.#full = null;
+      else this.#live = null;
+      if (picture) await this.#answer(picture, explain);
     }
   }
 
-  /** Nothing to answer; what comes of pictures before `number` is dropped. */
+  /**
+   * Nothing to answer; what comes of pictures before `number` is dropped.
+   * @param {number} number
+   */
   reset(number) {
     this.#floor = number;
     this.#live = this.#full = null;
-    this.result = null;
-    this.element.classList.add("waiting");
-    this.label.textContent = "–";
-    this.sure.textContent = this.time.textContent = "";
-    this.problem.hidden = true;
-    this.insight.dataset.state = "none";
-    for (const bar of this.bars) this.#set(bar, 0, "–");
+    this.#empty("–");
+    this.problem.textContent = "";
   }
 
+  /**
+   * @param {Picture} picture
+   * @param {boolean} explain
+   */
   async #answer(picture, explain) {
-    const headers = { "content-type": picture.blob.type };
-    if (explain) this.#abort = new AbortController();
+    const abort = explain ? (this.#abort = new AbortController()) : null;
+    const slow = setTimeout(() => this.#busy(true), SLOW);
     const begun = performance.now();
     try {
-      const options = {
+      const response = await this.api.request(this.path(explain), {
         method: "POST",
-        headers,
+        headers: { "content-type": picture.blob.type },
         body: picture.blob,
-        signal: explain ? this.#abort.signal : undefined,
-      };
-      const result = await (await request(this.path(explain), options)).json();
+        ...(abort && { signal: abort.signal }),
+      });
+      /** @type {Wire.PredictionBody} */
+      const result = await response.json();
       if (picture.number < this.#floor) return;
       this.#show(result, explain ? null : performance.now() - begun);
       this.result = { ...result, number: picture.number };
     } catch (error) {
-      if (error.name === "AbortError" || picture.number < this.#floor) return;
+      if (abort?.signal.aborted || picture.number < this.#floor) return;
+      if (error instanceof Problem && error.retryAfter !== null) this.#putBack(picture, explain);
       this.#fail(error);
     } finally {
+      clearTimeout(slow);
+      this.#busy(false);
       this.#abort = null;
     }
-    this.element.dataset.number = picture.number;
+    this.element.dataset.number = String(picture.number);
   }
 
+  /**
+   * The service wants to be asked later: again about this picture, where none has come since.
+   * @param {Picture} picture
+   * @param {boolean} explain
+   */
+  #putBack(picture, explain) {
+    if (explain) this.#full ??= picture;
+    else this.#live ??= picture;
+  }
+
+  /** @param {boolean} busy */
+  #busy(busy) {
+    this.element.ariaBusy = String(busy);
+    this.time.textContent = busy ? "working …" : this.#took;
+  }
+
+  /**
+   * @param {Wire.PredictionBody} result
+   * @param {number | null} milliseconds
+   */
   #show(result, milliseconds) {
     this.element.classList.remove("waiting");
-    this.problem.hidden = true;
+    this.problem.textContent = "";
     this.label.textContent = result.label;
     this.sure.textContent = percent(result.probability, 1);
     this.version.textContent = `version ${result.version}`;
-    if (milliseconds !== null) this.time.textContent = `${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)} ms`;
+    if (milliseconds !== null) this.#took = `${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)} ms`;
     for (const bar of this.bars) {
       const share = result.probabilities[bar.name] ?? 0;
-      this.#set(bar, share, share > 0 && share < 0.001 ? "< 0.1 %" : percent(share, 1));
+      setBar(bar, share, share > 0 && share < 0.001 ? "< 0.1 %" : percent(share, 1));
       bar.row.classList.toggle("best", bar.name === result.label);
     }
-    if (result.seen) {
+    if (result.seen && result.saliency) {
       this.seen.src = result.seen;
       this.saliency.src = result.saliency;
       this.insight.dataset.state = "new";
     } else if (this.insight.dataset.state === "new") this.insight.dataset.state = "old";
   }
 
-  #set(bar, share, text) {
-    bar.bar.style.transform = `scaleX(${share})`;
-    bar.value.textContent = text;
-    if (!share) bar.row.classList.remove("best");
-  }
-
+  /** @param {unknown} error */
   #fail(error) {
     if (error instanceof Away) return; // the banner says so; what was answered stays
-    this.result = null;
-    this.element.classList.add("waiting");
-    this.label.textContent = "?";
-    this.sure.textContent = "";
-    this.insight.dataset.state = "none";
-    for (const bar of this.bars) this.#set(bar, 0, "–");
-    this.problem.textContent = `${error.title}. ${error.hint ?? error.detail ?? ""}`;
-    this.problem.hidden = false;
+    this.#empty("?");
+    const { title, text } = words(error);
+    const again = this.#live || this.#full ? error instanceof Problem && error.retryAfter : null;
+    this.problem.textContent = sentences(title, again ? `Asked again in ${duration(again)}` : text);
   }
+
+  /** @param {string} label */
+  #empty(label) {
+    this.result = null;
+    this.#took = "";
+    this.element.classList.add("waiting");
+    this.label.textContent = label;
+    this.sure.textContent = this.time.textContent = "";
+    this.insight.dataset.state = "none";
+    for (const bar of this.bars) setBar(bar, 0, "–");
+  }
+}
+
+/**
+ * @param {string} name
+ * @returns {Bar}
+ */
+function newBar(name) {
+  const bar = h("i");
+  const value = h("span.share", "–");
+  const row = h("li", h("span.class", name), h("span.track", { "aria-hidden": "true" }, bar), value);
+  return { name, row, bar, value };
+}
+
+/**
+ * @param {Bar} bar
+ * @param {number} share 0..1
+ * @param {string} text
+ */
+function setBar({ row, bar, value }, share, text) {
+  bar.style.transform = `scaleX(${share})`;
+  value.textContent = text;
+  if (!share) row.classList.remove("best");
 }

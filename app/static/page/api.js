@@ -1,172 +1,265 @@
-// The public API: requests, the key for what changes state, live events, and whether the service is there.
+// The public API: requests, the key for what changes something, live events, and whether the service is there.
 
-/** Says "away", "back" and "key". */
-export const service = new EventTarget();
+import { events } from "./events.js";
+
+/** @import * as Wire from "./wire.d.ts" */
+/**
+ * @typedef {object} Options
+ * @property {string} [method]
+ * @property {Record<string, string>} [headers]
+ * @property {BodyInit} [body]
+ * @property {AbortSignal} [signal]
+ */
 
 const KEY = "minist-key";
 const BEAT = 5000; // ms between two looks at a service that nobody asks
-const RETRY = 1000;
+const RETRY = 1000; // ms between two looks at a service that is away
+const SLOW = 300; // ms after which the page shows that it waits
+const LONGEST = 60_000; // ms that a request waits where the service says to come again later
 
 /** What the service answered instead (application/problem+json). */
 export class Problem extends Error {
-  constructor(status, body) {
-    super(body.title ?? `Status ${status}`);
-    Object.assign(this, { title: this.message, ...body, status });
+  /**
+   * @param {Response} response
+   * @param {Partial<Wire.Problem>} body
+   */
+  constructor(response, body) {
+    super(body.title ?? `The service answered ${response.status}`);
+    this.status = response.status;
+    this.type = body.type ?? "";
+    this.detail = body.detail ?? "";
+    this.hint = body.hint ?? "";
+    this.errors = body.errors ?? [];
+    const seconds = Number.parseInt(response.headers.get("retry-after") ?? "", 10);
+    this.retryAfter = Number.isNaN(seconds) ? null : seconds;
   }
 }
 
 /** The service could not be reached. */
 export class Away extends Error {
-  title = "The service is away";
-  detail = "It will be asked again as soon as it is back";
+  constructor() {
+    super("The service cannot be reached");
+  }
 }
 
-export const key = {
-  get value() {
+/** @param {number} milliseconds */
+const pause = (milliseconds) => new Promise((resume) => setTimeout(resume, milliseconds));
+
+/** Says "away", "back", "key" (it was given or forgotten), "slow" and "wait" (`slow` or `waits` has changed). */
+export class Api extends EventTarget {
+  #away = false;
+  #declined = false; // its user had no key
+  /** @type {Promise<string | null> | null} */
+  #asking = null;
+  /** @type {{ until: number, problem: Problem } | null} */
+  #refused = null;
+  slow = 0; // requests that take long
+
+  /**
+   * @param {(problem: Problem | null) => Promise<string | null>} askForKey asks the user for a key, and says
+   *   what was wrong with the one before; null where the user has none
+   */
+  constructor(askForKey) {
+    super();
+    this.askForKey = askForKey;
+    setInterval(() => {
+      if (!document.hidden && !this.#away) this.#look();
+    }, BEAT);
+  }
+
+  get key() {
     return sessionStorage.getItem(KEY);
-  },
-  set(text) {
-    sessionStorage.setItem(KEY, text);
-    service.dispatchEvent(new Event("key"));
-  },
-  forget() {
-    sessionStorage.removeItem(KEY);
-    service.dispatchEvent(new Event("key"));
-  },
-};
-
-/** Set by the page: asks its user for a key, told why; resolves to the key, or null where there is none. */
-let askUser = async () => null;
-let asking = null;
-let declined = false;
-
-export function askForKeyWith(ask) {
-  askUser = ask;
-}
-
-/** Whether there is a key now. Asked once, however many requests wait for it. */
-export async function needKey(problem) {
-  asking ??= askUser(problem).finally(() => {
-    asking = null;
-  });
-  const text = await asking;
-  declined = !text;
-  if (text) key.set(text);
-  return Boolean(text);
-}
-
-/** fetch; raises Problem or Away. A key is sent where there is one, and asked for where one is needed. */
-export async function request(path, { method = "GET", headers = {}, body, signal } = {}) {
-  for (;;) {
-    const sent = key.value;
-    const authorization = sent ? { authorization: `Bearer ${sent}` } : {};
-    let response;
-    try {
-      response = await fetch(path, {
-        method,
-        body,
-        signal,
-        cache: "no-store",
-        headers: { ...headers, ...authorization },
-      });
-    } catch (error) {
-      if (error.name === "AbortError") throw error;
-      lost();
-      throw new Away();
-    }
-    found();
-    if (response.ok) return response;
-    const problem = new Problem(response.status, await response.json().catch(() => ({})));
-    const lacksKey = response.status === 401 || response.status === 403;
-    const mayAsk = method !== "GET" && !path.startsWith("/predict") ? true : !declined;
-    if (!lacksKey || !mayAsk) throw problem;
-    if (sent !== key.value) continue; // another request has asked meanwhile
-    if (sent) key.forget();
-    if (!(await needKey(sent ? problem : null))) throw problem;
   }
-}
 
-export async function get(path, options) {
-  return (await request(path, options)).json();
-}
+  /** @param {string | null} text */
+  set key(text) {
+    if (text) sessionStorage.setItem(KEY, text);
+    else sessionStorage.removeItem(KEY);
+    this.#say("key");
+  }
 
-/** POST, PUT or DELETE of a JSON body. */
-export async function change(method, path, body) {
-  const json =
-    body === undefined ? {} : { headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
-  const response = await request(path, { method, ...json });
-  return response.status === 204 ? null : response.json();
-}
+  /** Milliseconds until the service wants to be asked again. */
+  get waits() {
+    return this.#refused ? Math.max(0, this.#refused.until - performance.now()) : 0;
+  }
 
-/** Server-sent events, from the first; goes on where it was when the service comes back. Ends with the job. */
-export async function* follow(path, signal) {
-  let last = 0;
-  while (!signal.aborted) {
-    try {
-      const response = await request(path, { signal, headers: last ? { "last-event-id": String(last) } : {} });
-      if (response.status === 204) return;
-      for await (const event of events(response.body)) {
-        last = event.id;
-        yield event;
+  /**
+   * Whether there is a key now. The user is asked once, however many requests wait for it.
+   * @param {Problem | null} problem
+   */
+  async needKey(problem = null) {
+    this.#asking ??= this.askForKey(problem).finally(() => {
+      this.#asking = null;
+    });
+    const text = await this.#asking;
+    this.#declined = !text;
+    if (text) this.key = text;
+    return Boolean(text);
+  }
+
+  /**
+   * A response that is ok. Raises Problem or Away. A key is sent where there is one, and asked for where one is
+   * needed; what only reads waits as long as the service wants it to.
+   * @param {string} path relative to the page, which may stand behind a prefix
+   * @param {Options} options
+   * @returns {Promise<Response>}
+   */
+  async request(path, options = {}) {
+    for (;;) {
+      await this.turn();
+      const sent = this.key;
+      const response = await this.#send(path, options, sent);
+      if (response.ok) return response;
+      const problem = new Problem(response, await response.json().catch(() => ({})));
+      if (await this.#mayRepeat(path, options, problem, sent)) continue;
+      throw problem;
+    }
+  }
+
+  /**
+   * @template T
+   * @param {string} path
+   * @param {Options} [options]
+   * @returns {Promise<T>}
+   */
+  async get(path, options) {
+    return (await this.request(path, options)).json();
+  }
+
+  /**
+   * POST, PUT or DELETE of a JSON body; null where nothing is answered.
+   * @param {string} method
+   * @param {string} path
+   * @param {unknown} [body]
+   * @param {Record<string, string>} [headers]
+   */
+  async change(method, path, body, headers = {}) {
+    const json =
+      body === undefined
+        ? { method, headers }
+        : { method, headers: { "content-type": "application/json", ...headers }, body: JSON.stringify(body) };
+    const response = await this.request(path, json);
+    return response.status === 204 ? null : response.json();
+  }
+
+  /**
+   * Server-sent events from the first; goes on where it was when the service comes back. Ends with the job.
+   * @param {string} path
+   * @param {AbortSignal} signal
+   */
+  async *follow(path, signal) {
+    for (let last = 0; !signal.aborted; await pause(RETRY)) {
+      try {
+        const headers = last ? { "last-event-id": String(last) } : undefined;
+        const response = await this.request(path, { signal, ...(headers && { headers }) });
+        if (response.status === 204 || !response.body) return;
+        for await (const event of events(response.body)) {
+          last = event.id;
+          yield event;
+        }
+      } catch (error) {
+        if (signal.aborted) return;
+        if (error instanceof Problem) throw error;
+        if (!(error instanceof Away)) this.#lost(); // the stream broke off
       }
+    }
+  }
+
+  /** Resolves when the service may be asked; raises the Problem where that is too far away. */
+  async turn() {
+    while (this.#refused && this.waits > 0) {
+      if (this.waits > LONGEST) throw this.#refused.problem;
+      await pause(this.waits);
+    }
+  }
+
+  /** Resolves when the service is there again. */
+  async back() {
+    if (this.#away) await new Promise((done) => this.addEventListener("back", done, { once: true }));
+  }
+
+  /**
+   * @param {string} path
+   * @param {Options} options
+   * @param {string | null} key
+   */
+  async #send(path, options, key) {
+    const headers = { ...options.headers, ...(key && { authorization: `Bearer ${key}` }) };
+    const ended = this.#watchTime();
+    try {
+      const response = await fetch(path, { ...options, headers, cache: "no-store" });
+      this.#found();
+      return response;
     } catch (error) {
-      if (signal.aborted) return;
-      if (error instanceof Problem) throw error;
-      if (!(error instanceof Away)) lost(); // the stream broke off
-    }
-    await new Promise((resume) => setTimeout(resume, RETRY));
-  }
-}
-
-async function* events(stream) {
-  const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
-  let text = "";
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    const blocks = (text + value).split(/\r?\n\r?\n/);
-    text = blocks.pop();
-    for (const block of blocks) {
-      const fields = Object.fromEntries(
-        block
-          .split(/\r?\n/)
-          .filter((line) => line && !line.startsWith(":"))
-          .map((line) => line.match(/^([^:]*):? ?(.*)$/).slice(1)),
-      );
-      if (fields.data) yield { kind: fields.event, id: Number(fields.id), data: JSON.parse(fields.data) };
+      if (options.signal?.aborted) throw error;
+      this.#lost();
+      throw new Away();
+    } finally {
+      ended();
     }
   }
-}
 
-let away = false;
-
-async function lost() {
-  if (away) return;
-  away = true;
-  service.dispatchEvent(new Event("away"));
-  while (away) {
-    await new Promise((resume) => setTimeout(resume, RETRY));
-    await look();
+  /**
+   * @param {string} path
+   * @param {Options} options
+   * @param {Problem} problem
+   * @param {string | null} sent the key that was not enough
+   */
+  async #mayRepeat(path, { method = "GET" }, problem, sent) {
+    const reads = method === "GET" || path.startsWith("predict");
+    if (reads && problem.retryAfter !== null) {
+      this.#refused = { until: performance.now() + 1000 * problem.retryAfter, problem };
+      this.#say("wait");
+      return method === "GET"; // of pictures the newest is sent then
+    }
+    if (problem.status !== 401 && problem.status !== 403) return false;
+    if (reads && this.#declined) return false;
+    if (sent !== this.key) return true; // another request has asked for a key meanwhile
+    if (sent) this.key = null;
+    return this.needKey(sent ? problem : null);
   }
-}
 
-function found() {
-  if (!away) return;
-  away = false;
-  service.dispatchEvent(new Event("back"));
-}
-
-async function look() {
-  try {
-    if ((await fetch("/livez", { cache: "no-store" })).ok) found();
-  } catch {
-    lost();
+  /** @param {string} event */
+  #say(event) {
+    this.dispatchEvent(new Event(event));
   }
-}
 
-/** Looks from time to time, while somebody looks at the page, whether the service is there. */
-export function watch() {
-  setInterval(() => {
-    if (!document.hidden && !away) look();
-  }, BEAT);
+  /** Counts a request as slow from a certain time on until it has ended. */
+  #watchTime() {
+    let counted = 0;
+    const add = (/** @type {number} */ change) => {
+      counted += change;
+      this.slow += change;
+      this.#say("slow");
+    };
+    const timer = setTimeout(add, SLOW, 1);
+    return () => {
+      clearTimeout(timer);
+      if (counted) add(-1);
+    };
+  }
+
+  async #lost() {
+    if (this.#away) return;
+    this.#away = true;
+    this.#say("away");
+    while (this.#away) {
+      await pause(RETRY);
+      await this.#look();
+    }
+  }
+
+  #found() {
+    if (!this.#away) return;
+    this.#away = false;
+    this.#say("back");
+  }
+
+  async #look() {
+    try {
+      if ((await fetch("livez", { cache: "no-store" })).ok) this.#found();
+    } catch {
+      this.#lost();
+    }
+  }
 }

@@ -1,83 +1,95 @@
-// Correct me: the right label for a picture, and what was kept of such.
+// Correct a model: the right label for a picture, and the corrections that are kept.
 
-import { change, get, key, needKey, request } from "./api.js";
-import { act, bytes, count, fill, h, plural, when } from "./dom.js";
+import { act, fill, h } from "./dom.js";
+import { bytes, count, plural, when } from "./text.js";
+
+/** @import * as Wire from "./wire.d.ts" */
+/** @import { Api } from "./api.js" */
 
 export class Corrections {
-  constructor(box, list) {
-    this.box = box; // below the answers
-    this.list = list; // below the view
+  /** @type {Wire.PredictionBody[]} */
+  #results = [];
+  #opened = false;
+
+  /**
+   * @param {Api} api
+   * @param {HTMLElement} box below the answers
+   * @param {HTMLElement} list below the view
+   */
+  constructor(api, box, list) {
+    this.api = api;
+    this.box = box;
+    this.list = list;
     this.done = h("p.done", { role: "status" });
+    this.said = h("p.problem", { role: "alert" });
   }
 
   hide() {
     this.box.hidden = true;
   }
 
-  /** Asks for the right label, where the service remembers its answers. */
+  /**
+   * Asks for the right label, where the service remembers its answers.
+   * @param {Wire.PredictionBody[]} results
+   * @param {string[]} classes
+   */
   offer(results, classes) {
-    const ids = results.map((result) => result.id);
-    if (!ids.every(Boolean)) {
+    if (!results.every((result) => result.id)) {
       this.hide();
       return;
     }
-    this.results = results;
+    this.#results = results;
     this.done.replaceChildren();
-    const buttons = classes.map((label) =>
-      act(label, () => this.#correct(label), { say: (text) => fill(this.done, text) }),
-    );
+    const say = (/** @type {string} */ text) => fill(this.done, text);
+    const buttons = classes.map((label) => act(label, () => this.#correct(label), { say }));
     fill(
       this.box,
       h("h2.minor", { id: "correct-title" }, "Wrong? It was a …"),
       h("div.labels", { role: "group", "aria-labelledby": "correct-title" }, buttons),
-      h("p.fine", "The picture is then kept on this service, to train on."),
+      h("p.fine", "The service then keeps the picture, to train on."),
       this.done,
     );
     this.box.hidden = false;
   }
 
+  /** @param {string} label */
   async #correct(label) {
-    const wrong = this.results.filter((result) => result.label !== label);
-    if (!wrong.length) {
-      fill(this.done, this.results.length > 1 ? "That is what they say." : "That is what it says.");
+    const wrong = this.#results.filter((result) => result.label !== label);
+    const [first] = wrong;
+    if (!first) {
+      fill(this.done, this.#results.length > 1 ? "That is what they say." : "That is what it says.");
       return;
     }
-    for (const result of wrong) await change("POST", "/feedback", { prediction: result.id, label });
+    for (const { id } of wrong) await this.api.change("POST", "feedback", { prediction: id, label });
     const state = await this.refresh();
-    const name = wrong[0].model;
-    const waiting = state?.waiting?.[name] ?? wrong.length;
+    const waiting = state?.waiting[first.model] ?? wrong.length;
+    const names = wrong.map(({ model }) => model).join(" and ");
     fill(
       this.done,
-      `Thank you: kept as ${label} for ${wrong.map((result) => result.model).join(" and ")}. ${plural(waiting, "correction")} ${waiting === 1 ? "waits" : "wait"} for ${name}. `,
-      h("a", { href: `#/train?model=${encodeURIComponent(name)}&feedback=true` }, "Train on them"),
+      `Thank you: kept as ${label} for ${names}. `,
+      `${plural(waiting, "correction")} ${waiting === 1 ? "waits" : "wait"} for ${first.model}. `,
+      h("a", { href: `#/train?model=${encodeURIComponent(first.model)}&feedback=true` }, "Train on them"),
     );
   }
 
-  /** What is kept; pictures only with a key, for they are people's. */
+  /** What is kept; pictures only with a key, since people drew them. */
   async refresh() {
+    /** @type {Wire.FeedbackBody} */
     let state;
     try {
-      state = await get("/feedback?limit=60");
+      state = await this.api.get("feedback?limit=60");
     } catch {
       this.list.replaceChildren(); // a service that keeps none
       return null;
     }
-    if (!state.enabled && !state.count) {
-      this.list.replaceChildren();
-      return state;
-    }
-    const waiting = Object.entries(state.waiting ?? {}).filter(([, number]) => number);
-    const said = h("p.problem", { role: "alert" });
-    const say = (text) => fill(said, text);
-    const open = h("div.kept-items");
-    const show = act(
-      "Show them",
-      async () => {
-        if (!key.value && !(await needKey())) return;
-        await this.#open();
-      },
-      { say },
-    );
+    if (state.enabled || state.count) this.#show(state);
+    else this.list.replaceChildren();
+    return state;
+  }
+
+  /** @param {Wire.FeedbackBody} state */
+  #show(state) {
+    this.said.textContent = "";
     fill(
       this.list,
       h(
@@ -85,75 +97,70 @@ export class Corrections {
         { "aria-labelledby": "kept-title" },
         h("h2.minor", { id: "kept-title" }, "Corrections"),
         state.count
-          ? h(
-              "p",
-              `${plural(state.count, "picture")} kept (${bytes(state.bytes)} of ${bytes(state.limit.bytes)}, ${count(state.limit.count)} at most). `,
-              waiting.length
-                ? `Waiting to be trained on: ${waiting.map(([name, number]) => `${name} ${count(number)}`).join(", ")}.`
-                : "All of them were trained on.",
-            )
-          : h("p.fine", "None yet. Draw something that a model gets wrong, and tell it what it was."),
-        state.count > 0 &&
-          h(
-            "p.actions",
-            !this.opened && show,
-            act("Export", () => this.#export(), { say }),
-            act(
-              "Delete all",
-              async () => {
-                await change("DELETE", "/feedback");
-                await this.refresh();
-              },
-              { say, sure: true },
-            ),
-          ),
-        said,
-        open,
+          ? h("p", summary(state))
+          : h("p.fine", "None yet. Draw something that a model gets wrong, and correct it."),
+        state.count > 0 && h("p.actions", this.#actions()),
+        this.said,
+        this.#opened && state.count > 0 && this.#items(state.items),
       ),
     );
-    if (this.opened && state.count) fill(open, this.#items(state.items, say));
-    return state;
   }
 
-  async #open() {
-    this.opened = true;
-    await this.refresh();
+  #actions() {
+    const say = (/** @type {string} */ text) => fill(this.said, text);
+    const open = async () => {
+      if (!this.api.key && !(await this.api.needKey())) return;
+      this.#opened = true;
+      await this.refresh();
+    };
+    const remove = async () => {
+      await this.api.change("DELETE", "feedback");
+      await this.refresh();
+    };
+    return [
+      !this.#opened && act("Show them", open, { say }),
+      act("Export", () => this.#export(), { say }),
+      act("Delete all", remove, { say, sure: true }),
+    ];
   }
 
-  #items(items, say) {
+  /** @param {Wire.CorrectionBody[]} items */
+  #items(items) {
     return h(
       "ul.gallery",
       { role: "list" },
-      items.map((item) =>
-        h(
-          "li",
-          h("img.pixels", {
-            src: item.image,
-            alt: `${item.label}, taken for ${item.predicted}`,
-            width: 28,
-            height: 28,
-          }),
-          h("p", h("b", item.label), ` not ${item.predicted}`),
-          h(
-            "p.fine",
-            `${item.model} ${item.version}, ${when(item.created)}${item.used_by ? ", trained on" : ""}`,
-          ),
-          act(
-            "Delete",
-            async () => {
-              await change("DELETE", `/feedback/${encodeURIComponent(item.id)}`);
-              await this.refresh();
-            },
-            { say, kind: "quiet" },
-          ),
-        ),
-      ),
+      items.map((item) => this.#item(item)),
+    );
+  }
+
+  /** @param {Wire.CorrectionBody} item */
+  #item({ id, label, predicted, model, version, created, image, used_by: used }) {
+    const say = (/** @type {string} */ text) => fill(this.said, text);
+    const remove = async () => {
+      await this.api.change("DELETE", `feedback/${encodeURIComponent(id)}`);
+      await this.refresh();
+    };
+    return h(
+      "li",
+      h("img.pixels", { src: image, alt: `${label}, taken for ${predicted}`, width: 28, height: 28 }),
+      h("p", h("b", label), ` not ${predicted}`),
+      h("p.fine", `${model} ${version}, ${when(created)}${used ? ", trained on" : ""}`),
+      act("Delete", remove, { say, kind: "quiet" }),
     );
   }
 
   async #export() {
-    const url = URL.createObjectURL(await (await request("/feedback/export")).blob());
+    const response = await this.api.request("feedback/export");
+    const url = URL.createObjectURL(await response.blob());
     h("a", { href: url, download: "feedback.zip" }).click();
     URL.revokeObjectURL(url);
   }
+}
+
+/** @param {Wire.FeedbackBody} state */
+function summary({ count: number, bytes: size, limit, waiting }) {
+  const names = Object.entries(waiting).filter(([, each]) => each);
+  const kept = `${plural(number, "picture")} kept (${bytes(size)} of ${bytes(limit.bytes)}, ${count(limit.count)} at most). `;
+  if (!names.length) return `${kept}All of them were trained on.`;
+  return `${kept}Not trained on yet: ${names.map(([name, each]) => `${name} ${count(each)}`).join(", ")}.`;
 }

@@ -1,71 +1,134 @@
-// Elements, and numbers as people read them.
+// Elements, and the few things that every view is made of.
 
-/** h("p.note", { hidden: true, onclick: f, "aria-label": "x" }, "text", child, ...) */
+import { words } from "./words.js";
+
+/**
+ * @typedef {Record<string, unknown>} Attributes
+ * @typedef {Node | string | number | false | null | undefined} Child
+ */
+/**
+ * @template {string} T
+ * @typedef {T extends keyof HTMLElementTagNameMap ? HTMLElementTagNameMap[T] : HTMLElement} ElementNamed
+ */
+/**
+ * @template {string} S
+ * @typedef {S extends `${infer T}.${string}` ? ElementNamed<T> : ElementNamed<S>} ElementOf
+ */
+
+/**
+ * h("p.note", { hidden: true, onclick: f, "aria-label": "x" }, "text", child, ...)
+ * @template {string} S
+ * @param {S} selector
+ * @param {...(Attributes | Child | Child[])} rest
+ * @returns {ElementOf<S>}
+ */
 export function h(selector, ...rest) {
   const [tag, ...classes] = selector.split(".");
-  const element = document.createElement(tag);
+  const element = document.createElement(tag ?? selector);
   if (classes.length) element.className = classes.join(" ");
-  const plain = rest[0]?.constructor === Object;
-  for (const [name, value] of Object.entries(plain ? rest[0] : {})) {
-    if (value === undefined || value === null || value === false) continue;
-    if (name.startsWith("--")) element.style.setProperty(name, value);
-    else if (name.startsWith("on") || name === "value" || name === "textContent") element[name] = value;
-    else element.setAttribute(name, value === true ? "" : value);
-  }
-  element.append(...there(rest.slice(plain ? 1 : 0)));
-  return element;
+  const attributes = isPlain(rest[0]) ? rest.shift() : {};
+  for (const [name, value] of Object.entries(/** @type {Attributes} */ (attributes))) set(element, name, value);
+  element.append(...there(/** @type {(Child | Child[])[]} */ (rest)));
+  return /** @type {ElementOf<S>} */ (element);
 }
 
-const there = (children) =>
-  children.flat().filter((child) => child !== null && child !== undefined && child !== false);
+/** @param {unknown} thing */
+const isPlain = (thing) => thing?.constructor === Object;
 
-/** Puts these in place of what is in the element; what is null or false is left out. */
+/**
+ * @param {HTMLElement} element
+ * @param {string} name
+ * @param {unknown} value
+ */
+function set(element, name, value) {
+  if (value === undefined || value === null || value === false) return;
+  if (name.startsWith("--")) element.style.setProperty(name, String(value));
+  else if (name.startsWith("on") || name === "value") Object.assign(element, { [name]: value });
+  else element.setAttribute(name, value === true ? "" : String(value));
+}
+
+/**
+ * Children without those that are null or false.
+ * @param {(Child | Child[])[]} children
+ */
+function there(children) {
+  const found = /** @type {Child[]} */ (children.flat());
+  return found
+    .filter((child) => child !== null && child !== undefined && child !== false && child !== "")
+    .map((child) => (child instanceof Node ? child : String(child)));
+}
+
+/**
+ * Puts these in place of what is in the element.
+ * @param {Element} element
+ * @param {...(Child | Child[])} children
+ */
 export const fill = (element, ...children) => element.replaceChildren(...there(children));
 
-export const $ = (id) => document.getElementById(id);
+/**
+ * The element with that id, which must be of that kind.
+ * @template {HTMLElement} [T=HTMLElement]
+ * @param {string} id
+ * @param {new () => T} [kind]
+ * @returns {T}
+ */
+export function $(id, kind) {
+  const element = document.getElementById(id);
+  if (!(element instanceof (kind ?? HTMLElement))) throw new Error(`#${id} is missing`);
+  return /** @type {T} */ (element);
+}
 
-/** A note in place of what is not there: still loading, nothing yet, or a problem with its way out. */
+/**
+ * A note in place of content: still loading, nothing yet, or a problem with a way out.
+ * @param {"loading" | "empty" | "error"} kind
+ * @param {string} title
+ * @param {string} [text]
+ * @param {...HTMLElement} actions
+ */
 export function note(kind, title, text = "", ...actions) {
   return h(
-    `div.note.${kind}`,
-    { role: kind === "error" ? "alert" : null },
+    "div",
+    { class: `note ${kind}`, role: kind === "error" ? "alert" : null },
     h("p.note-title", title),
     text && h("p", text),
     actions.length > 0 && h("p.actions", actions),
   );
 }
 
+/** @param {string} what */
 export const loading = (what) => note("loading", `${what} …`);
 
-/** What went wrong, as the service said it, with a button that tries again. */
+/**
+ * What went wrong, with a button that tries again.
+ * @param {unknown} error
+ * @param {() => unknown} [again]
+ */
 export function trouble(error, again) {
-  const button = again && h("button", { type: "button", onclick: again }, "Try again");
-  return note(
-    "error",
-    error.title ?? "Something went wrong",
-    [error.detail ?? error.message, error.hint].filter(Boolean).join(". ") + ".",
-    ...(button ? [button] : []),
-  );
+  const { title, text } = words(error);
+  const buttons = again ? [h("button", { type: "button", onclick: again }, "Try again")] : [];
+  return note("error", title, text, ...buttons);
 }
 
-/** A button whose action waits for the service; it cannot be pressed twice, and what went wrong is told. */
+/**
+ * A button whose action waits for the service: it cannot be pressed twice, and says what went wrong.
+ * @param {string} label
+ * @param {() => Promise<unknown>} action
+ * @param {{ kind?: string, say?: (text: string) => void, sure?: boolean }} [options]
+ *   `sure`: a second press is needed
+ */
 export function act(label, action, { kind = "", say, sure = false } = {}) {
-  const button = h(`button${kind && "." + kind}`, { type: "button" }, label);
+  const button = h("button", { type: "button", class: kind || null }, label);
   button.onclick = async () => {
     if (sure && button.dataset.sure !== "yes") {
-      button.dataset.sure = "yes";
-      button.textContent = "Sure?";
-      setTimeout(() => {
-        button.dataset.sure = "";
-        button.textContent = label;
-      }, 4000);
+      askAgain(button, label);
       return;
     }
     button.disabled = true;
     try {
       await action();
     } catch (error) {
-      say?.(error.detail ? `${error.title}: ${error.detail}. ${error.hint ?? ""}` : error.message);
+      const { title, text } = words(error);
+      say?.([`${title}.`, text].filter(Boolean).join(" "));
     } finally {
       button.disabled = false;
     }
@@ -73,22 +136,15 @@ export function act(label, action, { kind = "", say, sure = false } = {}) {
   return button;
 }
 
-export const percent = (share, digits = 2) =>
-  share === null || share === undefined ? "–" : `${(share * 100).toFixed(digits)} %`;
-export const count = (number) => (number ?? 0).toLocaleString("en-GB");
-export const plural = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
-
-export function bytes(number) {
-  const unit = number < 1024 ? ["B", 1] : number < 1024 ** 2 ? ["KiB", 1024] : ["MiB", 1024 ** 2];
-  return `${(number / unit[1]).toFixed(unit[1] === 1 ? 0 : 1)} ${unit[0]}`;
-}
-
-const DATE = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "short" });
-export const when = (text) => (text ? DATE.format(new Date(text)) : "–");
-
-export function duration(seconds) {
-  if (seconds === null || seconds === undefined) return "–";
-  if (seconds < 60) return `${Math.max(0, Math.round(seconds))} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
-  return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`;
+/**
+ * @param {HTMLButtonElement} button
+ * @param {string} label
+ */
+function askAgain(button, label) {
+  button.dataset.sure = "yes";
+  button.textContent = "Sure?";
+  setTimeout(() => {
+    button.dataset.sure = "";
+    button.textContent = label;
+  }, 4000);
 }

@@ -1,250 +1,180 @@
 // One job: its progress, its curves, and what came out.
 
-import { Away, change, follow, get, service } from "./api.js";
+import { Away } from "./api.js";
 import { Curves } from "./charts.js";
-import { $, act, bytes, count, duration, fill, h, loading, percent, plural, trouble, when } from "./dom.js";
+import { act, fill, h, loading, trouble } from "./dom.js";
+import { Outcome } from "./outcome.js";
+import { count, duration, percent, plural, when } from "./text.js";
+
+/** @import * as Wire from "./wire.d.ts" */
+/** @import { Api } from "./api.js" */
 
 const ENDED = ["succeeded", "failed", "cancelled"];
 
-let watched = null; // the job that is shown, and its parts
-
-export const watchedId = () => watched?.id;
+/** @param {string} text */
 export const status = (text) => h("span.status", { "data-status": text }, text);
 
-/** Shows a job (or none) and follows it; `onNews` is called when its status changes. */
-export function watch(id, onNews) {
-  watched?.abort.abort();
-  watched?.curves.remove();
-  watched = null;
-  $("job").replaceChildren();
-  if (!id) return;
-  watched = {
-    id,
-    onNews,
-    abort: new AbortController(),
-    curves: new Curves(),
-    head: h("div"),
-    ends: h("div.stack"),
-    said: h("p.problem", { role: "alert" }),
-    live: h("p.visually-hidden", { role: "status" }),
-  };
-  watched.head.append(loading("Reading the job"));
-  fill(
-    $("job"),
-    h("div.sheet.job", watched.head, watched.live, watched.said, watched.curves.element),
-    watched.ends,
-  );
-  attend(watched);
-  if ($("job").getBoundingClientRect().top < 0 || $("job").getBoundingClientRect().top > innerHeight / 2)
-    $("job").scrollIntoView();
-}
+/** Where jobs are shown, one at a time. */
+export class JobPanel {
+  /** @type {Watched | null} */
+  #watched = null;
 
-/** Follows a job until it has ended. */
-async function attend(mine) {
-  const path = `/train/${encodeURIComponent(mine.id)}`;
-  try {
-    for await (const { kind, data } of follow(`${path}/events`, mine.abort.signal)) {
-      if (mine !== watched) return;
-      if (kind === "step") {
-        mine.curves.step(data);
-        mine.progress?.(data);
-      }
-      if (kind === "epoch") {
-        mine.curves.epoch(data);
-        mine.progress?.({ ...data, step: 1, steps: 1 });
-      }
-      if (kind === "status") {
-        showJob(mine, await get(path));
-        mine.onNews();
-      }
-    }
-    if (mine === watched) showJob(mine, await get(path));
-  } catch (error) {
-    if (mine !== watched || mine.abort.signal.aborted) return;
-    if (error instanceof Away)
-      service.addEventListener(
-        "back",
-        () => {
-          if (mine === watched) again(mine);
-        },
-        { once: true },
-      );
-    else
-      fill(
-        mine.head,
-        trouble(error, () => again(mine)),
-      );
+  /**
+   * @param {Api} api
+   * @param {HTMLElement} host
+   * @param {() => void} onNews called when the job's status has changed
+   */
+  constructor(api, host, onNews) {
+    this.api = api;
+    this.host = host;
+    this.onNews = onNews;
+  }
+
+  get id() {
+    return this.#watched?.id;
+  }
+
+  /**
+   * Shows a job, or none, and follows it.
+   * @param {string | null} id
+   */
+  watch(id) {
+    this.#watched?.stop();
+    this.#watched = null;
+    this.host.replaceChildren();
+    if (!id) return;
+    this.#watched = new Watched(this.api, id, this.onNews, () => this.watch(id));
+    fill(this.host, this.#watched.sheet, this.#watched.outcome.element);
+    const { top } = this.host.getBoundingClientRect();
+    if (top < 0 || top > innerHeight / 2) this.host.scrollIntoView();
   }
 }
 
-function again({ id, onNews }) {
-  watch(id, onNews);
-}
+class Watched {
+  #abort = new AbortController();
 
-function showJob(mine, job) {
-  if (mine !== watched) return;
-  const say = (text) => {
-    mine.said.textContent = text;
-  };
-  const news = `${job.model}: ${job.status}`;
-  if (mine.live.textContent !== news) mine.live.textContent = news;
-  const bar = h("progress", { max: job.epochs, "aria-label": "Epochs" });
-  const line = h("p.fine.progress-line");
-  mine.progress = ({ epoch, step, steps, images_per_second: speed, eta_seconds: eta, loss, accuracy }) => {
-    bar.value = epoch - 1 + step / steps;
+  /**
+   * @param {Api} api
+   * @param {string} id
+   * @param {() => void} onNews
+   * @param {() => void} again watches it anew
+   */
+  constructor(api, id, onNews, again) {
+    this.api = api;
+    this.id = id;
+    this.path = `train/${encodeURIComponent(id)}`;
+    this.onNews = onNews;
+    this.again = again;
+    this.curves = new Curves();
+    this.said = h("p.problem", { role: "alert" });
+    this.outcome = new Outcome(api, (text) => fill(this.said, text));
+    this.head = h("div", loading("Reading the job"));
+    this.live = h("p.visually-hidden", { role: "status" });
+    this.bar = h("progress", { "aria-label": "Epochs" });
+    this.line = h("p.fine.progress-line");
+    this.sheet = h("div.sheet.job", this.head, this.live, this.said, this.curves.element);
+    this.#attend();
+  }
+
+  stop() {
+    this.#abort.abort();
+    this.curves.remove();
+  }
+
+  /** Follows the job until it has ended. */
+  async #attend() {
+    try {
+      for await (const { kind, data } of this.api.follow(`${this.path}/events`, this.#abort.signal)) {
+        if (kind === "step") this.#step(data);
+        if (kind === "epoch") this.#epoch(data);
+        if (kind === "status") await this.#news();
+      }
+      if (!this.#abort.signal.aborted) this.#show(await this.api.get(this.path));
+    } catch (error) {
+      if (this.#abort.signal.aborted) return;
+      if (!(error instanceof Away)) fill(this.head, trouble(error, this.again));
+      else await this.api.back().then(() => this.#abort.signal.aborted || this.again());
+    }
+  }
+
+  async #news() {
+    this.#show(await this.api.get(this.path));
+    this.onNews();
+  }
+
+  /** @param {Wire.Step} data */
+  #step(data) {
+    this.curves.step(data);
+    this.#progress(data, data.step / data.steps);
+  }
+
+  /** @param {Wire.Epoch} data */
+  #epoch(data) {
+    this.curves.epoch(data);
+    this.#progress(data, 1);
+  }
+
+  /**
+   * @param {Wire.Step | Wire.Epoch} data
+   * @param {number} done share of the epoch
+   */
+  #progress(data, done) {
+    this.bar.value = data.epoch - 1 + done;
+    const { epoch, loss, accuracy } = data;
     const parts = [
-      `Epoch ${epoch} of ${job.epochs}`,
+      `Epoch ${epoch} of ${this.bar.max}`,
       `loss ${loss.toFixed(3)}`,
       `accuracy ${percent(accuracy, 1)}`,
     ];
-    if (speed) parts.push(`${count(Math.round(speed))} images/s`);
-    if (eta !== undefined) parts.push(`about ${duration(eta)} left`);
-    line.textContent = parts.join(" · ");
-  };
-  bar.value = job.epoch;
-  line.textContent = lineOf(job);
-  const cancel = act(
-    "Cancel",
-    async () => {
-      await change("DELETE", `/train/${job.id}`);
-    },
-    { say },
-  );
-  const resume = act(
-    "Resume",
-    async () => {
-      await change("POST", `/train/${job.id}/resume`);
-      again(mine);
-    },
-    { say },
-  );
-  fill(
-    mine.head,
-    h("header.job-head", h("h2", `${job.model}`, h("small", `by ${job.recipe}`)), status(job.status)),
-    line,
-    bar,
-    job.error && h("p.problem", job.error),
-    h(
-      "p.actions",
-      !ENDED.includes(job.status) && cancel,
-      ["failed", "cancelled"].includes(job.status) && resume,
-    ),
-  );
-  if (ENDED.includes(job.status)) showEnd(mine, job);
-  else mine.ends.replaceChildren();
-}
+    if ("eta_seconds" in data) {
+      parts.push(`${count(Math.round(data.images_per_second))} images/s`);
+      parts.push(`about ${duration(data.eta_seconds)} left`);
+    }
+    this.line.textContent = parts.join(" · ");
+  }
 
-function lineOf(job) {
-  if (job.status === "queued")
-    return job.position > 1 ? `Number ${job.position} in the queue` : "Next to start";
-  if (job.status === "running") return `Epoch ${job.epoch + 1} of ${job.epochs} begins`;
-  const took =
-    job.started_at && job.finished_at
-      ? ` after ${duration((new Date(job.finished_at) - new Date(job.started_at)) / 1000)}`
-      : "";
-  return `${plural(job.epoch, "epoch")} of ${job.epochs}, ended ${when(job.finished_at)}${took}`;
-}
-
-/** What came out: the version and whether it serves, what corrections changed, pictures. */
-async function showEnd(mine, job) {
-  const parts = [];
-  if (job.version !== null) parts.push(await outcome(mine, job));
-  if (job.feedback?.used) {
-    const { used, right_before: before, right_after: after } = job.feedback;
-    parts.push(
-      h(
-        "div.sheet",
-        h("h2", "What the corrections changed"),
-        h(
-          "p",
-          `${plural(used, "corrected picture")} joined the training. `,
-          before !== null && `${count(before)} of them ${before === 1 ? "was" : "were"} right before; `,
-          `${count(after)} of ${count(used)} ${after === 1 ? "is" : "are"} right now.`,
-        ),
-      ),
+  /** @param {Wire.JobBody} job */
+  #show(job) {
+    if (this.#abort.signal.aborted) return;
+    const news = `${job.model}: ${job.status}`;
+    if (this.live.textContent !== news) this.live.textContent = news;
+    this.bar.max = job.epochs;
+    this.bar.value = job.epoch;
+    this.line.textContent = lineOf(job);
+    fill(
+      this.head,
+      h("header.job-head", h("h2", job.model, h("small", `by ${job.recipe}`)), status(job.status)),
+      this.line,
+      this.bar,
+      job.error && h("p.problem", job.error),
+      h("p.actions", this.#actions(job)),
     );
+    if (ENDED.includes(job.status)) this.outcome.show(job);
+    else this.outcome.hide();
   }
-  try {
-    parts.push(pictures(await get(`/train/${job.id}/artifacts`)));
-  } catch {
-    // they were cleared away
+
+  /** @param {Wire.JobBody} job */
+  #actions(job) {
+    const say = (/** @type {string} */ text) => fill(this.said, text);
+    const cancel = async () => {
+      await this.api.change("DELETE", this.path);
+    };
+    const resume = async () => {
+      await this.api.change("POST", `${this.path}/resume`);
+      this.again();
+    };
+    return [
+      !ENDED.includes(job.status) && act("Cancel", cancel, { say }),
+      ["failed", "cancelled"].includes(job.status) && act("Resume", resume, { say }),
+    ];
   }
-  if (mine === watched) fill(mine.ends, ...parts.filter(Boolean));
 }
 
-async function outcome(mine, job) {
-  const path = `/models/${encodeURIComponent(job.model)}`;
-  const say = (text) => {
-    mine.said.textContent = text;
-  };
-  const versions = await get(`${path}/versions`).catch(() => []);
-  const version = versions.find((each) => each.version === job.version);
-  const serving = version?.aliases.includes("production");
-  const anew = async () => showEnd(mine, job);
-  const promote = act(
-    `Serve version ${job.version}`,
-    async () => {
-      await change("PUT", `${path}/aliases/production`, { version: job.version, why: "from the page" });
-      await anew();
-    },
-    { say, kind: "strong" },
-  );
-  const back = act(
-    "Roll back",
-    async () => {
-      await change("POST", `${path}/rollback`, { why: "from the page" });
-      await anew();
-    },
-    { say },
-  );
-  const why = job.decision?.reason;
-  return h(
-    "div.sheet.outcome",
-    h("h2", `Version ${job.version}`),
-    h(
-      "p",
-      version?.accuracy !== null &&
-        version?.accuracy !== undefined &&
-        `${percent(version.accuracy)} on the test set. `,
-      !version ? "It was deleted since." : serving ? h("b", "It serves now.") : "It does not serve.",
-      why && ` ${why[0].toUpperCase()}${why.slice(1)}.`,
-    ),
-    h(
-      "p.actions",
-      version && !serving && promote,
-      serving && versions.length > 1 && back,
-      h("a", { href: `#/models/${encodeURIComponent(job.model)}` }, "See the model"),
-      " ",
-      h("a", { href: "#/try" }, "Try it"),
-    ),
-  );
-}
-
-function pictures(files) {
-  const images = files.filter(({ name }) => name.endsWith(".png"));
-  const others = files.filter(({ name }) => !name.endsWith(".png"));
-  if (!files.length) return null;
-  const title = (name) => {
-    const words = name.replace(/\.\w+$/, "").replaceAll("-", " ");
-    return words[0].toUpperCase() + words.slice(1);
-  };
-  return h(
-    "div.sheet",
-    h("h2", "What the run left"),
-    h(
-      "div.pictures",
-      images.map(({ name, url }) =>
-        h(
-          "figure",
-          h("a", { href: url }, h("img", { src: url, alt: title(name), loading: "lazy" })),
-          h("figcaption", title(name)),
-        ),
-      ),
-    ),
-    h(
-      "ul.files",
-      { role: "list" },
-      others.map(({ name, url, bytes: size }) => h("li", h("a", { href: url }, name), h("small", bytes(size)))),
-    ),
-  );
+/** @param {Wire.JobBody} job */
+function lineOf({ status: now, position, epoch, epochs, started_at: started, finished_at: finished }) {
+  if (now === "queued") return position && position > 1 ? `Number ${position} in the queue` : "Next to start";
+  if (now === "running") return `Epoch ${epoch + 1} of ${epochs} begins`;
+  const seconds = started && finished && (Date.parse(finished) - Date.parse(started)) / 1000;
+  const took = seconds ? ` after ${duration(seconds)}` : "";
+  return `${plural(epoch, "epoch")} of ${epochs}, ended ${when(finished)}${took}`;
 }

@@ -1,107 +1,75 @@
 // Which test images a version gets wrong.
 
-import { get } from "./api.js";
-import { count, fill, h, loading, note, percent, plural, trouble } from "./dom.js";
+import { Problem } from "./api.js";
+import { fill, h, loading, note, trouble } from "./dom.js";
+import { modelPath } from "./paths.js";
+import { count, percent, plural } from "./text.js";
+
+/** @import * as Wire from "./wire.d.ts" */
+/** @import { Api } from "./api.js" */
 
 const FIRST = 12; // pictures that are shown at once
 
-export const api = (name, rest = "") => `/models/${encodeURIComponent(name)}${rest}`;
-
-/** Confusion matrix of a version; a cell opens its mistakes. */
-export function mistakesOf(name, version) {
-  const body = h("div", loading("Asking about every test image"));
+/**
+ * Confusion matrix of a version; a cell opens its mistakes.
+ * @param {Api} api
+ * @param {string} name
+ * @param {number} version
+ */
+export function mistakesOf(api, name, version) {
+  const body = h("div", loading("It answers every test image"));
   const load = async () => {
     try {
-      fill(body, ...confusion(name, version, await get(api(name, `/versions/${version}/confusion`))));
+      /** @type {Wire.ConfusionBody} */
+      const found = await api.get(modelPath(name, `/versions/${version}/confusion`));
+      fill(body, confusion(api, name, version, found));
     } catch (error) {
       fill(body, withoutTestSet(error, load));
     }
   };
   load();
-  return h(
-    "section",
-    { "aria-labelledby": "mistakes-title" },
-    h("h2", { id: "mistakes-title" }, `Mistakes of version ${version}`),
-    body,
-  );
+  const title = h("h2", { id: "mistakes-title" }, `Mistakes of version ${version}`);
+  return h("section", { "aria-labelledby": "mistakes-title" }, title, body);
 }
 
+/**
+ * @param {unknown} error
+ * @param {() => Promise<void>} again
+ */
 export function withoutTestSet(error, again) {
-  if (error.status === 409)
-    return note(
-      "empty",
-      "The test set is not here",
-      error.hint ? `${error.hint}.` : "Put it under MINIST_DATA_DIR to see mistakes.",
-    );
-  if (error.status === 404) return note("empty", "Not told here", "This service does not look at test images.");
+  const status = error instanceof Problem ? error.status : 0;
+  if (status === 409)
+    return note("empty", "The test set is not here", "A training job on this data set downloads it.");
+  if (status === 404) return note("empty", "Not shown here", "This service does not look at test images.");
   return trouble(error, again);
 }
 
-function confusion(name, version, { classes, matrix, images, accuracy, dataset }) {
+/**
+ * @param {Api} api
+ * @param {string} name
+ * @param {number} version
+ * @param {Wire.ConfusionBody} found
+ */
+function confusion(api, name, version, { classes, matrix, images, accuracy, dataset }) {
   const shown = h("div", { "aria-live": "polite" });
   const wrong = images - Math.round(accuracy * images);
-  const most = Math.max(1, ...matrix.flatMap((row, i) => row.filter((_, j) => i !== j)));
-  const open = async (row, column, button) => {
-    for (const each of table.querySelectorAll("[aria-pressed=true]"))
-      each.setAttribute("aria-pressed", "false");
-    button.setAttribute("aria-pressed", "true");
+  /** @type {(right: string, said: string) => Promise<void>} */
+  const open = async (right, said) => {
     fill(shown, loading("Fetching"));
     try {
-      const search = new URLSearchParams({ true: classes[row], predicted: classes[column], limit: 50 });
+      const search = new URLSearchParams({ true: right, predicted: said, limit: "50" });
       fill(
         shown,
-        ...mistakes(
-          await get(api(name, `/versions/${version}/mistakes?${search}`)),
-          classes[row],
-          classes[column],
-        ),
+        mistakes(await api.get(modelPath(name, `/versions/${version}/mistakes?${search}`)), right, said),
       );
     } catch (error) {
       fill(
         shown,
-        withoutTestSet(error, () => open(row, column, button)),
+        withoutTestSet(error, () => open(right, said)),
       );
     }
   };
-  const cell = (number, row, column) => {
-    if (row === column) return h("td.right", String(number));
-    if (!number) return h("td", h("span.none", "·"));
-    const button = h(
-      "button",
-      {
-        type: "button",
-        "aria-pressed": "false",
-        "aria-label": `${classes[row]} taken for ${classes[column]}: ${number}`,
-        "--share": String(Math.sqrt(number / most)),
-      },
-      String(number),
-    );
-    button.onclick = () => open(row, column, button);
-    return h("td", button);
-  };
-  const table = h(
-    "table.confusion",
-    { "data-long": classes.some((label) => label.length > 3) },
-    h("caption", `Rows: what it is. Columns: what ${name} says. Press a number to see the pictures.`),
-    h(
-      "thead",
-      h(
-        "tr",
-        h("td"),
-        classes.map((label) => h("th", { scope: "col" }, h("span", label))),
-      ),
-    ),
-    h(
-      "tbody",
-      matrix.map((row, i) =>
-        h(
-          "tr",
-          h("th", { scope: "row" }, classes[i]),
-          row.map((number, j) => cell(number, i, j)),
-        ),
-      ),
-    ),
-  );
+  const table = confusionTable(name, classes, matrix, open);
   return [
     h("p", `${plural(wrong, "mistake")} in ${count(images)} images of ${dataset}.`),
     h(
@@ -112,48 +80,94 @@ function confusion(name, version, { classes, matrix, images, accuracy, dataset }
   ];
 }
 
+/**
+ * @param {string} name
+ * @param {string[]} classes
+ * @param {number[][]} matrix rows: true classes
+ * @param {(right: string, said: string) => Promise<void>} open
+ */
+function confusionTable(name, classes, matrix, open) {
+  const most = Math.max(1, ...matrix.flatMap((row, i) => row.filter((_, j) => i !== j)));
+  const cell = (/** @type {number} */ number, /** @type {number} */ i, /** @type {number} */ j) => {
+    if (i === j) return h("td.right", number);
+    if (!number) return h("td", h("span.none", "·"));
+    return h("td", cellButton(table, String(classes[i]), String(classes[j]), number, most, open));
+  };
+  const table = h(
+    "table.confusion",
+    { "data-long": classes.some((label) => label.length > 3) },
+    h("caption", `Rows: what it is. Columns: what ${name} says. Press a number to see the pictures.`),
+  );
+  const head = classes.map((label) => h("th", { scope: "col" }, h("span", label)));
+  const rows = matrix.map((row, i) =>
+    h(
+      "tr",
+      h("th", { scope: "row" }, classes[i]),
+      row.map((number, j) => cell(number, i, j)),
+    ),
+  );
+  table.append(h("thead", h("tr", h("td"), head)), h("tbody", rows));
+  return table;
+}
+
+/**
+ * @param {HTMLTableElement} table
+ * @param {string} right
+ * @param {string} said
+ * @param {number} number of mistakes
+ * @param {number} most in any cell
+ * @param {(right: string, said: string) => Promise<void>} open
+ */
+function cellButton(table, right, said, number, most, open) {
+  const label = `${right} taken for ${said}: ${number}`;
+  const share = Math.sqrt(number / most);
+  const button = h(
+    "button",
+    { type: "button", "aria-pressed": "false", "aria-label": label, "--share": share },
+    number,
+  );
+  button.onclick = () => {
+    for (const each of table.querySelectorAll("[aria-pressed=true]")) each.ariaPressed = "false";
+    button.ariaPressed = "true";
+    open(right, said);
+  };
+  return button;
+}
+
+/**
+ * @param {Wire.MistakeBody[]} found
+ * @param {string} right
+ * @param {string} said
+ */
 function mistakes(found, right, said) {
   if (!found.length) return [note("empty", "No such mistake")];
+  const which = found.length > 1 ? `the ${found.length} surest` : "the only one";
   return [
-    h(
-      "p",
-      h("b", right),
-      " taken for ",
-      h("b", said),
-      `: the ${found.length > 1 ? `${found.length} surest` : "only one"}`,
-    ),
+    h("p", h("b", right), " taken for ", h("b", said), `: ${which}`),
     gallery(
       "Mistakes",
-      found.map((each) =>
+      found.map(({ image, index, probability }) =>
         h(
           "li",
-          h("img.pixels", {
-            src: each.image,
-            alt: `Test image ${each.index}`,
-            width: 28,
-            height: 28,
-            loading: "lazy",
-          }),
-          h("p", percent(each.probability, 1), h("span.fine", ` no. ${each.index}`)),
+          h("img.pixels", { src: image, alt: `Test image ${index}`, width: 28, height: 28, loading: "lazy" }),
+          h("p", percent(probability, 1), h("span.fine", ` no. ${index}`)),
         ),
       ),
     ),
   ];
 }
 
-/** The first pictures; the others on demand. */
+/**
+ * The first pictures; the others on demand.
+ * @param {string} name
+ * @param {HTMLElement[]} items
+ */
 export function gallery(name, items) {
   const list = h("ul.gallery", { role: "list", "aria-label": name }, items.slice(0, FIRST));
-  const more = h(
-    "button",
-    {
-      type: "button",
-      onclick: () => {
-        list.append(...items.slice(FIRST));
-        more.remove();
-      },
-    },
-    `Show all ${items.length}`,
-  );
+  const more = h("button", { type: "button" }, `Show all ${items.length}`);
+  more.onclick = () => {
+    list.append(...items.slice(FIRST));
+    more.remove();
+  };
   return h("div.stack", list, items.length > FIRST && h("p", more));
 }

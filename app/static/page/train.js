@@ -1,82 +1,114 @@
 // Train: what to run, the job as it goes, and the jobs there are.
 
-import { get, service } from "./api.js";
-import { loadForm } from "./form.js";
-import { status, watch, watchedId } from "./job.js";
-import { $, fill, h, loading, note, percent, trouble, when } from "./dom.js";
+import { $, fill, h, loading, note, trouble } from "./dom.js";
+import { RunForm } from "./form.js";
+import { JobPanel, status } from "./job.js";
+import { percent, when } from "./text.js";
+
+/** @import * as Wire from "./wire.d.ts" */
+/** @import { Api } from "./api.js" */
 
 const POLL = 4000;
 
-let timer = null;
-let listed = ""; // what the list of jobs shows
+export class TrainView {
+  #timer = 0;
+  #listed = ""; // what the list of jobs shows
 
-export function start() {
-  service.addEventListener("back", () => {
-    if (!$("train").hidden) refresh();
-  });
-}
+  /** @param {Api} api */
+  constructor(api) {
+    this.api = api;
+    this.form = new RunForm(api, $("run", HTMLFormElement));
+    this.panel = new JobPanel(api, $("job"), () => this.#list());
+    api.addEventListener("back", () => {
+      if (!$("train").hidden) this.#refresh(null);
+    });
+  }
 
-export async function show([id], query) {
-  const link = query.has("model") ? { model: query.get("model"), feedback: query.has("feedback") } : null;
-  clearInterval(timer);
-  timer = setInterval(() => {
-    if (!document.hidden) listJobs();
-  }, POLL);
-  if (id !== watchedId()) watch(id, listJobs);
-  await refresh(link);
-}
+  /**
+   * @param {string[]} words the id of a job
+   * @param {URLSearchParams} query a model to train, and whether on its corrections
+   */
+  async show([id], query) {
+    clearInterval(this.#timer);
+    this.#timer = setInterval(() => {
+      if (!document.hidden) this.#list();
+    }, POLL);
+    if (id !== this.panel.id) this.panel.watch(id ?? null);
+    const model = query.get("model");
+    await this.#refresh(model ? { model, feedback: query.has("feedback") } : null);
+  }
 
-export function leave() {
-  clearInterval(timer);
-}
+  leave() {
+    clearInterval(this.#timer);
+  }
 
-async function refresh(link) {
-  await Promise.all([listJobs(), loadForm(link)]);
-}
+  /** @param {{ model: string, feedback: boolean } | null} wish */
+  async #refresh(wish) {
+    await Promise.all([this.#list(), this.form.load(wish)]);
+  }
 
-async function listJobs() {
-  const host = $("jobs");
-  if (!host.childElementCount) host.append(loading("Reading the jobs"));
-  try {
-    const { jobs } = await get("/train?limit=20");
-    const now = JSON.stringify([jobs, watchedId()]);
-    if (now === listed) return;
-    listed = now;
+  async #list() {
+    const host = $("jobs");
+    if (!host.childElementCount) fill(host, loading("Reading the list of jobs"));
+    try {
+      /** @type {Wire.JobPage} */
+      const { jobs } = await this.api.get("train?limit=20");
+      this.#show(host, jobs);
+    } catch (error) {
+      if (host.querySelector(".jobs")) return;
+      this.#listed = "";
+      fill(
+        host,
+        trouble(error, () => this.#list()),
+      );
+    }
+  }
+
+  /**
+   * @param {HTMLElement} host
+   * @param {Wire.JobBody[]} jobs
+   */
+  #show(host, jobs) {
+    const now = JSON.stringify([jobs, this.panel.id]);
+    if (now === this.#listed) return;
+    this.#listed = now;
     if (!jobs.length) {
       fill(host, note("empty", "No jobs yet", "Start one: softmax-mnist takes seconds, the others minutes."));
       return;
     }
-    const focused = host.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+    const focused = host.contains(document.activeElement) && document.activeElement?.getAttribute("href");
     fill(
       host,
       h(
         "ul.jobs",
         { role: "list" },
-        jobs.map((job) =>
-          h(
-            "li",
-            h(
-              "a",
-              { href: `#/train/${job.id}`, "aria-current": job.id === watchedId() ? "true" : null },
-              h("span.job-name", job.model, h("small", `by ${job.recipe}`)),
-              h(
-                "span.fine",
-                job.status === "queued"
-                  ? `number ${job.position} in the queue`
-                  : `${job.epoch}/${job.epochs} epochs${job.best ? `, best ${percent(job.best.accuracy)}` : ""}`,
-              ),
-              h("span.fine", when(job.created_at)),
-              status(job.status),
-            ),
-          ),
-        ),
+        jobs.map((job) => row(job, job.id === this.panel.id)),
       ),
     );
-    if (focused) host.querySelector(`[href="${focused}"]`)?.focus();
-  } catch (error) {
-    if (!host.querySelector(".jobs")) {
-      listed = "";
-      fill(host, trouble(error, listJobs));
-    }
+    if (focused) host.querySelector(/** @type {"a"} */ (`[href="${focused}"]`))?.focus();
   }
+}
+
+/**
+ * @param {Wire.JobBody} job
+ * @param {boolean} shown
+ */
+function row(job, shown) {
+  return h(
+    "li",
+    h(
+      "a",
+      { href: `#/train/${job.id}`, "aria-current": shown && "true" },
+      h("span.job-name", job.model, h("small", `by ${job.recipe}`)),
+      h("span.fine", progress(job)),
+      h("span.fine", when(job.created_at)),
+      status(job.status),
+    ),
+  );
+}
+
+/** @param {Wire.JobBody} job */
+function progress({ status: now, position, epoch, epochs, best }) {
+  if (now === "queued") return `number ${position} in the queue`;
+  return `${epoch}/${epochs} epochs${best ? `, best ${percent(best.accuracy)}` : ""}`;
 }

@@ -1,279 +1,258 @@
 // Try: a picture, and what the chosen models say of it while it is drawn.
 
-import { get, request, service } from "./api.js";
 import { Answer } from "./answer.js";
+import { Choice } from "./choice.js";
+import { Command } from "./command.js";
 import { Corrections } from "./correct.js";
-import { $, fill, h, loading, percent, trouble } from "./dom.js";
+import { $, fill, h, loading, trouble } from "./dom.js";
 import { Drawing } from "./draw.js";
+import { subjectNamed } from "./subjects.js";
+import { percent } from "./text.js";
+
+/** @import { Api } from "./api.js" */
+/** @import { Picture } from "./answer.js" */
 
 const GAP = 50; // ms between two requests while a stroke goes on
 const PAUSE = 300; // ms without a change, after which explanations are asked for and the result is announced
-const SUBJECTS = {
-  mnist: {
-    name: "Digits",
-    title: "Draw a digit",
-    samples: [..."0123456789"].map((digit) => [digit, `digit-${digit}`]),
-  },
-  "fashion-mnist": {
-    name: "Fashion",
-    title: "Draw a garment",
-    samples: [
-      "t-shirt-top",
-      "trouser",
-      "pullover",
-      "dress",
-      "coat",
-      "sandal",
-      "shirt",
-      "sneaker",
-      "bag",
-      "ankle-boot",
-    ].map((name) => [name.replace("-top", "").replace("ankle-", "ankle "), name]),
-  },
-};
 
-let drawing;
-let corrections;
-let models = [];
-let subject = null;
-const chosen = new Map(); // subject -> names
-let answers = []; // of the chosen models
-let number = 0; // of the picture
-let sentAt = 0;
-let gap = null;
-let pause = null;
-let link = null;
+export class TryView {
+  /** @type {Answer[]} */
+  #answers = []; // of the chosen models
+  #number = 0; // of the picture
+  #sentAt = 0;
+  #gap = 0; // timers
+  #pause = 0;
+  /** @type {string[]} */
+  #asked = []; // by the address
 
-export async function start() {
-  drawing = new Drawing($("canvas"), $("pen"));
-  corrections = new Corrections($("correct"), $("corrections"));
-  drawing.addEventListener("change", (event) => changed(event.drawing));
-  $("undo").onclick = () => drawing.undo();
-  $("clear").onclick = () => drawing.clear();
-  $("width").oninput = (event) => {
-    drawing.width = Number(event.target.value);
-  };
-  for (const id of ["file", "camera"]) {
-    $(id).onchange = (event) => {
-      take(event.target.files);
-      event.target.value = "";
+  /** @param {Api} api */
+  constructor(api) {
+    this.api = api;
+    this.choice = new Choice(api);
+    this.drawing = new Drawing($("canvas", HTMLCanvasElement), $("pen"));
+    this.command = new Command();
+    this.corrections = new Corrections(api, $("correct"), $("corrections"));
+    this.drawing.addEventListener("change", () => this.#changed(this.drawing.drawing));
+    api.addEventListener("back", () => (this.choice.loaded ? this.#changed(false) : this.#load()));
+    this.#tools();
+    this.#dropAndPaste();
+  }
+
+  /**
+   * Models may have changed since the view was shown before.
+   * @param {string[]} _
+   * @param {URLSearchParams} query
+   */
+  async show(_, query) {
+    const refs = query.getAll("model").flatMap((value) => value.split(","));
+    this.#asked = refs.filter(Boolean);
+    await this.#load();
+    this.corrections.refresh();
+  }
+
+  async #load() {
+    if (!this.choice.loaded) fill($("answers"), loading("Reading the list of models"));
+    /** @type {string[]} */
+    let unknown;
+    try {
+      unknown = await this.choice.load(this.#asked);
+    } catch (error) {
+      if (!this.choice.loaded)
+        fill(
+          $("answers"),
+          trouble(error, () => this.#load()),
+        );
+      return;
+    }
+    this.#showSubject();
+    $("unknown").textContent = unknown.length ? `There is no model ${unknown.join(", ")} here.` : "";
+  }
+
+  #tools() {
+    $("undo").onclick = () => this.drawing.undo();
+    $("clear").onclick = () => this.drawing.clear();
+    const width = $("width", HTMLInputElement);
+    width.oninput = () => {
+      this.drawing.width = Number(width.value);
     };
-  }
-  $("copy").onclick = copy;
-  dropAndPaste();
-  service.addEventListener("back", () => (models.length ? changed(false) : load()));
-  await load();
-}
-
-/** Called whenever the view is shown: models may have changed meanwhile. */
-export async function show() {
-  if (models.length) await load();
-  corrections.refresh();
-}
-
-async function load() {
-  if (!models.length) fill($("answers"), loading("Looking who can answer"));
-  try {
-    models = await get("/models");
-  } catch (error) {
-    if (!models.length) fill($("answers"), trouble(error, load));
-    return;
-  }
-  const subjects = [...new Set(models.map(subjectOf))];
-  if (!subjects.includes(subject)) subject = subjectOf(models.find((model) => model.default) ?? models[0]);
-  fill(
-    $("subjects"),
-    ...subjects.map((each) =>
-      h(
-        "button",
-        { type: "button", "aria-pressed": String(each === subject), onclick: () => turnTo(each) },
-        SUBJECTS[each]?.name ?? each,
-      ),
-    ),
-  );
-  $("subjects").hidden = subjects.length < 2;
-  showSubject();
-}
-
-const subjectOf = (model) => model.dataset ?? "other";
-const ofSubject = () =>
-  models.filter((model) => subjectOf(model) === subject).sort((a, b) => (b.accuracy ?? 0) - (a.accuracy ?? 0));
-
-function turnTo(other) {
-  subject = other;
-  for (const button of $("subjects").children)
-    button.setAttribute("aria-pressed", String(button.textContent === (SUBJECTS[other]?.name ?? other)));
-  drawing.clear();
-  showSubject();
-}
-
-function showSubject() {
-  const { title, samples } = SUBJECTS[subject] ?? { title: "Choose a picture", samples: [] };
-  $("try-title").textContent = title;
-  $("samples-title").hidden = samples.length === 0;
-  fill(
-    $("samples"),
-    ...samples.map(([label, file]) => {
-      const url = `/static/page/samples/${file}.png`;
-      const choose = async () => drawing.place(await (await request(url)).blob(), `${file}.png`);
-      return h(
-        "button",
-        { type: "button", onclick: choose, "aria-label": `Sample: ${label}` },
-        h("img", { src: url, alt: "", width: 28, height: 28 }),
-      );
-    }),
-  );
-  const names = new Set(
-    ofSubject()
-      .map(({ name }) => name)
-      .filter((name) => chosen.get(subject)?.has(name)),
-  );
-  if (!names.size) names.add(ofSubject()[0].name); // the most accurate
-  chosen.set(subject, names);
-  fill(
-    $("chosen"),
-    h("legend", "Who answers"),
-    ...ofSubject().map((model) => {
-      const box = h("input", { type: "checkbox", value: model.name, onchange: () => choose(model.name, box) });
-      box.checked = names.has(model.name);
-      return h("label", box, h("span", model.name, h("small", percent(model.accuracy, 1))));
-    }),
-  );
-  showAnswers();
-}
-
-function choose(name, box) {
-  const names = chosen.get(subject);
-  box.checked ? names.add(name) : names.delete(name);
-  if (!names.size) {
-    // somebody has to answer
-    names.add(name);
-    box.checked = true;
-  }
-  showAnswers();
-}
-
-function showAnswers() {
-  const kept = new Map(answers.map((answer) => [`${answer.model.name}@${answer.model.version}`, answer]));
-  answers = ofSubject()
-    .filter((model) => chosen.get(subject).has(model.name))
-    .map((model) => kept.get(`${model.name}@${model.version}`) ?? new Answer(model));
-  fill($("answers"), ...answers.map((answer) => answer.element));
-  $("answers").dataset.count = answers.length;
-  changed(false);
-}
-
-/** The picture is another one: ask about it, during a stroke not more often than every GAP. */
-function changed(goesOn) {
-  number += 1;
-  clearTimeout(pause);
-  $("pad-hint").hidden = !drawing.empty;
-  $("undo").disabled = !drawing.canUndo;
-  $("clear").disabled = drawing.empty;
-  corrections.hide();
-  if (drawing.empty) {
-    clearTimeout(gap);
-    gap = null;
-    for (const answer of answers) answer.reset(number);
-    $("said").textContent = "";
-    $("request").hidden = true;
-    return;
-  }
-  if (!goesOn) {
-    clearTimeout(gap);
-    gap = null;
-    send();
-    pause = setTimeout(settled, PAUSE);
-  } else
-    gap ??= setTimeout(
-      () => {
-        gap = null;
-        send();
-      },
-      Math.max(0, sentAt + GAP - performance.now()),
-    );
-}
-
-async function send() {
-  sentAt = performance.now();
-  const picture = { number, ...(await drawing.picture()) };
-  if (drawing.empty) return;
-  for (const answer of answers) answer.ask(picture);
-}
-
-/** The pen rests: explanations, the announcement, the command. */
-async function settled() {
-  const now = number;
-  const picture = { number, ...(await drawing.picture()) };
-  if (now !== number || drawing.empty) return;
-  showCommand(picture);
-  await Promise.all(answers.map((answer) => answer.ask(picture, true)));
-  if (now !== number) return;
-  const results = answers.map((answer) => answer.result).filter((result) => result?.number === now);
-  if (results.length) corrections.offer(results, answers[0].model.classes);
-  $("said").textContent = answers
-    .filter((answer) => answer.result)
-    .map(
-      (answer) => `${answer.model.name} says ${answer.result.label}, ${percent(answer.result.probability, 0)}.`,
-    )
-    .join(" ");
-}
-
-async function take(files) {
-  const file = [...files].find((each) => each.type.startsWith("image/")) ?? files[0];
-  if (!file) return;
-  try {
-    await drawing.place(file, file.name || "pasted.png");
-  } catch {
-    $("said").textContent = "";
-    for (const answer of answers) {
-      answer.reset(++number);
-      answer.problem.textContent = `${file.name || "This"} is not a picture that this browser can read.`;
-      answer.problem.hidden = false;
+    for (const input of [$("file", HTMLInputElement), $("camera", HTMLInputElement)]) {
+      input.onchange = async () => {
+        await this.#take(input.files);
+        input.value = "";
+      };
     }
   }
-}
 
-function dropAndPaste() {
-  const pad = $("pad");
-  const view = $("try");
-  view.addEventListener("dragover", (event) => {
-    event.preventDefault();
-    pad.classList.add("over");
-  });
-  view.addEventListener("dragleave", () => pad.classList.remove("over"));
-  view.addEventListener("drop", (event) => {
-    event.preventDefault();
-    pad.classList.remove("over");
-    take(event.dataTransfer.files);
-  });
-  document.addEventListener("paste", (event) => {
-    if (!view.hidden && event.clipboardData.files.length) take(event.clipboardData.files);
-  });
-}
-
-/** The very request that was sent, and the file that it needs. */
-function showCommand(picture) {
-  if (link) URL.revokeObjectURL(link);
-  link = URL.createObjectURL(picture.blob);
-  $("download").href = link;
-  $("download").download = picture.name;
-  $("download").textContent = `Download ${picture.name}`;
-  $("curl").textContent =
-    `curl -H 'content-type: ${picture.blob.type}' --data-binary @${picture.name} '${location.origin}${answers[0].path()}'`;
-  $("request").hidden = false;
-}
-
-async function copy() {
-  try {
-    await navigator.clipboard.writeText($("curl").textContent);
-  } catch {
-    // only https and localhost have a clipboard
-    getSelection().selectAllChildren($("curl"));
-    document.execCommand("copy");
+  #showSubject() {
+    const { choice } = this;
+    const { title, samples } = subjectNamed(choice.subject);
+    $("try-title").textContent = title;
+    $("samples-title").hidden = samples.length === 0;
+    fill(
+      $("samples"),
+      samples.map(([label, file]) => this.#sample(label, file)),
+    );
+    fill(
+      $("subjects"),
+      choice.subjects.map((subject) => this.#subject(subject)),
+    );
+    $("subjects").hidden = choice.subjects.length < 2;
+    this.#showChoice();
   }
-  $("copy").textContent = "Copied";
-  setTimeout(() => {
-    $("copy").textContent = "Copy";
-  }, 1500);
+
+  /** @param {string} subject */
+  #subject(subject) {
+    const turn = () => {
+      this.choice.turnTo(subject);
+      this.drawing.clear();
+      this.#showSubject();
+    };
+    const pressed = String(subject === this.choice.subject);
+    const { name } = subjectNamed(subject);
+    return h("button", { type: "button", "aria-pressed": pressed, onclick: turn }, name);
+  }
+
+  /**
+   * @param {string} label
+   * @param {string} file
+   */
+  #sample(label, file) {
+    const url = `static/page/samples/${file}.png`;
+    const place = async () => this.drawing.place(await (await this.api.request(url)).blob(), `${file}.png`);
+    const image = h("img", { src: url, alt: "", width: 28, height: 28 });
+    return h("button", { type: "button", onclick: place, "aria-label": `Sample: ${label}` }, image);
+  }
+
+  #showChoice() {
+    const { models, chosen } = this.choice;
+    fill(
+      $("chosen"),
+      h("legend", "Models"),
+      models.map(({ ref, accuracy }) => {
+        const box = h("input", { type: "checkbox", value: ref });
+        box.checked = chosen.some((model) => model.ref === ref);
+        box.onchange = () => {
+          this.choice.set(ref, box.checked);
+          box.checked = this.choice.chosen.some((model) => model.ref === ref);
+          this.#showAnswers();
+        };
+        return h("label", box, h("span", ref, h("small", percent(accuracy, 1))));
+      }),
+    );
+    this.#showAnswers();
+  }
+
+  #showAnswers() {
+    const keyOf = (/** @type {{ ref: string, version: number | null }} */ model) =>
+      `${model.ref} ${model.version}`;
+    const kept = new Map(this.#answers.map((answer) => [keyOf(answer.model), answer]));
+    const { chosen } = this.choice;
+    this.#answers = chosen.map((model) => kept.get(keyOf(model)) ?? new Answer(this.api, model));
+    fill(
+      $("answers"),
+      this.#answers.map((answer) => answer.element),
+    );
+    $("answers").dataset.count = String(this.#answers.length);
+    if (!$("try").hidden) history.replaceState(null, "", this.choice.address);
+    this.#changed(false);
+  }
+
+  /**
+   * The picture is another one: ask about it, during a stroke not more often than every GAP.
+   * @param {boolean} drawing
+   */
+  #changed(drawing) {
+    this.#number += 1;
+    clearTimeout(this.#pause);
+    const { empty, canUndo } = this.drawing;
+    $("pad-hint").hidden = !empty;
+    $("undo", HTMLButtonElement).disabled = !canUndo;
+    $("clear", HTMLButtonElement).disabled = empty;
+    $("pad-problem").textContent = "";
+    this.corrections.hide();
+    if (drawing && !empty) {
+      this.#gap ||= setTimeout(() => this.#send(), Math.max(0, this.#sentAt + GAP - performance.now()));
+      return;
+    }
+    clearTimeout(this.#gap);
+    this.#gap = 0;
+    if (empty) {
+      this.#reset();
+      return;
+    }
+    this.#send();
+    this.#pause = setTimeout(() => this.#settled(), PAUSE);
+  }
+
+  #reset() {
+    for (const answer of this.#answers) answer.reset(this.#number);
+    $("said").textContent = "";
+    this.command.hide();
+  }
+
+  async #send() {
+    this.#gap = 0;
+    this.#sentAt = performance.now();
+    const picture = await this.#picture();
+    if (this.drawing.empty) return;
+    for (const answer of this.#answers) answer.ask(picture);
+  }
+
+  /** @returns {Promise<Picture>} */
+  async #picture() {
+    const number = this.#number;
+    return { number, ...(await this.drawing.picture()) };
+  }
+
+  /** The pen rests: explanations, the announcement, the command. */
+  async #settled() {
+    const picture = await this.#picture();
+    const outdated = () => picture.number !== this.#number || this.drawing.empty;
+    const [first] = this.#answers;
+    if (outdated() || !first) return;
+    this.command.show(picture, first.path());
+    await Promise.all(this.#answers.map((answer) => answer.ask(picture, true)));
+    if (outdated()) return;
+    const results = this.#answers.map(({ result }) => result).filter((result) => result !== null);
+    if (results.length) this.corrections.offer(results, first.model.classes);
+    $("said").textContent = this.#answers.map(spoken).filter(Boolean).join(" ");
+  }
+
+  /** @param {FileList | undefined | null} files */
+  async #take(files) {
+    const all = [...(files ?? [])];
+    const file = all.find(({ type }) => type.startsWith("image/")) ?? all[0];
+    if (!file) return;
+    try {
+      await this.drawing.place(file, file.name || "pasted.png");
+    } catch {
+      $("pad-problem").textContent = `${file.name || "This"} is not a picture that this browser can show.`;
+    }
+  }
+
+  #dropAndPaste() {
+    const [pad, view] = [$("pad"), $("try")];
+    view.addEventListener("dragover", (event) => {
+      event.preventDefault();
+      pad.classList.add("over");
+    });
+    view.addEventListener("dragleave", () => pad.classList.remove("over"));
+    view.addEventListener("drop", (event) => {
+      event.preventDefault();
+      pad.classList.remove("over");
+      this.#take(event.dataTransfer?.files);
+    });
+    document.addEventListener("paste", (event) => {
+      if (!view.hidden && event.clipboardData?.files.length) this.#take(event.clipboardData.files);
+    });
+  }
+}
+
+/**
+ * What a screen reader says of an answer.
+ * @param {Answer} answer
+ */
+function spoken({ model, result, problem }) {
+  if (result) return `${model.ref}: ${result.label}, ${percent(result.probability, 0)}.`;
+  return problem.textContent ? `${model.ref}: ${problem.textContent}` : "";
 }

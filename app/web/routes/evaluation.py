@@ -1,9 +1,9 @@
-"""What versions make of the test set: for whoever wants to see the mistakes behind the accuracy."""
+"""How versions answer the test set: the mistakes behind the accuracy."""
 
 from typing import Annotated
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Path, Query
-from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
 from app import errors
@@ -23,7 +23,7 @@ Number = Annotated[int, Path(ge=1, description="of the version")]
 
 
 class ConfusionBody(BaseModel):
-    """How often each class was taken for each other."""
+    """How often each class was predicted for each class."""
 
     dataset: str
     images: int
@@ -33,7 +33,7 @@ class ConfusionBody(BaseModel):
 
 
 class MistakeBody(BaseModel):
-    """A test image that was answered wrong."""
+    """A misclassified test image."""
 
     index: int = Field(description="in the test set, from 0")
     image: str = Field(description="a PNG as data URL")
@@ -52,14 +52,14 @@ class SideBody(BaseModel):
 
 
 class DifferenceBody(BaseModel):
-    """A test image that two versions answer differently."""
+    """A test image to which two versions give different answers."""
 
     index: int
     image: str
     true: str
     a: str = Field(description="answer of a")
     b: str
-    probability_a: float = Field(description="of a's answer, as a sees it")
+    probability_a: float = Field(description="of a's answer, by a")
     probability_b: float
 
 
@@ -71,9 +71,9 @@ class ComparisonBody(BaseModel):
     a: SideBody
     b: SideBody
     agreement: float = Field(description="share of the images with the same answer, 0..1")
-    only_a: int = Field(description="images that a alone has right")
+    only_a: int = Field(description="images that only a classifies correctly")
     only_b: int
-    p: float = Field(description="of McNemar's exact test: small where the difference is no accident")
+    p: float = Field(description="of McNemar's exact test: small where chance does not explain the difference")
     differ: list[DifferenceBody] = Field(description=f"the first {SHOWN}")
 
 
@@ -84,14 +84,14 @@ class ComparisonBody(BaseModel):
     dependencies=[MAY_READ],
 )
 async def confusion(name: str, n: Number, services: ServicesDep) -> ConfusionBody:
-    """On the test set of its data set, which has to be under MINIST_DATA_DIR; kept once it was computed."""
-    _, sheet = await _sheet(services, name, n)
+    """On the test set of its data set, which has to be under MINIST_DATA_DIR; computed once, then kept."""
+    _, result = await _result(services, name, n)
     return ConfusionBody(
-        dataset=sheet.test.name,
-        images=len(sheet.predicted),
-        accuracy=sheet.accuracy,
-        classes=list(sheet.classes),
-        matrix=sheet.confusion(),
+        dataset=result.test.name,
+        images=len(result.predicted),
+        accuracy=result.accuracy,
+        classes=list(result.classes),
+        matrix=result.confusion(),
     )
 
 
@@ -103,13 +103,13 @@ async def mistakes(
     n: Number,
     services: ServicesDep,
     true: Annotated[str | None, Query(description="only images of this class")] = None,
-    predicted: Annotated[str | None, Query(description="only those that were taken for this one")] = None,
+    predicted: Annotated[str | None, Query(description="only images classified as this one")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> list[MistakeBody]:
-    """Test images that it answers wrong, those that it is most sure of first."""
-    _, sheet = await _sheet(services, name, n)
-    chosen = (_class(sheet, true), _class(sheet, predicted))
-    return await run_in_threadpool(_mistakes, sheet, *chosen, limit)
+    """Misclassified test images, most confident first."""
+    _, result = await _result(services, name, n)
+    chosen = (_class(result, true), _class(result, predicted))
+    return await run_sync(_mistakes, result, *chosen, limit)
 
 
 @router.get("/{name}/compare", summary="Compare two versions", responses=ERRORS, dependencies=[MAY_READ])
@@ -120,44 +120,44 @@ async def compare(
     b: Annotated[int, Query(ge=1, description="another one")],
     other: Annotated[str | None, Query(description="model of b, where it is another one")] = None,
 ) -> ComparisonBody:
-    """On the test set: how often they agree, which of them is right where they do not, and McNemar's p."""
-    one, sheet_a = await _sheet(services, name, a)
-    two, sheet_b = await _sheet(services, other or name, b)
-    if sheet_a.test is not sheet_b.test:
+    """On the test set: how often they agree, which is right where they differ, and McNemar's p."""
+    one, result_a = await _result(services, name, a)
+    two, result_b = await _result(services, other or name, b)
+    if result_a.test is not result_b.test:
         raise errors.Conflict(
-            f"a was trained on {sheet_a.test.name}, b on {sheet_b.test.name}",
+            f"a was trained on {result_a.test.name}, b on {result_b.test.name}",
             "compare versions of one data set",
         )
-    return await run_in_threadpool(_comparison, one, sheet_a, two, sheet_b)
+    return await run_sync(_comparison, one, result_a, two, result_b)
 
 
-async def _sheet(services: Services, name: str, version: int) -> tuple[ServedModel, TestResult]:
-    served = await run_in_threadpool(services.registry.find, f"{name}@{version}")
-    return served, await services.evaluator.sheet(served)
+async def _result(services: Services, name: str, version: int) -> tuple[ServedModel, TestResult]:
+    served = await run_sync(services.registry.find, f"{name}@{version}")
+    return served, await services.evaluator.result(served)
 
 
-def _class(sheet: TestResult, label: str | None) -> int | None:
+def _class(result: TestResult, label: str | None) -> int | None:
     if label is None:
         return None
-    if label not in sheet.classes:
+    if label not in result.classes:
         raise errors.InvalidRequest(
-            f"{label!r} is no class of the model", f"choose one of {', '.join(sheet.classes)}"
+            f"the model has no class {label!r}", f"choose one of {', '.join(result.classes)}"
         )
-    return sheet.classes.index(label)
+    return result.classes.index(label)
 
 
-def _mistakes(sheet: TestResult, true: int | None, predicted: int | None, limit: int) -> list[MistakeBody]:
+def _mistakes(result: TestResult, true: int | None, predicted: int | None, limit: int) -> list[MistakeBody]:
     bodies = []
-    for index in sheet.mistakes(true, predicted, limit):
-        row = sheet.probabilities[index].tolist()
+    for index in result.mistakes(true, predicted, limit):
+        row = result.probabilities[index].tolist()
         bodies.append(
             MistakeBody(
                 index=index,
-                image=_image(sheet, index),
-                true=sheet.classes[int(sheet.test.labels[index])],
-                predicted=sheet.classes[int(sheet.predicted[index])],
+                image=_image(result, index),
+                true=result.classes[int(result.test.labels[index])],
+                predicted=result.classes[int(result.predicted[index])],
                 probability=max(row),
-                probabilities=dict(zip(sheet.classes, row, strict=True)),
+                probabilities=dict(zip(result.classes, row, strict=True)),
             )
         )
     return bodies
@@ -190,5 +190,5 @@ def _comparison(one: ServedModel, a: TestResult, two: ServedModel, b: TestResult
     )
 
 
-def _image(sheet: TestResult, index: int) -> str:
-    return data_url(png(sheet.test.picture(index)))
+def _image(result: TestResult, index: int) -> str:
+    return data_url(png(result.test.picture(index)))

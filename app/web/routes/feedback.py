@@ -1,4 +1,4 @@
-"""Corrections: "wrong, it was a 7". Kept where the operator has switched that on (`MINIST_FEEDBACK`)."""
+"""Corrections: "wrong, it was a 7". Kept where the operator has enabled it (`MINIST_FEEDBACK`)."""
 
 import asyncio
 import csv
@@ -19,8 +19,15 @@ from app.clock import utc
 from app.serving.registry import Registry
 from app.store.feedback import Correction, Feedback, FeedbackFull, NoSuchPrediction
 from app.web import problems
-from app.web.auth import presented_key
-from app.web.dependencies import MAY_READ, FeedbackDep, MayAdminister, ServicesDep
+from app.web.dependencies import (
+    AUTH_ERRORS,
+    MAY_READ,
+    FeedbackDep,
+    IsAdmin,
+    MayAdminister,
+    ServicesDep,
+    headers_of,
+)
 from models.preprocessing.decode import png
 from models.preprocessing.png import data_url
 
@@ -34,13 +41,12 @@ class _Hex(StringConvertor):
 register_url_convertor("hex", _Hex())
 router = APIRouter(prefix="/feedback", tags=["feedback"])
 
-AUTH_ERRORS = (errors.Unauthorized, errors.Forbidden)
 SIDE = 28  # pixels; of all data sets
-WAITS = (0.02, 0.1, 0.4)  # seconds; another worker may be writing the prediction down
+WAITS = (0.02, 0.1, 0.4)  # seconds; another API worker may still be writing the prediction
 
 
 class CorrectionRequest(BaseModel):
-    """What a picture was."""
+    """The right class of a picture."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -52,20 +58,20 @@ class CorrectionRequest(BaseModel):
 
 
 class CorrectionBody(BaseModel):
-    """A picture with the label that it should have got."""
+    """A picture with its right label."""
 
     id: str = Field(description="of the prediction")
     model: str
-    version: int = Field(description="that answered")
-    label: str = Field(description="what it should have said")
-    predicted: str = Field(description="what it said")
+    version: int = Field(description="version that answered")
+    label: str = Field(description="the right class")
+    predicted: str = Field(description="the predicted class")
     created: datetime
     image: str = Field(description="what the model saw, a PNG as data URL")
-    used_by: str | None = Field(description="the last job that learned it; null: it waits")
+    used_by: str | None = Field(description="the last job that learned it; null: none so far")
 
 
 class Limit(BaseModel):
-    """How much is kept."""
+    """How much is kept at most."""
 
     count: int
     bytes: int
@@ -89,42 +95,28 @@ class FeedbackBody(BaseModel):
     responses=problems.responses(
         *AUTH_ERRORS,
         errors.FeedbackIsOff,
-        errors.FeedbackIsFull,
-        errors.UnknownPrediction,
+        FeedbackFull,
+        NoSuchPrediction,
         errors.InvalidRequest,
         errors.StorageTrouble,
     ),
 )
-async def correct(said: CorrectionRequest, request: Request, services: ServicesDep) -> CorrectionBody:
+async def correct(correction: CorrectionRequest, request: Request, services: ServicesDep) -> CorrectionBody:
     """Keep the picture of a prediction with its right label; a later label replaces the earlier.
 
     A prediction can be corrected for an hour. `POST /train` with `feedback` learns what is kept.
     """
-    if not services.settings.open_predict:
-        services.authenticator.authorize(presented_key(request.headers), "predict")
-    feedback = services.feedback
+    await services.authenticator.may_predict(headers_of(request))
+    feedback, prediction, label = services.feedback, correction.prediction, correction.label
     if services.recent_predictions is None:
         raise errors.FeedbackIsOff(
             "this service does not remember its predictions", "the operator may set MINIST_FEEDBACK=true"
         )
-    try:
-        model, version = await _answered_by(feedback, said.prediction)
-        classes = await run_in_threadpool(_classes, services.registry, model, version)
-        if said.label not in classes:
-            raise errors.InvalidRequest(
-                f"{said.label!r} is no class of {model!r}", f"choose one of {', '.join(classes)}"
-            )
-        return _body(await run_in_threadpool(feedback.correct, said.prediction, said.label))
-    except NoSuchPrediction as error:
-        raise errors.UnknownPrediction(
-            f"there is no prediction {said.prediction!r}, or it is too old",
-            "ask again, and correct that answer within the hour",
-        ) from error
-    except FeedbackFull as error:
-        raise errors.FeedbackIsFull(
-            "as many corrections are kept as may be",
-            "export and delete some, or raise MINIST_FEEDBACK_MAX_COUNT",
-        ) from error
+    model, version = await _answered_by(feedback, prediction)
+    classes = await run_in_threadpool(_classes, services.registry, model, version)
+    if label not in classes:
+        raise errors.InvalidRequest(f"{model!r} has no class {label!r}", f"choose one of {', '.join(classes)}")
+    return _body(await run_in_threadpool(feedback.correct, prediction, label))
 
 
 async def _answered_by(feedback: Feedback, prediction: str) -> tuple[str, int]:
@@ -148,23 +140,21 @@ def _classes(registry: Registry, model: str, version: int) -> tuple[str, ...]:
     "", summary="Show the corrections", responses=problems.responses(*AUTH_ERRORS), dependencies=[MAY_READ]
 )
 def show(
-    request: Request,
     services: ServicesDep,
+    admin: IsAdmin,
     limit: Annotated[int, Query(ge=0, le=500, description="of items")] = 50,
     model: Annotated[str | None, Query(description="only items of this model")] = None,
 ) -> FeedbackBody:
     """How many there are, and how many wait to be learned; with a key of scope admin, the newest of them."""
     feedback = services.feedback
     usage = feedback.usage()
-    key = presented_key(request.headers)
-    shown = key is not None and services.authenticator.authorize(key, None).may("admin")
     return FeedbackBody(
         enabled=services.recent_predictions is not None,
         count=usage.count,
         bytes=usage.bytes,
         limit=Limit(count=feedback.max_count, bytes=feedback.max_bytes),
         waiting=dict(usage.waiting),
-        items=[_body(correction) for correction in feedback.newest(limit, model)] if shown else [],
+        items=[_body(correction) for correction in feedback.newest(limit, model)] if admin else [],
     )
 
 
@@ -184,7 +174,7 @@ def export(feedback: FeedbackDep, identity: MayAdminister) -> Response:
 
 
 @router.delete(
-    "/{id:hex}",  # "export" is none
+    "/{id:hex}",  # "export" is not an id
     status_code=204,
     summary="Delete a correction",
     responses=problems.responses(*AUTH_ERRORS, errors.UnknownCorrection, errors.StorageTrouble),

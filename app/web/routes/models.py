@@ -9,15 +9,14 @@ from pydantic import BaseModel, Field
 from app import errors
 from app.clock import utc
 from app.serving.registry import ServedModel
-from app.store.versions import PRODUCTION, NoSuchVersion, NothingBefore, VersionInUse
+from app.store.versions import PRODUCTION, NoSuchVersion
 from app.web import problems
-from app.web.dependencies import MAY_READ, MayAdminister, RegistryDep, VersionsDep
+from app.web.dependencies import AUTH_ERRORS, MAY_READ, MayAdminister, RegistryDep, VersionsDep
 from app.web.schemas import ModelSummary
 from models.card import Card
 
 router = APIRouter(prefix="/models", tags=["models"])
 
-AUTH_ERRORS = (errors.Unauthorized, errors.Forbidden)
 UNKNOWN = errors.UnknownModel
 AliasName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]{0,63}$", description="such as `production`")]
 MAX_VERSION = 2**31 - 1  # more than there will be; a database cannot compare larger ones
@@ -30,7 +29,7 @@ class VersionBody(BaseModel):
     version: int
     aliases: list[str] = Field(description="what points at it")
     created_at: datetime
-    job: str | None = Field(description="job that made it; none: shipped with the service")
+    job: str | None = Field(description="job that made it; null: shipped with the service")
     sha256: str
     accuracy: float | None = Field(description="on the test set, 0..1")
 
@@ -44,7 +43,7 @@ class AliasBody(BaseModel):
 
 
 class AliasUpdate(BaseModel):
-    """Where an alias shall point, and why."""
+    """Where an alias is to point, and why."""
 
     version: int = Field(ge=1, le=MAX_VERSION)
     why: str = Field(default="", max_length=1000)
@@ -70,7 +69,7 @@ class AuditBody(BaseModel):
 
 @router.get("", summary="List the models", dependencies=[MAY_READ])
 def list_models(registry: RegistryDep) -> list[ModelSummary]:
-    """Every model that can be asked by its bare name, with its accuracy on its test set."""
+    """Every model that answers by its bare name, with its accuracy on its test set."""
     registry.refresh()
     return [_summary(served, served.name == registry.default) for served in registry.models]
 
@@ -97,7 +96,7 @@ def list_versions(name: str, versions: VersionsDep) -> list[VersionBody]:
     snapshot = versions.snapshot()
     mine = sorted((number for model, number in snapshot.versions if model == name), reverse=True)
     if not mine:
-        raise _unknown(name, None)
+        raise NoSuchVersion(f"there is no model {name!r}")
     bodies = []
     for number in mine:
         version = snapshot.versions[name, number]
@@ -117,15 +116,15 @@ def list_versions(name: str, versions: VersionsDep) -> list[VersionBody]:
 
 @router.get(
     "/{name}/audit",
-    summary="Who moved what, when, why",
+    summary="Show a model's audit list",
     responses=problems.responses(UNKNOWN),
     dependencies=[MAY_READ],
 )
 def show_audit(name: str, versions: VersionsDep) -> list[AuditBody]:
-    """Every publication, promotion, move, rollback and deletion of a model, newest first."""
+    """Every publication, promotion, move, rollback and deletion of a model: who, when and why, newest first."""
     entries = versions.audit(name)
     if not entries:
-        raise _unknown(name, None)
+        raise NoSuchVersion(f"there is no model {name!r}")
     return [AuditBody(**{**vars(entry), "at": utc(entry.at)}) for entry in entries]
 
 
@@ -142,11 +141,8 @@ def move_alias(
     registry: RegistryDep,
     identity: MayAdminister,
 ) -> AliasBody:
-    """`production` decides what the bare name serves; any other name can be asked for as `NAME@ALIAS`."""
-    try:
-        versions.move(name, alias, move.version, identity.who, move.why)
-    except NoSuchVersion as error:
-        raise _unknown(name, move.version) from error
+    """`production` decides what the bare name serves; any other alias is served as `NAME@ALIAS`."""
+    versions.move(name, alias, move.version, identity.who, move.why)
     registry.refresh()
     return AliasBody(model=name, alias=alias, version=move.version)
 
@@ -163,16 +159,8 @@ def rollback(
     identity: MayAdminister,
     reason: Reason | None = None,
 ) -> AliasBody:
-    """Point `production` at what it pointed at before it was moved to its present version."""
-    try:
-        version = versions.rollback(name, identity.who, reason.why if reason else "")
-    except NoSuchVersion as error:
-        raise _unknown(name, None) from error
-    except NothingBefore as error:
-        raise errors.Conflict(
-            f"production of {name!r} pointed at no other version that is still there",
-            "choose a version by PUT /models/{name}/aliases/production",
-        ) from error
+    """Point `production` at the version that it pointed at before its present one."""
+    version = versions.rollback(name, identity.who, reason.why if reason else "")
     registry.refresh()
     return AliasBody(model=name, alias=PRODUCTION, version=version)
 
@@ -187,22 +175,8 @@ def delete_version(
     name: str, version: VersionNumber, versions: VersionsDep, registry: RegistryDep, identity: MayAdminister
 ) -> None:
     """Remove its files for good; its number is not used again. 409 while an alias points at it."""
-    try:
-        versions.delete(name, version, identity.who, "")
-    except NoSuchVersion as error:
-        raise _unknown(name, version) from error
-    except VersionInUse as error:
-        raise errors.Conflict(
-            f"version {version} of {name!r} is in use: {error} points at it", "move that alias first"
-        ) from error
+    versions.delete(name, version, identity.who, "")
     registry.refresh()
-
-
-def _unknown(name: str, version: int | None) -> errors.UnknownModel:
-    what = f"model {name!r}" if version is None else f"version {version} of a model {name!r}"
-    return errors.UnknownModel(
-        f"there is no {what}", "GET /models and /models/{name}/versions list what there is"
-    )
 
 
 def _summary(served: ServedModel, default: bool) -> ModelSummary:

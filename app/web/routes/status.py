@@ -1,4 +1,4 @@
-"""Probes for whoever runs the service."""
+"""Probes, and what an operator wants to know."""
 
 import torch
 from fastapi import APIRouter
@@ -25,11 +25,15 @@ async def livez(registry: RegistryDep) -> Status:
 
 @router.get("/readyz", summary="Can it answer predictions?", responses=problems.responses(errors.NotReady))
 async def readyz(services: ServicesDep) -> Status:
-    """200 only when the default model answers: not while as much waits as may, nor once SIGTERM has come."""
+    """200 only when the default model answers; not while the queue is full, nor once SIGTERM has come."""
     if services.draining:
-        raise errors.NotReady("the service is ending", "ask another instance")
+        raise errors.NotReady("the service is shutting down", "ask another instance")
     if services.batcher.saturated:
-        raise errors.NotReady("as many requests wait as may", "ask another instance, or again later")
+        raise errors.NotReady(
+            "as many requests are waiting as are allowed", "ask another instance, or try again later"
+        )
+    if stopped := services.background.stopped:
+        raise errors.NotReady(f"{stopped[0]} has stopped", "look into the service's log, and start it again")
     if not default_answers(services.registry):
         raise errors.NotReady("the default model does not answer", "look into the service's log")
     return Status(status="ok")

@@ -18,11 +18,11 @@ from app import errors
 from app.clock import utc
 from app.jobs.artifacts import artifacts
 from app.jobs.executor import check_config, override_fields, recipe_names
-from app.jobs.queue import TERMINAL, Event, Job, KeyReused, Queue, QueueFull, WrongStatus
+from app.jobs.queue import TERMINAL, Event, Job, Queue, QueueFull
 from app.settings import Settings
 from app.store.paths import HomePaths
 from app.web import problems
-from app.web.dependencies import MAY_READ, MayTrain, QueueDep, ServicesDep, SettingsDep
+from app.web.dependencies import AUTH_ERRORS, MAY_READ, MayTrain, QueueDep, ServicesDep, SettingsDep
 from app.web.draining import Draining
 from app.web.pages import ARTIFACT_POLICY, security_headers
 from app.web.schemas import to_json
@@ -31,7 +31,6 @@ router = APIRouter(prefix="/train", tags=["train"])
 
 FOLLOW_SECONDS = 0.25
 KEEPALIVE_SECONDS = 15
-AUTH_ERRORS = (errors.Unauthorized, errors.Forbidden)
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
@@ -139,7 +138,7 @@ class ArtifactBody(BaseModel):
             *AUTH_ERRORS,
             errors.FeedbackIsOff,
             errors.InvalidRequest,
-            errors.QueueIsFull,
+            QueueFull,
             errors.StorageTrouble,
         ),
     },
@@ -154,26 +153,19 @@ def start(
         str | None, Header(description="the same key and body again answer with the same job", max_length=255)
     ] = None,
 ) -> JobBody:
-    """Queue a run of a recipe. PredictionEncoder at once; watch it at `Location`, or live at its `/events`."""
-    asked = request.model_dump(exclude_none=True)  # type: ignore[attr-defined]
-    model, recipe, promote, feedback = (asked.pop(n) for n in ("model", "recipe", "promote", "feedback"))
+    """Queue a run of a recipe. Answers at once; watch the job at `Location`, or live at its `/events`."""
+    overrides = request.model_dump(exclude_none=True)  # type: ignore[attr-defined]
+    model, recipe, promote, feedback = (overrides.pop(n) for n in ("model", "recipe", "promote", "feedback"))
     if feedback and not settings.feedback:
         raise errors.FeedbackIsOff(
             "this service keeps no corrections to learn from",
             "train without feedback, or set MINIST_FEEDBACK=true",
         )
     try:
-        config = check_config(recipe, {**asked, "name": model, "threads": settings.train_threads})
+        config = check_config(recipe, {**overrides, "name": model, "threads": settings.train_threads})
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from error
-    try:
-        job = queue.submit(config, promote, settings.queue_limit, idempotency_key, feedback)
-    except QueueFull as full:
-        raise _queue_is_full(full) from full
-    except KeyReused as error:
-        raise errors.InvalidRequest(
-            f"the Idempotency-Key {idempotency_key!r} was used for another request", "choose a new key"
-        ) from error
+    job = queue.submit(config, promote, settings.queue_limit, idempotency_key, feedback)
     response.headers["location"] = f"/train/{job.id}"
     return _body(job, queue)
 
@@ -206,13 +198,8 @@ def show_job(id: str, queue: QueueDep) -> JobBody:
 )
 def cancel(id: str, queue: QueueDep, identity: MayTrain) -> JobBody:
     """End a queued or running job at once; its last complete epoch stays and can be resumed from."""
-    job = _job(queue, id)
-    try:
-        return _body(queue.cancel(id), queue)
-    except WrongStatus as error:
-        raise errors.Conflict(
-            f"the job has {job.status} already", "only queued and running jobs end"
-        ) from error
+    _job(queue, id)
+    return _body(queue.cancel(id), queue)
 
 
 @router.post(
@@ -220,18 +207,13 @@ def cancel(id: str, queue: QueueDep, identity: MayTrain) -> JobBody:
     status_code=202,
     summary="Resume a job",
     responses=problems.responses(
-        *AUTH_ERRORS, errors.UnknownJob, errors.Conflict, errors.QueueIsFull, errors.StorageTrouble
+        *AUTH_ERRORS, errors.UnknownJob, errors.Conflict, QueueFull, errors.StorageTrouble
     ),
 )
 def resume(id: str, queue: QueueDep, settings: SettingsDep, identity: MayTrain) -> JobBody:
     """Queue a cancelled or failed job again; it goes on from its last complete epoch."""
-    job = _job(queue, id)
-    try:
-        return _body(queue.resume(id, settings.queue_limit), queue)
-    except WrongStatus as error:
-        raise errors.Conflict(f"the job is {job.status}", "only cancelled and failed jobs resume") from error
-    except QueueFull as full:
-        raise _queue_is_full(full) from full
+    _job(queue, id)
+    return _body(queue.resume(id, settings.queue_limit), queue)
 
 
 @router.get(
@@ -355,14 +337,6 @@ def _dict(mapping: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return None if mapping is None else dict(mapping)
 
 
-def _queue_is_full(full: QueueFull) -> errors.QueueIsFull:
-    return errors.QueueIsFull(
-        f"{full.limit} jobs are waiting or running",
-        f"try again in about {full.retry_after} seconds, or cancel one",
-        {"retry-after": str(full.retry_after)},
-    )
-
-
 def _artifacts(queue: Queue, settings: Settings, job_id: str) -> Mapping[str, Path]:
     """From the run directory; once that was cleared away, from the version that came out."""
     job = _job(queue, job_id)
@@ -372,17 +346,17 @@ def _artifacts(queue: Queue, settings: Settings, job_id: str) -> Mapping[str, Pa
 
 async def _stream(queue: Queue, job_id: str, after: int, draining: Draining) -> AsyncIterator[bytes]:
     """Events as they come, until the newest is a terminal status (a resumed job has older ones)."""
-    said = time.monotonic()
+    sent = time.monotonic()
     while not draining:
         found = await run_in_threadpool(queue.events, job_id, after)
         for event in found:
             yield _sse(event)
-            after, said = event.id, time.monotonic()
+            after, sent = event.id, time.monotonic()
         if found and found[-1].kind == "status" and found[-1].data["status"] in TERMINAL:
             return
-        if time.monotonic() - said > KEEPALIVE_SECONDS:
-            yield b": still here\n\n"
-            said = time.monotonic()
+        if time.monotonic() - sent > KEEPALIVE_SECONDS:
+            yield b": keep-alive\n\n"
+            sent = time.monotonic()
         await asyncio.sleep(FOLLOW_SECONDS)
 
 

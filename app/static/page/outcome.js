@@ -1,0 +1,134 @@
+// What came out of a job: the version and whether it serves, what corrections changed, files.
+
+import { act, fill, h } from "./dom.js";
+import { bytes, capital, count, percent, plural, sentences } from "./text.js";
+
+/** @import * as Wire from "./wire.d.ts" */
+/** @import { Api } from "./api.js" */
+
+export class Outcome {
+  #shown = 0; // what was asked for before is not shown any more
+
+  /**
+   * @param {Api} api
+   * @param {(text: string) => void} say
+   */
+  constructor(api, say) {
+    this.api = api;
+    this.say = say;
+    this.element = h("div.stack");
+  }
+
+  hide() {
+    this.#shown += 1;
+    this.element.replaceChildren();
+  }
+
+  /** @param {Wire.JobBody} job */
+  async show(job) {
+    const mine = ++this.#shown;
+    /** @type {[HTMLElement | null, Wire.ArtifactBody[]]} */
+    const [version, files] = await Promise.all([
+      this.#version(job),
+      this.api.get(`train/${encodeURIComponent(job.id)}/artifacts`).catch(() => []), // cleared away
+    ]);
+    if (mine === this.#shown) fill(this.element, version, corrections(job), pictures(job.id, files));
+  }
+
+  /** @param {Wire.JobBody} job */
+  async #version(job) {
+    if (job.version === null) return null;
+    /** @type {Wire.VersionBody[]} */
+    const versions = await this.api.get(`models/${encodeURIComponent(job.model)}/versions`).catch(() => []);
+    const version = versions.find((each) => each.version === job.version);
+    const serves = version?.aliases.includes("production") ?? false;
+    const state = !version ? "It was deleted since." : serves ? h("b", "It serves now.") : "It does not serve.";
+    return h(
+      "div.sheet.outcome",
+      h("h2", `Version ${job.version}`),
+      h(
+        "p",
+        typeof version?.accuracy === "number" && `${percent(version.accuracy)} on the test set. `,
+        state,
+        job.decision && ` ${sentences(job.decision.reason)}`,
+      ),
+      h("p.actions", version && this.#actions(job, serves, versions.length)),
+    );
+  }
+
+  /**
+   * @param {Wire.JobBody} job
+   * @param {boolean} serves
+   * @param {number} versions
+   */
+  #actions(job, serves, versions) {
+    const name = encodeURIComponent(job.model);
+    const promote = async () => {
+      const body = { version: job.version, why: "from the page" };
+      await this.api.change("PUT", `models/${name}/aliases/production`, body);
+      await this.show(job);
+    };
+    const back = async () => {
+      await this.api.change("POST", `models/${name}/rollback`, { why: "from the page" });
+      await this.show(job);
+    };
+    return [
+      !serves && act(`Serve version ${job.version}`, promote, { say: this.say, kind: "strong" }),
+      serves && versions > 1 && act("Roll back", back, { say: this.say }),
+      h("a", { href: `#/models/${name}` }, "See the model"),
+      h("a", { href: `#/try?model=${name}@${job.version}` }, "Try it"),
+    ];
+  }
+}
+
+/** @param {Wire.JobBody} job */
+function corrections({ feedback }) {
+  if (!feedback?.used) return null;
+  const { used, right_before: before, right_after: after } = feedback;
+  return h(
+    "div.sheet",
+    h("h2", "What the corrections changed"),
+    h(
+      "p",
+      `${plural(used, "corrected picture")} joined the training. `,
+      before !== null && `${count(before)} of them ${before === 1 ? "was" : "were"} right before; `,
+      `${count(after)} of ${count(used)} ${after === 1 ? "is" : "are"} right now.`,
+    ),
+  );
+}
+
+/**
+ * @param {string} id
+ * @param {Wire.ArtifactBody[]} files
+ */
+function pictures(id, files) {
+  if (!files.length) return null;
+  const url = (/** @type {string} */ name) =>
+    `train/${encodeURIComponent(id)}/artifacts/${encodeURIComponent(name)}`;
+  const images = files.filter(({ name }) => name.endsWith(".png"));
+  const others = files.filter(({ name }) => !name.endsWith(".png"));
+  return h(
+    "div.sheet",
+    h("h2", "Files of the run"),
+    h(
+      "div.pictures",
+      images.map(({ name }) => picture(url(name), capital(name.replace(/\.\w+$/, "").replaceAll("-", " ")))),
+    ),
+    h(
+      "ul.files",
+      { role: "list" },
+      others.map(({ name, bytes: size }) =>
+        h("li", h("a", { href: url(name) }, name), h("small", bytes(size))),
+      ),
+    ),
+  );
+}
+
+/**
+ * @param {string} src
+ * @param {string} title
+ */
+function picture(src, title) {
+  const image = h("img", { src, alt: title, loading: "lazy" });
+  return h("figure", h("a", { href: src }, image), h("figcaption", title));
+}

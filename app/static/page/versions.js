@@ -1,0 +1,120 @@
+// A version as a card, what its file says, and the history of a model.
+
+import { act, h } from "./dom.js";
+import { modelPath, pageOf } from "./paths.js";
+import { capital, count, percent, plural, when } from "./text.js";
+
+/** @import * as Wire from "./wire.d.ts" */
+/** @import { Api } from "./api.js" */
+/** @typedef {{ api: Api, say: (text: string) => void, anew: () => Promise<void> }} Doing how buttons act and report */
+
+/**
+ * @param {Wire.Card} card
+ * @param {[string, string][]} before
+ * @param {[string, string][]} after
+ */
+export function facts(card, before = [], after = []) {
+  const { test } = card.metrics;
+  const scores = test?.calibrated ?? test?.uncalibrated;
+  const rows = [
+    ...before,
+    ["Parameters", count(card.parameters)],
+    ["Calibration error", scores ? percent(scores.ece) : "–"],
+    ...after,
+  ];
+  return h(
+    "dl.facts",
+    rows.map(([term, text]) => h("div", h("dt", term), h("dd", text))),
+  );
+}
+
+/**
+ * @param {Doing} doing
+ * @param {string} name
+ * @param {Wire.VersionBody} version
+ * @param {Wire.Card | null} card
+ * @param {boolean} chosen
+ */
+export function versionCard(doing, name, version, card, chosen) {
+  const { version: number, aliases, accuracy, job } = version;
+  const link = h("a", { href: pageOf(name, number), "aria-current": chosen && "true" }, `Version ${number}`);
+  return h(
+    "li.sheet.version-card",
+    { "data-version": number, "data-chosen": chosen },
+    h(
+      "header",
+      h("h3", link),
+      aliases.map((alias) => h("span.tag", { "data-alias": alias }, alias)),
+    ),
+    h("p.figure", percent(accuracy)),
+    card && facts(card, [], origin(card, version)),
+    h("p.fine", job ? ["From ", h("a", { href: `#/train/${job}` }, "this run")] : "Shipped with the service"),
+    h("p.actions", actions(doing, name, version)),
+  );
+}
+
+/**
+ * @param {Wire.Card} card
+ * @param {Wire.VersionBody} version
+ * @returns {[string, string][]}
+ */
+function origin({ training }, { created_at: created }) {
+  return [
+    ["Trained by", training ? `${training.recipe}, ${plural(training.epochs, "epoch")}` : "–"],
+    ["Made", when(created)],
+  ];
+}
+
+/**
+ * @param {Doing} doing
+ * @param {string} name
+ * @param {Wire.VersionBody} version
+ */
+function actions({ api, say, anew }, name, { version, aliases }) {
+  const serve = async () => {
+    await api.change("PUT", modelPath(name, "/aliases/production"), { version, why: "from the page" });
+    await anew();
+  };
+  const remove = async () => {
+    await api.change("DELETE", modelPath(name, `/versions/${version}`));
+    await anew();
+  };
+  return [
+    !aliases.includes("production") && act("Serve", serve, { say }),
+    !aliases.length && act("Delete", remove, { say, kind: "quiet", sure: true }),
+    h("a", { href: `#/try?model=${encodeURIComponent(name)}@${version}` }, "Try it"),
+  ];
+}
+
+/** @param {Wire.AuditBody[]} audit */
+export function history(audit) {
+  if (!audit.length) return null;
+  return h(
+    "section",
+    { "aria-labelledby": "history-title" },
+    h("h2", { id: "history-title" }, "History"),
+    h("ol.history", { role: "list" }, audit.slice(0, 30).map(entry)),
+  );
+}
+
+/** @param {Wire.AuditBody} row */
+function entry(row) {
+  const why = row.why.replace(/^job \w+:? /, "");
+  return h(
+    "li",
+    h("time.fine", { datetime: row.at }, when(row.at)),
+    h("span", capital(change(row)), h("span.fine", " by ", author(row.who), why && `: ${why}`)),
+  );
+}
+
+/** @param {string} who */
+const author = (who) => (who.startsWith("job ") ? h("a", { href: `#/train/${who.slice(4)}` }, "a run") : who);
+
+/** @param {Wire.AuditBody} row */
+function change({ action, alias, from_version: from, to_version: version }) {
+  if (action === "publish") return `version ${version} made`;
+  if (action === "delete") return `version ${from} deleted`;
+  if (action === "keep") return `${alias} stayed at ${version}`;
+  if (action === "rollback") return `${alias} rolled back to ${version}`;
+  return `${alias} moved ${from ? `from ${from} ` : ""}to ${version}`;
+}

@@ -1,0 +1,73 @@
+"""`minist check`: whether all that is kept is there and as it was written. Changes nothing."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from app.store.database import StoreError, check_file
+from app.store.recovery import SET_ASIDE
+from app.store.tables import jobs
+from app.store.versions import Snapshot, Versions, numbered
+from models.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was looked at; `problem` is None where nothing is wrong with it."""
+
+    subject: str
+    problem: str | None = None
+
+
+def check(versions: Versions) -> Iterator[Finding]:
+    """Database, versions, aliases, folders and run directories, one after the other."""
+    path = versions.database.path
+    try:
+        check_file(path)
+    except StoreError as error:
+        yield Finding(str(path), str(error))
+        return
+    yield Finding(str(path))
+    snapshot = versions.snapshot()
+    yield from _versions(snapshot)
+    yield from _aliases(snapshot)
+    yield from _folders(versions, snapshot)
+    yield from _runs(versions)
+
+
+def _versions(snapshot: Snapshot) -> Iterator[Finding]:
+    for (model, number), version in sorted(snapshot.versions.items()):
+        try:
+            version.intact_card()
+        except CheckpointError as error:
+            yield Finding(f"{model}@{number}", str(error))
+        else:
+            yield Finding(f"{model}@{number}")
+
+
+def _aliases(snapshot: Snapshot) -> Iterator[Finding]:
+    for (model, alias), number in sorted(snapshot.aliases.items()):
+        if (model, number) not in snapshot.versions:
+            yield Finding(f"{model}@{alias}", f"it points at version {number}, which does not exist")
+
+
+def _folders(versions: Versions, snapshot: Snapshot) -> Iterator[Finding]:
+    if not versions.paths.models.is_dir():
+        return
+    for folder in sorted(path for path in versions.paths.models.iterdir() if path.is_dir()):
+        for number, directory in sorted(numbered(folder).items()):
+            if (folder.name, number) not in snapshot.versions:
+                yield Finding(str(directory), "no version knows it; the next start adopts it or sets it aside")
+        for aside in sorted(folder.glob(f"{SET_ASIDE}*")):
+            yield Finding(str(aside), "it was set aside: look into it, then remove it")
+
+
+def _runs(versions: Versions) -> Iterator[Finding]:
+    if not versions.paths.runs.is_dir():
+        return
+    with versions.database.read() as connection:
+        known = set(connection.scalars(select(jobs.c.id)))
+    for directory in sorted(versions.paths.runs.iterdir()):
+        if directory.is_dir() and directory.name not in known:
+            yield Finding(str(directory), "no job knows it; 'minist publish' can make a finished run a version")

@@ -1,0 +1,60 @@
+"""Clean drawings: one level of ink on one level of background, as a canvas, a stylus or a scanner leaves them.
+
+There the ink needs no search: it is what has the other level, however wide the strokes are. Only which of
+the two is the background must be told.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.preprocessing.lines import frame_width
+from models.preprocessing.morphology import Plane, border, erosion
+
+LEAST_CONTRAST = 12  # grey levels between the two: with less, noise may be one of them
+TOLERANCE = 0.15  # of the contrast: how far a level may stray
+EDGE = 2  # pixels: what is between the levels is an edge or a hairline, narrower than twice this and one
+STRAY = 0.001  # share of pixels that may be neither
+LEVEL = 30  # percentile of the darker and of the lighter half that counts as its level
+MOSTLY = 0.65  # share of the border that is certainly background
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """The two grey levels of a clean drawing."""
+
+    dark: float
+    light: float
+
+    @property
+    def middle(self) -> float:
+        return (self.dark + self.light) / 2
+
+    def ink(self, page: Plane, ink_is_dark: bool) -> Plane:
+        """The share of ink in each pixel, 0..1, of grey levels [height, width]."""
+        share = (self.light - page) / np.float32(self.light - self.dark)
+        return (share if ink_is_dark else 1 - share).clip(0, 1).astype(np.float32)
+
+    def ink_is_dark(self, page: Plane) -> bool | None:
+        """Whether the darker level is the ink: the border, inside a frame, is background. None in doubt."""
+        dark = page < self.middle
+        inset = frame_width(dark) if border(dark).mean() > 0.5 else frame_width(~dark)
+        share = float(border(dark[inset : page.shape[0] - inset, inset : page.shape[1] - inset]).mean())
+        return None if 1 - MOSTLY < share < MOSTLY else share < 0.5
+
+
+def find_levels(page: Plane) -> Drawing | None:
+    """The two levels of a clean drawing [height, width]; None where there are more, or only one."""
+    middle = (float(page.min()) + float(page.max())) / 2
+    below = page < middle
+    if not below.any():
+        return None
+    dark = float(np.percentile(page[below], LEVEL))
+    light = float(np.percentile(page[~below], 100 - LEVEL))
+    if light - dark < LEAST_CONTRAST:
+        return None
+    tolerance = TOLERANCE * (light - dark)
+    beyond = np.count_nonzero((page < dark - tolerance) | (page > light + tolerance))
+    between = erosion((page > dark + tolerance) & (page < light - tolerance), EDGE)
+    stray = beyond + np.count_nonzero(between)
+    return Drawing(dark, light) if stray <= STRAY * page.size else None
