@@ -55,6 +55,19 @@ class Settings(BaseSettings):
         ge=1,
         description="Bytes of request bodies in one process; more are refused with 503.",
     )
+    max_waiting_pixels: int = Field(
+        default=1_000_000_000,
+        ge=1,
+        description="Pixels of the pictures that are being decoded or wait for it, in one process; "
+        "with more, 503.",
+    )
+    decoders: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="Processes that decode pictures, of each API worker; 0: as many as its share of the "
+        "CPUs, at most 4.",
+    )
     rate_limit: str | None = Field(
         default=None,
         description="Requests per key (or address, without one) and worker, such as `100/second;5000/hour`; "

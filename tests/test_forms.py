@@ -4,8 +4,10 @@ import time
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
 
 from app.errors import EmptyBody, MalformedForm, WrongContentType, WrongFields
 from app.serving.decoding.forms import MAX_HEADER_BYTES, form_files, one_image
@@ -33,10 +35,75 @@ def test_what_goes_in_comes_out(contents: list[bytes]) -> None:
     assert files(form("file", contents)) == contents
 
 
+class Parsed(MultipartParser):
+    """python-multipart's reading of a form: the names and contents of its parts."""
+
+    def __init__(self, boundary: bytes, body: bytes) -> None:
+        self.parts: list[tuple[bytes, bytes]] = []
+        self.ended = False
+        self._name = self._value = self._content = self._field = b""
+        names = ("part_begin", "part_data", "part_end", "header_field", "header_value", "header_end", "end")
+        super().__init__(boundary, {f"on_{name}": getattr(self, f"_on_{name}") for name in names})  # type: ignore[arg-type]
+        self.write(body)
+        self.finalize()
+
+    def _on_part_begin(self) -> None:
+        self._name = self._content = b""
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        self._content += data[start:end]
+
+    def _on_part_end(self) -> None:
+        self.parts.append((self._name, self._content))
+
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._field += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        if self._field.lower() == b"content-disposition":
+            self._name = parse_options_header(self._value)[1].get(b"name", b"")
+        self._field = self._value = b""
+
+    def _on_end(self) -> None:
+        self.ended = True
+
+
+PIECES = st.sampled_from(
+    [
+        b"--abc", b"--abc--", b"\r\n", b"\n", b"abc", b"--", b"x", b"\x00", b": ", b'"', b"; ", b"file",
+        b"files", b'Content-Disposition: form-data; name="file"',
+        b'content-disposition: form-data; name="files"',
+        b'; filename="a.png"', b"Content-Type: image/png", b"\r\n\r\n", b"\r\n--abc\r\n", b"\r\n--abc--\r\n",
+    ]
+)  # fmt: skip
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(body=st.lists(PIECES, max_size=25).map(b"".join), field=st.sampled_from(["file", "files"]))
+def test_a_form_is_read_as_another_parser_reads_it(body: bytes, field: str) -> None:
+    """Where both take it: what one of them refuses is not a form."""
+    try:
+        other = Parsed(b"abc", body)
+        found = files(body, "multipart/form-data; boundary=abc", field)
+    except (MultipartParseError, MalformedForm, WrongFields, EmptyBody):
+        return
+    if other.ended:
+        assert found == [content for name, content in other.parts if name == field.encode()]
+
+
 @given(st.lists(st.sampled_from([b"\r\n", b"-", b"--", b"boundary", b"a", b"\n", b"\r"]), max_size=12))
 def test_what_resembles_a_boundary_is_content(pieces: list[bytes]) -> None:
     content = b"".join(pieces)
     assert files(closed(part('Content-Disposition: form-data; name="file"', content=content))) == [content]
+
+
+@given(body=st.binary(max_size=200), kind=st.text(st.characters(codec="latin-1"), max_size=40))
+def test_no_content_type_raises_anything_else(body: bytes, kind: str) -> None:
+    with suppress(MalformedForm, WrongFields, EmptyBody):
+        files(body, "multipart/form-data; boundary=" + kind)
 
 
 @given(st.binary(max_size=300))

@@ -36,7 +36,7 @@ DOORS: Mapping[str, set[str]] = {
         "models.idx", "models.preprocessing",
     },
     "app.jobs": {"app", "app.store", "models", "models.card", "models.errors", "training"},
-    "app.store": {"models", "models.card"},
+    "app.store": {"models", "models.card", "models.errors"},
     "app.telemetry": set(),
     "app": set(),
     "training": {

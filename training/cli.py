@@ -1,6 +1,6 @@
 """The commands `minist train`, `evaluate`, `calibrate` and `report`, and `work`, the process of a job.
 
-Each takes the words after its name and returns the status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+Each takes the arguments after its name and returns the status: 0 done, 1 failed, 2 wrong usage, 130 stopped.
 """
 
 import argparse
@@ -57,11 +57,13 @@ _OVERRIDES = {
     ),
     "threads": (int, "CPU threads (default 1)"),
 }
+
+
 Entry = Callable[[Sequence[str]], int]
 
 
 def _explained(command: Entry) -> Entry:
-    """Errors that a user can do something about, each as one line."""
+    """Print errors that a user can do something about as one line each."""
 
     @wraps(command)
     def run(arguments: Sequence[str]) -> int:
@@ -85,7 +87,7 @@ def _explained(command: Entry) -> Entry:
 
 @_explained
 def train(arguments: Sequence[str]) -> int:
-    """Train by a recipe, or go on with a run."""
+    """Train by a recipe, or continue a run."""
     parser = _parser("minist train", "Train a classifier by a recipe.")
     parser.add_argument(
         "--recipe", choices=(regression.RECIPE, *RECIPES), help="what to train (--list describes them)"
@@ -153,7 +155,7 @@ def _fit_line(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
 def evaluate(arguments: Sequence[str]) -> int:
     """Measure a weights file on a test set."""
     parser = _parser("minist evaluate", "Print loss and accuracy of any checkpoint on a test set.")
-    parser.add_argument("weights", type=Path, help="a weights file, with or without a card beside it")
+    parser.add_argument("weights", type=Path, help="a .pth file, with or without a card beside it")
     parser.add_argument(
         "--dataset", choices=get_args(DatasetName), help="data set (default: the one it was trained on)"
     )
