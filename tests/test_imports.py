@@ -45,6 +45,7 @@ DOORS: Mapping[str, set[str]] = {
     },
     "training.synthetic": {"models.errors", "models.preprocessing", "training.datasets"},
     "training.datasets": {"models.card", "models.datasets", "models.idx", "training.errors"},
+    "training.importing": {"models", "training.errors"},
     "training.errors": set(),
     "models": {"models.architectures", "models.card", "models.errors", "models.preprocessing"},
     "models.preprocessing": {"models.errors"},
