@@ -16,6 +16,7 @@ import app
 from app.cpus import cpu_quota, threads_per_worker
 from app.home import Home
 from app.serving.batching import Batcher
+from app.serving.decoding.pool import DecoderPool
 from app.serving.evaluation import Evaluator
 from app.serving.registry import Registry
 from app.settings import Settings
@@ -35,6 +36,7 @@ from app.web.routes import evaluation, feedback, models, predict, recipes, statu
 from app.web.uploads import ContentLengthLimit
 from models.devices import choose_device
 
+MOST_DECODERS = 4  # where none are set: each has some 40 MB
 MAX_JSON_BYTES = 64 * 1024  # of the bodies that are not images
 
 _DESCRIPTION = """Small trained classifiers over HTTP.
@@ -101,7 +103,8 @@ async def _lifespan(settings: Settings, observer: RequestObserver) -> AsyncItera
     _repeat(services, observer.log)
     gc.collect()
     gc.freeze()  # what is there now stays: the collector need not look at it under load
-    yield {"services": services}
+    async with services.decoders:
+        yield {"services": services}
     gc.unfreeze()
     await services.background.end()
     _save(services, observer.log)
@@ -130,6 +133,9 @@ def _start(home: Home, counters: Counters) -> Services:
         draining=Draining(),
         background=Background(),
         batcher=batcher,
+        decoders=DecoderPool(
+            counters, settings.decoders or min(threads, MOST_DECODERS), settings.max_waiting_pixels
+        ),
         counters=counters,
         processes=metrics.Processes(
             Path(numbers) if numbers else None, lambda: counters.snapshot(batcher.images, batcher.bytes)

@@ -29,7 +29,10 @@ cnn = load(CNN(), "cnn")
 
 
 def pixels(data: bytes) -> Tensor:
-    image = Image.open(io.BytesIO(data)).convert("L")
+    return scaled(Image.open(io.BytesIO(data)).convert("L"))
+
+
+def scaled(image: Image.Image) -> Tensor:
     array = np.asarray(image, dtype=np.float32) / 255
     return (torch.from_numpy(array)[None, None] - 0.1307) / 0.3081
 
@@ -46,6 +49,12 @@ def answers(model: nn.Module, images: Tensor) -> list[dict[str, Any]]:
 @app.post("/def")
 def predict_def(file: UploadFile) -> dict[str, Any]:
     return answers(mlp, pixels(file.file.read()))[0]
+
+
+@app.post("/photograph")
+def predict_photograph(file: UploadFile) -> dict[str, Any]:
+    image = Image.open(io.BytesIO(file.file.read())).convert("L").resize((28, 28))
+    return answers(mlp, scaled(image))[0]
 
 
 @app.post("/async")

@@ -29,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -139,13 +139,17 @@ def check_answers(port: int, way: Way) -> None:
             raise ValueError(f"{way.path} says {found} of {label}")
 
 
-def wrk(server: Server, way: Way, connections: int, seconds: float) -> Load:
+def wrk(
+    server: Server, way: Way, connections: int, seconds: float, images: Sequence[bytes] | None = None
+) -> Load:
+    """`images` (default: the ten digits) in turn."""
+    images = images or [digit.read_bytes() for digit in DIGITS]
     words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "10s"]
     words += ["-s", str(ROOT / "benchmarks" / "upload.lua"), f"http://127.0.0.1:{server.port}{way.path}"]
     with tempfile.TemporaryDirectory() as name:
-        bodies = [Path(name, digit.stem) for digit in DIGITS]
-        for body, digit in zip(bodies, DIGITS, strict=True):
-            body.write_bytes(way.body(digit.read_bytes()))
+        bodies = [Path(name, str(number)) for number in range(len(images))]
+        for body, image in zip(bodies, images, strict=True):
+            body.write_bytes(way.body(image))
         environment = {**os.environ, "BODIES": ":".join(map(str, bodies)), "KIND": way.kind}
         before = cpu_seconds(server.process.pid)
         output = subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout

@@ -8,6 +8,7 @@ ModelError
     ├── NotAnImage            bytes that are not in a known image format
     ├── BrokenImage           an image that ends early or is damaged
     ├── ImageTooLarge         more pixels than are allowed (refused by the header)
+    ├── CostlyImage           an image that takes more time or memory to decode than is allowed
     ├── WrongImageSize        an image of another size than the model was trained on
     └── NothingFound          a blank page, or nothing on it that could be a digit
 """
@@ -50,6 +51,10 @@ class BrokenImage(ImageError):
 
 class ImageTooLarge(ImageError):
     """More pixels than are allowed; refused by the header, before decoding."""
+
+
+class CostlyImage(ImageError):
+    """An image that takes more time or memory to decode than is allowed."""
 
 
 class WrongImageSize(ImageError):

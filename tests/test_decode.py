@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from models.errors import BrokenImage, EmptyImage, ImageError, ImageTooLarge, NotAnImage, WrongImageSize
-from models.preprocessing.decode import Grey, decode, normalise
+from models.preprocessing.decode import Grey, decode
+from models.tensors import normalise
 from tests.samples import png_header
 
 SIZE = (28, 28)

@@ -18,10 +18,8 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 import app.web.fast_path
-from app.errors import RequestError
 from app.main import create_app
 from app.settings import Settings
-from app.web.uploads import _parse, form_files, split_form
 from models.errors import ImageError
 from models.preprocessing.decode import decode
 from models.preprocessing.png import grey_pixels
@@ -188,42 +186,6 @@ def test_more_than_may_wait_is_503_with_retry_after(settings: Settings, digits: 
         is_problem(client.get("/readyz"), 503, "Not ready")
         batcher.release(1)
         assert client.get("/readyz").status_code == 200
-
-
-# -- cutting forms -------------------------------------------------------------------------------------
-
-PIECES = st.sampled_from(
-    [
-        b"--abc", b"--abc--", b"\r\n", b"\n", b"abc", b"--", b"x", b"\x00", b": ", b'"', b"; ", b"file",
-        b"files", b'Content-Disposition: form-data; name="file"',
-        b'content-disposition: form-data; name="files"',
-        b'; filename="a.png"', b"Content-Type: image/png", b"\r\n\r\n", b"\r\n--abc\r\n", b"\r\n--abc--\r\n",
-    ]
-)  # fmt: skip
-
-
-@settings(max_examples=500, deadline=None)
-@given(body=st.lists(PIECES, max_size=25).map(b"".join), field=st.sampled_from(["file", "files"]))
-def test_a_form_is_cut_only_into_what_the_parser_finds(body: bytes, field: str) -> None:
-    cut = split_form(FORM, body, field)
-    if cut is not None:
-        assert _parse(FORM, body, field) == cut
-
-
-@settings(max_examples=200, deadline=None)
-@given(contents=st.lists(st.binary(max_size=60), min_size=1, max_size=5))
-def test_a_form_as_clients_write_it_is_cut(contents: list[bytes]) -> None:
-    form = b"".join(part(content, "files", '; filename="x"') for content in contents) + b"--abc--\r\n"
-    found = split_form(FORM, form, "files")
-    assert found == contents or any(b"\r\n--abc" in b"\r\n" + content for content in contents)
-
-
-@settings(max_examples=300, deadline=None)
-@given(body=st.binary(max_size=200), kind=st.text(st.characters(codec="latin-1"), max_size=40))
-def test_arbitrary_forms_raise_nothing_else(body: bytes, kind: str) -> None:
-    for content_type in (FORM, "multipart/form-data; boundary=" + kind):
-        with contextlib.suppress(RequestError):
-            form_files(content_type, body, "file")
 
 
 # -- the quick PNG reader ------------------------------------------------------------------------------

@@ -27,9 +27,9 @@ from training.run import Run, train
 
 # Exit codes: failed for a reason that an event gives; another process holds the run; the supervisor is gone.
 FAILED, BUSY, ORPHANED = 1, 75, 76
+NICENESS = 15  # requests come first
 STEP_SECONDS = 0.5  # between two step events
 GRACE_SECONDS = 1.0  # after a lease, for heartbeats that came while this process itself was stopped
-NICENESS = 15  # requests go first
 
 
 def work(directory: Path, data_dir: Path, device: str, lease: float) -> int:

@@ -6,6 +6,7 @@ the claimant carries it: zero rows changed means that the job was cancelled or c
 
 import hashlib
 import json
+import math
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from models.card import Corrections
 ACTIVE = ("queued", "running")
 TERMINAL = ("succeeded", "failed", "cancelled")
 MAX_CRASHES = 3
+STEPS_KEPT = 200  # events of an ended job, about 30 kB
 NOTHING_LEARNED = Corrections(used=0, right_before=0, right_after=0)
 
 
@@ -410,12 +412,21 @@ def add_event(connection: Connection, job_id: str, kind: str, data: Mapping[str,
 
 
 def _ended(connection: Connection, job_id: str) -> Job:
-    """Add the event of the terminal status; steps are of no use any more."""
-    connection.execute(delete(events).where(events.c.job_id == job_id, events.c.kind == "step"))
+    """Add the event of the terminal status; of the steps some are kept."""
+    _thin_steps(connection, job_id)
     job = fetch_one(connection, jobs.c.id == job_id)
     assert job is not None
     add_event(connection, job_id, "status", {"status": job.status, "error": job.error, "version": job.version})
     return job
+
+
+def _thin_steps(connection: Connection, job_id: str) -> None:
+    """Keep every n-th step of a job, enough to draw its curves again."""
+    steps = and_(events.c.job_id == job_id, events.c.kind == "step")
+    ids = connection.scalars(select(events.c.id).where(steps).order_by(events.c.id)).all()
+    every = math.ceil(len(ids) / STEPS_KEPT)
+    if every > 1:
+        connection.execute(delete(events).where(steps, events.c.id.not_in(ids[::every])))
 
 
 def _retry_after(connection: Connection) -> int:

@@ -31,6 +31,7 @@ class Counters:
         self.batches = Histogram(IMAGES)
         self.predictions: dict[tuple[str, int, tuple[str, ...]], list[int]] = {}
         self.refused: defaultdict[str, int] = defaultdict(int)  # by reason
+        self.decoders_lost: defaultdict[str, int] = defaultdict(int)  # by reason
         self.gone = 0  # images whose client did not wait for the answer
 
     def labels_of(self, model: str, version: int, classes: tuple[str, ...]) -> list[int]:
@@ -45,6 +46,7 @@ class Counters:
             "batches": [self.batches.counts, self.batches.sum],
             "predictions": [[*key, numbers] for key, numbers in self.predictions.items()],
             "refused": dict(self.refused),
+            "decoders_lost": dict(self.decoders_lost),
             "gone": self.gone,
             "waiting": [waiting_images, waiting_bytes],
         }

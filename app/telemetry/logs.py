@@ -32,7 +32,6 @@ def config(level: str) -> dict[str, Any]:
                 "formatter": "structlog",
             }
         },
-        "loggers": {"python_multipart": {"level": "ERROR"}},  # it warns of every form that is malformed
         "root": {"handlers": ["stdout"], "level": level.upper()},
     }
 

@@ -10,6 +10,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from app import errors
 from app.jobs.queue import Queue
 from app.serving.batching import Batcher
+from app.serving.decoding.pool import DecoderPool
 from app.serving.evaluation import Evaluator
 from app.serving.registry import Registry
 from app.settings import Settings
@@ -39,6 +40,7 @@ class Services:
     draining: Draining
     background: Background
     batcher: Batcher
+    decoders: DecoderPool
     counters: Counters
     processes: Processes
     cpu_quota: float

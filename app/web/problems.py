@@ -91,6 +91,7 @@ _TABLE: Mapping[type[Exception], _Row] = {
     models.errors.NotAnImage: _Row(422, "Not an image"),
     models.errors.BrokenImage: _Row(422, "Broken image"),
     models.errors.ImageTooLarge: _Row(422, "Image too large"),
+    models.errors.CostlyImage: _Row(422, "Costly image"),
     models.errors.WrongImageSize: _Row(422, "Wrong image size"),
     models.errors.NothingFound: _Row(422, "Nothing found"),
 }

@@ -155,8 +155,10 @@ class Components:
         Or near two, where something of weight stands inside.
         """
         height, width = self.ink.shape
-        near_any, sides = self._near_sides()
         large = (self.wide > FRAME_LARGE * width) & (self.tall > FRAME_LARGE * height)
+        if not large.any():
+            return large
+        near_any, sides = self._near_sides()
         frames: Mask = large & (near_any > FRAME_WEIGHT * self.weight) & (sides >= 2)
         for i in np.flatnonzero(frames & (sides == 2)):
             frames[i] = self._has_content(int(i))

@@ -3,10 +3,8 @@
 import io
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from models.errors import BrokenImage, EmptyImage, ImageTooLarge, NotAnImage, WrongImageSize
 
@@ -15,11 +13,6 @@ MAX_PIXELS = 50_000_000
 _SEND = "send the bytes of a PNG, JPEG, BMP, GIF or WebP file"
 
 Grey = NDArray[np.uint8]  # [height, width], 0 is black
-
-
-def normalise(images: Tensor, mean: float, std: float) -> Tensor:
-    """Pixels 0..255 (uint8) to (x / 255 - mean) / std (float32), same shape: the only place."""
-    return images.float().mul_(1 / (255 * std)).add_(-mean / std)  # dividing takes twice as long
 
 
 def decode(data: bytes, size: tuple[int, int], ground: int) -> Grey:
@@ -115,11 +108,6 @@ def _grey(image: Image.Image, ground: int) -> Grey:
     elif image.mode == "CMYK":
         image = image.convert("RGB")
     return np.asarray(image if image.mode == "L" else image.convert("L"))
-
-
-def stack(images: list[Grey]) -> Tensor:
-    """Grey images of one size as one uint8 tensor [N, 1, height, width]."""
-    return torch.from_numpy(np.stack(images)[:, None])
 
 
 def png(pixels: Grey) -> bytes:

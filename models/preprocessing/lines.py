@@ -1,5 +1,7 @@
 """What is printed across a whole picture: a frame along its border, ruled lines."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from models.preprocessing.morphology import Mask, Plane, Values, dilation, opening
@@ -11,6 +13,7 @@ FRAME_WIDEST = 24  # a frame is at most this part of the picture's longer side
 STRIP = 8  # pixels along a row that are taken together: writing is shorter than a line
 FEWEST_STRIPS = 6  # a narrower picture has no lines that could be told from strokes
 STEEPEST, SLOPES = 0.06, 9  # slopes of lines that are tried: up to this, so many
+_SLOPES = np.linspace(-STEEPEST, STEEPEST, SLOPES)
 CAPPED = 0.2  # ink above this counts as this: a line is pale, and writing should not outvote it
 LINE_INK, LINE_CLEAR = 0.015, 0.02  # ink of a line; of the clearest one, without which there are none
 LINE_WEAKEST = 0.25  # ink of a line, as a share of that of the clearest
@@ -74,14 +77,18 @@ def _straightened(coarse: Plane) -> tuple[float, Plane]:
     It is the slope whose rows differ most.
     """
     height, strips = coarse.shape
-    rows = np.arange(height)[:, None]
-    slopes = np.linspace(-STEEPEST, STEEPEST, SLOPES)
-    shifts = np.rint(slopes[:, None] * STRIP * (np.arange(strips) - (strips - 1) / 2)).astype(int)
-    capped = np.minimum(coarse, CAPPED)
-    shifted = capped[(rows + shifts[:, None]).clip(0, height - 1), np.arange(strips)]
-    levels = shifted @ np.ones(strips, np.float32)
+    indices = _indices(height, strips)
+    levels = np.minimum(coarse, CAPPED).take(indices) @ np.ones(strips, np.float32)
     best = int(np.square(np.diff(levels, axis=1)).sum(1).argmax())
-    return float(slopes[best]), coarse[(rows + shifts[best]).clip(0, height - 1), np.arange(strips)]
+    return float(_SLOPES[best]), coarse.take(indices[best])
+
+
+@lru_cache(maxsize=16)  # most pictures have one of few shapes
+def _indices(height: int, strips: int) -> Values:
+    """Of the strips [height, strips], row by row, shifted to each slope [slopes, height, strips]."""
+    shifts = np.rint(_SLOPES[:, None] * STRIP * (np.arange(strips) - (strips - 1) / 2)).astype(int)
+    rows = (np.arange(height)[:, None] + shifts[:, None]).clip(0, height - 1)
+    return rows * strips + np.arange(strips)
 
 
 def _ridges(level: Plane) -> Values | None:

@@ -102,14 +102,14 @@ def label(mask: Mask) -> tuple[Labels, int]:
     b = np.arange(len(a)) - np.repeat(np.cumsum(touching) - touching, touching) + np.repeat(first, touching)
     root = np.arange(len(starts))
     while len(a):
-        smaller = np.minimum(root[a], root[b])
-        new = root.copy()
-        for run in (root[a], root[b], a, b):
-            np.minimum.at(new, run, smaller)
-        new = new[new]
-        if np.array_equal(new, root):
+        one, other = root[a], root[b]
+        apart = one != other
+        if not apart.any():
             break
-        root = new
+        a, b, one, other = a[apart], b[apart], one[apart], other[apart]  # the rest stays together
+        np.minimum.at(root, np.maximum(one, other), np.minimum(one, other))
+        while not np.array_equal(root, further := root[root]):
+            root = further
     roots, number = np.unique(root, return_inverse=True)
     labels = np.zeros(mask.shape, np.int64)
     labels[mask] = np.repeat(number + 1, ends - starts)
@@ -130,7 +130,7 @@ def border(image: Values) -> Values:
 def rectangularity(mask: Mask) -> float:
     """The area of what is set, as a share of the smallest rectangle around it, at any angle."""
     ys, xs = np.nonzero(mask)
-    angles = np.arange(18)[:, None] * np.pi / 36
+    angles = np.arange(36)[:, None] * np.pi / 72
     along, across = xs * np.cos(angles) + ys * np.sin(angles), ys * np.cos(angles) - xs * np.sin(angles)
     return float(len(ys) / ((np.ptp(along, axis=1) + 1) * (np.ptp(across, axis=1) + 1)).min())
 

@@ -10,12 +10,11 @@ All of it is arithmetic on small arrays: 1000x1000 pixels cost 2 to 4 ms on one 
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from models.card import Card
 from models.errors import NothingFound
 from models.preprocessing.background import SMALL
 from models.preprocessing.decode import Grey, load_exact, load_grey
@@ -35,6 +34,23 @@ SHADES = 60  # grey levels that make what shows a picture rather than ink of one
 _INVERTED = bytes(range(255, -1, -1))
 
 
+class InputSpec(Protocol):
+    """What of a model's card decides how a picture becomes its input. (A `Card` would bring pydantic and more
+    into the decoding processes.)"""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]: ...  # channels, height, width
+
+    @property
+    def polarity(self) -> Literal["light-on-dark", "dark-on-light"]: ...
+
+    @property
+    def preprocessing(self) -> Literal["digit", "size"]: ...
+
+    @property
+    def ground(self) -> int: ...  # 0..255, the grey of what is not ink
+
+
 @dataclass(frozen=True, slots=True)
 class InputInfo:
     """What was done to a picture before the model saw it; `size` and `box` are in its own pixels."""
@@ -44,7 +60,7 @@ class InputInfo:
     box: Box
 
 
-def read(image: Image.Image, card: Card, mode: PreprocessMode = "auto") -> tuple[Grey, InputInfo]:
+def read(image: Image.Image, card: InputSpec, mode: PreprocessMode = "auto") -> tuple[Grey, InputInfo]:
     """An opened image as the pixels that a model with this card takes, and what was done for that.
 
     A picture of the card's size and polarity is left as it is. Mode "none" takes no other size.
@@ -71,7 +87,7 @@ def read(image: Image.Image, card: Card, mode: PreprocessMode = "auto") -> tuple
     return pixels, InputInfo(before, inverted, (left, top, min(right, before[0]), min(bottom, before[1])))
 
 
-def needs_no_preprocessing(pixels: bytes, card: Card, transparent: bool = False) -> bool:
+def needs_no_preprocessing(pixels: bytes, card: InputSpec, transparent: bool = False) -> bool:
     """Whether grey pixels of the card's size have its ground, told by the border, and something on it.
 
     Transparency can hide ink of the ground's own colour: then the ink must stand out.

@@ -15,6 +15,7 @@ const WORDS = {
   "not-ready": ["The service is not ready", "It is starting or stopping."],
   "deadline-exceeded": ["No answer in time", "The service is slow now. Try again."],
   "storage-trouble": ["Storage trouble", "The service cannot read or write its files now. Try again."],
+  "nothing-found": ["Nothing found", "Show one thing, dark on light or light on dark."],
   "feedback-is-full": ["No more corrections are kept", "Export and delete some of them first."],
   "feedback-is-off": ["Corrections are switched off", "This service keeps none."],
   "unknown-prediction": ["Too late to correct", "An answer can be corrected for an hour. Draw it again."],

@@ -7,11 +7,12 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app import errors
+from app.serving.decoding.forms import FORM, IMAGES
 from app.serving.registry import ServedModel
 from app.web import prediction, problems
 from app.web.dependencies import AUTH_ERRORS, Services, ServicesDep, headers_of
 from app.web.schemas import EXAMPLE, PredictionBody
-from app.web.uploads import ARRAYS, FORM, IMAGES
+from app.web.uploads import ARRAYS
 from models.preprocessing.preprocess import PreprocessMode
 
 router = APIRouter(tags=["predict"])

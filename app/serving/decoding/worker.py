@@ -1,0 +1,124 @@
+"""A decoder: reads tasks from its standard input, writes results to its standard output, ends with the input.
+
+Started by `app.serving.decoding.process`, without torch; whatever it takes, it takes in its own process.
+"""
+
+import gc
+import io
+import os
+import signal
+import sys
+import time
+import traceback
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from app.errors import RequestError
+from app.serving.decoding import wire
+from app.serving.decoding.forms import one_image
+from app.serving.decoding.wire import Decoded, DecodingFailed, Result, Spec, Task
+from models.errors import BrokenImage, CostlyImage, ImageError
+from models.preprocessing.decode import open_image
+from models.preprocessing.preprocess import read
+
+try:
+    import resource
+except ImportError:  # Windows: the pool's deadline is the only limit
+    resource = None  # type: ignore[assignment]
+
+NICENESS = 5  # the event loop goes first
+COLLECTED = 4_000_000  # pixels after which the garbage of a picture is not left lying about
+_SIZES = {"PNG": (300, 200), "JPEG": (800, 600)}
+
+
+def main() -> None:
+    """Serve tasks until the input ends. Arguments: CPU seconds of a task, bytes of memory."""
+    tasks, results = sys.stdin.buffer, sys.stdout.buffer
+    sys.stdout = sys.stderr  # only results go there
+    cpu_seconds, memory_bytes = (int(word) for word in sys.argv[1:])
+    _limit(memory_bytes)
+    _warm_up()
+    gc.collect()
+    gc.freeze()
+    results.write(wire.pack_result(None))
+    results.flush()
+    while (task := wire.read_task(tasks)) is not None:
+        _allow(cpu_seconds)
+        results.write(wire.pack_result(decode(task)))
+        results.flush()
+
+
+def decode(task: Task) -> Result:
+    """The pixels of a task, or the error that answers it."""
+    try:
+        return _decoded(task)
+    except (RequestError, ImageError) as error:
+        return _too_much_memory() if isinstance(error.__cause__, MemoryError) else error
+    except MemoryError:
+        return _too_much_memory()
+    except Exception:  # a mistake of ours: it must not take the other tasks down
+        traceback.print_exc()
+        return DecodingFailed()
+    finally:
+        if task.pixels > COLLECTED:
+            gc.collect()
+
+
+def _decoded(task: Task) -> Decoded:
+    content_type = task.content_type.decode("latin-1")
+    encoded = bytes(one_image(content_type, task.body) if content_type else task.body)  # type: ignore[arg-type]
+    with open_image(encoded) as image:
+        pixels = image.width * image.height
+        if pixels > task.pixels:
+            raise BrokenImage(f"the image has {pixels:,} pixels, more than it announces", "save it again")
+        grey, info = read(image, task.spec, task.mode)
+    return Decoded(grey.tobytes(), info if task.mode == "auto" else None)
+
+
+def _too_much_memory() -> CostlyImage:
+    return CostlyImage("the image takes too much memory to decode", "scale it down first, or save it as PNG")
+
+
+def _limit(memory_bytes: int) -> None:
+    """What this process may take, and how it ends: with its input, and not by the signals of a terminal."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    warnings.simplefilter("ignore")  # of files that are a little wrong
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")  # where memory is short, this goes first
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
+    if resource is not None:
+        _lower(resource.RLIMIT_AS, memory_bytes)
+        _lower(resource.RLIMIT_CORE, 0)
+
+
+def _allow(seconds: int) -> None:
+    """So much CPU time from now on; then the system ends this process (SIGXCPU)."""
+    if resource is not None:
+        _lower(resource.RLIMIT_CPU, int(time.process_time()) + 1 + seconds)
+
+
+def _lower(limit: int, value: int) -> None:
+    hard = resource.getrlimit(limit)[1]
+    within = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    with suppress(ValueError, OSError):  # a system that has no such limit
+        resource.setrlimit(limit, (within, hard))
+
+
+def _warm_up() -> None:
+    """Import and allocate now what the first picture would wait for."""
+    spec = Spec((1, 28, 28), "light-on-dark", "digit")
+    for kind, size in _SIZES.items():
+        sheet = Image.new("L", size, 230)
+        ImageDraw.Draw(sheet).line([(100, 50), (160, 50), (120, 150)], fill=30, width=12)
+        stream = io.BytesIO()
+        sheet.save(stream, kind)
+        decode(Task(spec, "auto", stream.getvalue(), pixels=size[0] * size[1]))
+
+
+if __name__ == "__main__":
+    main()

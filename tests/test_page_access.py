@@ -1,0 +1,156 @@
+"""The page for everybody: keyboard, screen readers, colours, widths."""
+
+import io
+
+import httpx2
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from tests.browser import (
+    SOON,
+    NewPage,
+    answer,
+    api,
+    choose,
+    chromium,
+    draw,
+    explained,
+    new_page,
+    page,
+    run_to_its_end,
+    says,
+)
+
+pytestmark = pytest.mark.browser
+
+# A focused control is ringed itself, or what stands for it.
+RING = """(() => {
+    const on = document.activeElement;
+    return [on, on.parentElement, on.nextElementSibling]
+        .some((each) => each && getComputedStyle(each).outlineStyle !== "none");
+})()"""
+MANY = "#/try?model=digits,minist,cnn,softmax-mnist"
+
+
+def test_by_keyboard_alone(page: Page) -> None:
+    """A 1 is drawn, a correction given, Train and Models are reached, and back; every stop shows its focus."""
+    expect(answer(page)).to_be_visible(timeout=SOON)
+    press = page.keyboard.press
+
+    def tab_to(selector: str) -> None:
+        for _ in range(80):
+            press("Tab")
+            if page.evaluate("s => document.activeElement.matches(s)", selector):
+                assert page.evaluate(RING), selector
+                return
+        raise AssertionError(f"{selector} was not reached")
+
+    tab_to("#canvas")
+    press(" ")
+    for _ in range(14):
+        press("ArrowDown")
+    press(" ")
+    says(page, "1")
+    press("Backspace")
+    says(page, "–")
+    tab_to(".samples button")
+    press("Enter")
+    says(page, "0")
+    for view, heading in (("train", "New run"), ("models", "minist"), ("try", "Draw a digit")):
+        page.evaluate("document.activeElement.blur()")
+        tab_to(f"nav a[href='#/{view}']")
+        press("Enter")
+        expect(page.get_by_role("heading", name=heading, exact=True)).to_be_visible(timeout=SOON)
+        assert page.evaluate("document.activeElement.id") == f"{view}-title"
+    says(page, "0")  # the drawing was kept
+
+
+@pytest.fixture(scope="module")
+def finished(api: httpx2.Client) -> str:
+    return str(run_to_its_end(api, "look", promote="always")["id"])
+
+
+def views(job: str) -> list[tuple[str, str]]:
+    """Every view with something that is there once it has loaded."""
+    return [
+        ("#/try", ".answer"),
+        (MANY, ".answer"),
+        ("#/train", "#set-epochs"),
+        (f"#/train/{job}", ".outcome"),
+        ("#/models", ".model-card"),
+        ("#/models/look", ".confusion button"),
+        ("#/models/fashion-cnn", ".version-card"),
+    ]
+
+
+@pytest.mark.parametrize("look", ["light", "dark", "forced"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_axe_finds_nothing(new_page: NewPage, finished: str, look: str, width: int) -> None:
+    colours = {"forced_colors": "active"} if look == "forced" else {"color_scheme": look}
+    page = new_page(viewport={"width": width, "height": 900}, reduced_motion="reduce", **colours)
+    for route, there in views(finished):
+        open_all(page, route, there)
+        found = [
+            (each["id"], [node["html"][:160] for node in each["nodes"]])
+            for each in Axe().run(page).response["violations"]
+        ]
+        assert found == [], (route, look)
+
+
+def open_all(page: Page, route: str, there: str) -> None:
+    """A view with something in it, and nothing folded away."""
+    page.goto(page.url.split("#")[0] + route)
+    page.locator(f"{there} >> visible=true").first.wait_for()
+    if route.startswith("#/try"):
+        draw(page, "4")
+        explained(page)
+        expect(page.locator("#request")).to_be_visible(timeout=SOON)
+    if "look" in route:
+        page.locator(".confusion button").first.click()
+        page.locator(".gallery li").first.wait_for()
+    for closed in page.locator("details:not([open]) > summary >> visible=true").all():
+        closed.click()
+
+
+@pytest.mark.parametrize("width", [320, 360, 768, 1280, 1600])
+def test_nothing_is_wider_than_the_window(new_page: NewPage, finished: str, width: int) -> None:
+    page = new_page(viewport={"width": width, "height": 800})
+    for route, there in views(finished):
+        open_all(page, route, there)
+        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, route
+
+
+def test_forced_colours_show_the_drawing_and_what_is_chosen(new_page: NewPage) -> None:
+    page = new_page(forced_colors="active")
+    expect(answer(page)).to_be_visible(timeout=SOON)
+    choose(page, "digits", "cnn")
+    draw(page, "1")
+    says(page, "1")
+    page.mouse.move(5, 5)
+    pad = Image.open(io.BytesIO(page.locator("#pad").screenshot())).convert("L")
+    dark, light = pad.getextrema()
+    assert dark < 60
+    assert light > 200
+    assert sum(pad.histogram()[:128]) > 2 * sum(pad.histogram()[128:])  # light ink, dark ground
+    ground = "each => getComputedStyle(each).backgroundColor"
+    chosen = page.locator("#chosen input:checked + span")
+    others = page.locator("#chosen input:not(:checked) + span")
+    assert chosen.first.evaluate(ground) != others.first.evaluate(ground)
+    pressed = page.locator("#subjects [aria-pressed=true]").evaluate(ground)
+    assert pressed != page.locator("#subjects [aria-pressed=false]").evaluate(ground)
+
+
+def test_four_answers_fit_a_phone(new_page: NewPage) -> None:
+    page = new_page(MANY, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    expect(page.locator(".answer")).to_have_count(4, timeout=SOON)
+    draw(page, "2")
+    explained(page, "softmax-mnist")
+    height = page.evaluate("document.documentElement.scrollHeight")
+    assert height < 2.75 * 844, height  # 3,488 before
+    for bar in page.locator(".answer .bars li").all():
+        box = bar.locator(".track").bounding_box()
+        assert box
+        assert box["width"] > 40

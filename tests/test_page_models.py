@@ -1,0 +1,81 @@
+"""Models: what is served, mistakes, comparisons and versions."""
+
+import re
+
+import httpx2
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser import SOON, NewPage, api, chromium, give_key, new_page, run_to_its_end, served
+
+pytestmark = pytest.mark.browser
+
+
+def test_every_model_is_a_card(new_page: NewPage, api: httpx2.Client) -> None:
+    page = new_page("#/models")
+    for model in api.get("/models").json():
+        card = page.locator(".model-card", has=page.get_by_role("link", name=model["name"], exact=True))
+        expect(card).to_contain_text(f"{100 * model['accuracy']:.2f} %")
+        expect(card).to_contain_text(f"{model['parameters']:,}")
+
+
+def test_confusion_leads_to_the_mistakes(new_page: NewPage, api: httpx2.Client) -> None:
+    page = new_page("#/models/softmax-mnist")
+    expected = api.get("/models/softmax-mnist/versions/1/confusion").json()
+    table = page.locator(".confusion")
+    table.wait_for()
+    shown = table.locator("tbody tr").evaluate_all(
+        "rows => rows.map(r => [...r.querySelectorAll('td')].map(c => Number(c.textContent) || 0))"
+    )
+    assert shown == expected["matrix"]
+    first = table.locator("button").first
+    count = int(first.inner_text())
+    right, said = re.findall(r"(\d) taken for (\d)", str(first.get_attribute("aria-label")))[0]
+    first.click()
+    gallery = page.locator("#mistakes-title ~ div .gallery li")
+    expect(gallery).to_have_count(min(12, count), timeout=SOON)
+    expect(page.locator("#mistakes-title ~ div")).to_contain_text(f"{right} taken for {said}")
+
+
+def test_two_models_are_compared(new_page: NewPage, api: httpx2.Client) -> None:
+    page = new_page("#/models/softmax-mnist")
+    page.select_option("#other", "cnn@1")
+    page.get_by_role("button", name="Compare").click()
+    told = api.get("/models/softmax-mnist/compare?a=1&b=1&other=cnn").json()
+    section = page.get_by_role("region", name="Compare version 1")
+    expect(section).to_contain_text(f"They agree on {100 * told['agreement']:.2f} %", timeout=SOON)
+    expect(section.locator(".gallery li")).to_have_count(min(12, len(told["differ"])))
+
+
+def test_versions_are_served_rolled_back_and_deleted(new_page: NewPage, api: httpx2.Client) -> None:
+    for _ in range(2):
+        run_to_its_end(api, "pair", epochs=1, promote="always")
+    page = new_page("#/models/pair")
+    one = page.locator("[data-version='1']")
+    one.get_by_role("button", name="Serve").click()
+    give_key(page)
+    expect(one.locator(".tag")).to_have_text("production", timeout=SOON)
+    assert served(api, "pair") == 1
+    page.get_by_role("button", name="Roll back").click()
+    expect(page.locator("[data-version='2'] .tag")).to_have_text("production", timeout=SOON)
+    assert served(api, "pair") == 2
+    expect(page.locator(".history li").first).to_contain_text("rolled back to 2")
+    one.get_by_role("button", name="Delete").click()
+    one.get_by_role("button", name="Sure?").click()
+    expect(page.locator(".version-card")).to_have_count(1)
+
+
+def test_an_unknown_model_is_an_error(new_page: NewPage) -> None:
+    page = new_page("#/models/nobody")
+    expect(page.locator("#shelf .note.error")).to_contain_text("Unknown model")
+
+
+def test_a_roll_back_to_nothing_is_refused_in_plain_words(new_page: NewPage, api: httpx2.Client) -> None:
+    run_to_its_end(api, "lone", epochs=1)
+    run_to_its_end(api, "lone", epochs=1, promote="never")
+    page = new_page("#/models/lone")
+    page.get_by_role("button", name="Roll back").click()
+    give_key(page)
+    problem = page.get_by_role("alert").filter(has_text="no other version")
+    expect(problem).to_be_visible(timeout=SOON)
+    assert "PUT" not in problem.inner_text()
