@@ -210,7 +210,7 @@ def test_many_wide_batches_wait_for_the_decoders_and_nobody_for_them(
         threads = threading.active_count()
         answers = [one.result() for one in sent]
     assert {answer.status_code for answer in answers} <= {200, 503}
-    assert threads - before <= 45 + 12  # senders, and few of ours
+    assert threads - before <= 45 + 20  # senders, and few of ours
     assert cost.loop < LOOP_SECONDS
 
 
