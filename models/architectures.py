@@ -7,13 +7,13 @@ from math import isqrt
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from models import networks
 from models.card import Shape
 from models.errors import UnknownArchitecture
-
-StateDict = Mapping[str, Tensor]
+from models.state_dicts import StateDict, strip_prefixes
+from models.weights_file import summary
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Architecture:
 
     def arguments(self, weights: StateDict) -> dict[str, Any]:
         """The keyword arguments of the module that has these weights."""
-        arguments: dict[str, Any] = {"classes": weights[f"{self.last}.weight"].shape[0]}
+        arguments: dict[str, Any] = {"classes": _matrix(weights, f"{self.last}.weight")[0]}
         if self.first is not None:
-            arguments["input_shape"] = _square(weights[f"{self.first}.weight"].shape[1])
+            arguments["input_shape"] = _square(_matrix(weights, f"{self.first}.weight")[1])
         return arguments
 
     def serving_form(self, module: nn.Module) -> nn.Module:
@@ -53,8 +53,8 @@ class ScratchArchitecture(Architecture):
 
     def arguments(self, weights: StateDict) -> dict[str, Any]:
         return {
-            "classes": weights[self.last].shape[1],
-            "input_shape": _square(weights[self.first or self.last].shape[0]),
+            "classes": _matrix(weights, self.last)[1],
+            "input_shape": _square(_matrix(weights, self.first or self.last)[0]),
         }
 
 
@@ -97,24 +97,31 @@ def build(name: str, **arguments: Any) -> nn.Module:
 
 
 def identify(weights: StateDict) -> tuple[str, dict[str, Any]]:
-    """The name and arguments of the architecture that has these state_dict keys.
+    """The name and arguments of the architecture that has these state_dict keys, common prefixes apart.
 
     Raises UnknownArchitecture where no architecture, or none of these sizes, has them.
     """
     for name, architecture in ARCHITECTURES.items():
         with torch.device("meta"):  # names without numbers
-            keys = set(architecture.build().state_dict())
-        if keys == set(weights):
-            return name, architecture.arguments(weights)
-    raise UnknownArchitecture(
-        f"no architecture has the state_dict keys {sorted(weights)}: known are {_names()}"
-    )
+            expected = architecture.build().state_dict()
+        named = strip_prefixes(weights, expected)
+        if named is not None:
+            return name, architecture.arguments(named)
+    raise UnknownArchitecture(f"has layers of no known architecture ({summary(weights)}): known are {_names()}")
+
+
+def _matrix(weights: StateDict, name: str) -> torch.Size:
+    """The shape of a weight that must be a matrix, neither side empty."""
+    shape = weights[name].shape
+    if len(shape) != 2 or 0 in shape:
+        raise UnknownArchitecture(f"has {name} of shape {list(shape)}, which should be a matrix")
+    return shape
 
 
 def _square(features: int) -> Shape:
     side = isqrt(features)
     if side * side != features:
-        raise UnknownArchitecture(f"an input of {features} features is not a square image of one channel")
+        raise UnknownArchitecture(f"takes {features} features, which are not a square image of one channel")
     return (1, side, side)
 
 

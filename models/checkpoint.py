@@ -5,15 +5,21 @@ The `.pth` loads into the tutorial's own class with `torch.load` and `load_state
 
 import hashlib
 import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from models.architectures import StateDict, build
+from models import state_dicts
+from models.architectures import build, identify
 from models.card import Card, read_card
-from models.errors import CheckpointError
+from models.errors import CheckpointError, ModelError
 from models.files import write_atomically
+from models.state_dicts import StateDict
+from models.weights_file import read_file
 
 
 def save(model: nn.Module, card: Card, directory: Path) -> Card:
@@ -41,42 +47,51 @@ def load(path: Path, device: torch.device) -> tuple[nn.Module, Card]:
     """The model, in evaluation mode on `device`, and the card of the weights file at `path`.
 
     Raises CheckpointError, naming the file, for a missing file or card, a digest that differs,
-    or weights that do not fit the architecture.
+    or weights that do not match the architecture or are not finite.
     """
     card = read_card(path.with_suffix(".json"))
-    data = _read(path)
+    data = read_file(path)
     digest = hashlib.sha256(data).hexdigest()
     if digest != card.sha256:
         raise CheckpointError(
             f"{path}: its sha256 is {digest[:12]}.., its card says {card.sha256[:12]}..: "
             "one of the two was changed or damaged; put back the pair that was saved together"
         )
-    model = build(card.architecture, **card.arguments)
-    weights = _parse(path, data)
-    try:
-        model.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise CheckpointError(f"{path}: not the weights of {card.architecture!r}: {error}") from error
+    with _naming(path):
+        model = _build(card.architecture, card.arguments, state_dicts.parse(data))
     return model.to(device).eval().requires_grad_(False), card
 
 
-def read_weights(path: Path) -> StateDict:
-    """The bare state_dict of any `.pth`, also of one without a card. Raises CheckpointError."""
-    return _parse(path, _read(path))
+def load_bare(path: Path) -> tuple[nn.Module, str, dict[str, Any]]:
+    """The model in a weights file without a card, and the name and arguments of its architecture, found by the
+    names and shapes of its layers. Raises CheckpointError, naming the file.
+    """
+    with _naming(path):
+        weights = state_dicts.parse(read_file(path))
+        architecture, arguments = identify(weights)
+        return _build(architecture, arguments, weights), architecture, arguments
 
 
-def _read(path: Path) -> bytes:
+def load_into(model: nn.Module, path: Path) -> None:
+    """Replace the weights of a model by those in a file. Raises CheckpointError, naming the file."""
+    with _naming(path):
+        weights = state_dicts.parse(read_file(path))
+        model.load_state_dict(state_dicts.match(weights, model.state_dict()))
+
+
+def _build(architecture: str, arguments: Mapping[str, Any], weights: StateDict) -> nn.Module:
+    with torch.device("meta"):  # shapes without numbers: a file may declare any size
+        expected = build(architecture, **arguments).state_dict()
+    matched = state_dicts.match(weights, expected)
+    model = build(architecture, **arguments)
+    model.load_state_dict(matched, strict=True)
+    return model
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors inside name the file."""
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _parse(path: Path, data: bytes) -> StateDict:
-    try:
-        weights = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its zip reader or unpickler meets
-        raise CheckpointError(f"{path}: not a state_dict written by torch.save ({error})") from error
-    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-        raise CheckpointError(f"{path}: holds no state_dict; save model.state_dict(), not the whole model")
-    return weights
+        yield
+    except ModelError as error:
+        raise CheckpointError(str(error) if str(error).startswith(f"{path}") else f"{path}: {error}") from error

@@ -10,9 +10,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from models import checkpoint
-from models.architectures import build, identify
 from models.card import Card
-from models.errors import ImageError
+from models.errors import CheckpointError, ImageError
 from models.preprocessing.decode import Grey, open_image, png
 from models.preprocessing.png import grey_pixels
 from models.preprocessing.preprocess import InputInfo, PreprocessMode, needs_no_preprocessing, read
@@ -56,11 +55,17 @@ class Classifier:
 
     @classmethod
     def from_bare_weights(cls, path: Path, card: Card, device: torch.device) -> "Classifier":
-        """From a `.pth` without a card: the layers follow from its keys, the rest is taken from `card`."""
-        weights = checkpoint.read_weights(path)
-        architecture, arguments = identify(weights)
-        model = build(architecture, **arguments)
-        model.load_state_dict(weights, strict=True)
+        """From a weights file without a card: its layers decide the architecture, `card` the rest.
+
+        Raises CheckpointError, also where inputs or classes are not those of the card.
+        """
+        model, architecture, arguments = checkpoint.load_bare(path)
+        classes, shape = arguments["classes"], arguments.get("input_shape", card.input_shape)
+        if classes != len(card.classes) or shape != card.input_shape:
+            raise CheckpointError(
+                f"{path}: takes images of {shape[1]}x{shape[2]} and has {classes} classes, "
+                f"here {card.input_shape[1]}x{card.input_shape[2]} and {len(card.classes)} are needed"
+            )
         card = card.model_copy(update={"architecture": architecture, "arguments": arguments})
         return cls(model.to(device).eval().requires_grad_(False), card, device)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from models.devices import choose_device
 from models.errors import ModelError
+from models.inference import verify
 from training.directory import RunDirectory
 from training.errors import RunBusy, TrainingError
 from training.events import Epoch, Event
@@ -26,9 +27,9 @@ from training.run import Run, train
 
 # Exit codes: failed for a reason that an event gives; another process holds the run; the supervisor is gone.
 FAILED, BUSY, ORPHANED = 1, 75, 76
+NICENESS = 15  # requests come first
 STEP_SECONDS = 0.5  # between two step events
 GRACE_SECONDS = 1.0  # after a lease, for heartbeats that came while this process itself was stopped
-NICENESS = 15  # requests go first
 
 
 def work(directory: Path, data_dir: Path, device: str, lease: float) -> int:
@@ -40,6 +41,7 @@ def work(directory: Path, data_dir: Path, device: str, lease: float) -> int:
     try:
         run = Run.open(directory)
         train(run, data_dir, choose_device(device), _Reporter(), wait=lease)
+        verify(run.weights_path, choose_device(device))
     except RunBusy as error:
         print(error, file=sys.stderr)
         return BUSY

@@ -1,6 +1,6 @@
 """The commands `minist train`, `evaluate`, `calibrate` and `report`, and `work`, the process of a job.
 
-Each takes the words after its name and returns the status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+Each takes the arguments after its name and returns the status: 0 done, 1 failed, 2 wrong usage, 130 stopped.
 """
 
 import argparse
@@ -14,9 +14,8 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from models.architectures import identify
 from models.card import Card, Metrics
-from models.checkpoint import read_weights
+from models.checkpoint import load_bare
 from models.classifier import Classifier
 from models.datasets import DatasetName
 from models.devices import choose_device
@@ -57,11 +56,13 @@ _OVERRIDES = {
     ),
     "threads": (int, "CPU threads (default 1)"),
 }
+
+
 Entry = Callable[[Sequence[str]], int]
 
 
 def _explained(command: Entry) -> Entry:
-    """Errors that a user can do something about, each as one line."""
+    """Print errors that a user can do something about as one line each."""
 
     @wraps(command)
     def run(arguments: Sequence[str]) -> int:
@@ -85,7 +86,7 @@ def _explained(command: Entry) -> Entry:
 
 @_explained
 def train(arguments: Sequence[str]) -> int:
-    """Train by a recipe, or go on with a run."""
+    """Train by a recipe, or continue a run."""
     parser = _parser("minist train", "Train a classifier by a recipe.")
     parser.add_argument(
         "--recipe", choices=(regression.RECIPE, *RECIPES), help="what to train (--list describes them)"
@@ -153,14 +154,14 @@ def _fit_line(options: argparse.Namespace, overrides: dict[str, Any]) -> int:
 def evaluate(arguments: Sequence[str]) -> int:
     """Measure a weights file on a test set."""
     parser = _parser("minist evaluate", "Print loss and accuracy of any checkpoint on a test set.")
-    parser.add_argument("weights", type=Path, help="a weights file, with or without a card beside it")
+    parser.add_argument("weights", type=Path, help="a .pth or .safetensors file, with or without a card")
     parser.add_argument(
         "--dataset", choices=get_args(DatasetName), help="data set (default: the one it was trained on)"
     )
     options = parser.parse_args(arguments)
 
     device = choose_device(options.device)
-    if options.weights.with_suffix(".json").exists():
+    if options.weights.suffix == ".pth" and options.weights.with_suffix(".json").exists():
         classifier = Classifier.load(options.weights, device)
         trained_on = classifier.card.dataset
         dataset = load_dataset(
@@ -220,8 +221,8 @@ def work(arguments: Sequence[str]) -> int:
 
 
 def _recipe_of(weights: Path) -> Recipe:
-    """The recipe whose architecture has the keys of this file."""
-    architecture, _ = identify(read_weights(weights))
+    """The recipe whose architecture this file has."""
+    _, architecture, _ = load_bare(weights)
     return next(recipe for recipe in RECIPES.values() if recipe.config().architecture == architecture)
 
 

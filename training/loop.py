@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
 from models import architectures
-from models.checkpoint import read_weights
+from models.checkpoint import load_into
 from models.files import write_atomically
 from models.tensors import normalise
 from training import scratch
@@ -43,7 +43,7 @@ class Trainer:
         self.device = device
         self.model = architectures.build(config.architecture, classes=classes).to(device)
         if config.init_from is not None:
-            self.model.load_state_dict(read_weights(Path(config.init_from)))
+            load_into(self.model, Path(config.init_from))
         self.average = copy.deepcopy(self.model).requires_grad_(False) if config.ema_decay else None
         self.shuffle = torch.Generator().manual_seed(config.seed)
         self.augment = PRESETS[config.augment]

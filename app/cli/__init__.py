@@ -31,6 +31,9 @@ COMMANDS = (
     Command("evaluate", "training.cli:evaluate", "loss and accuracy of any weights file on a test set"),
     Command("calibrate", "training.cli:calibrate", "fit the temperature of finished checkpoints"),
     Command("report", "training.cli:report", "write the page and the pictures of a finished run"),
+    Command(
+        "inspect", "training.importing.cli:run", "show what a zip of your own pictures would be as a data set"
+    ),
     Command("work", "training.cli:work"),  # a job's process; only supervisors start it
 )
 

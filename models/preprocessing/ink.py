@@ -33,7 +33,7 @@ LOW, HIGH = 0.3, 0.5  # ink is above the one, and a component somewhere above th
 NOISE = 3  # ink is above this many times the level that a third of all pixels stay below
 INDISTINCT = 0.8  # noise at this share of the peak: nothing can be told from it
 CORE = 0.6  # rank of the digit's ink that counts as full strength
-RECTANGLE = 0.88  # rectangularity of a sheet in a clean drawing; a 0 has pi / 4
+RECTANGLE = 0.83  # rectangularity of a sheet in a clean drawing, even in perspective; a 0 has at most 0.82
 FLOOR, FULL = 0.4, 0.95  # less than this share of `low` becomes 0, more than this share of the core becomes 1
 RULED = 80  # pixels along the longer side: where there are fewer, ruled lines are no lines any more
 

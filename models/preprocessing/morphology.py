@@ -130,7 +130,7 @@ def border(image: Values) -> Values:
 def rectangularity(mask: Mask) -> float:
     """The area of what is set, as a share of the smallest rectangle around it, at any angle."""
     ys, xs = np.nonzero(mask)
-    angles = np.arange(18)[:, None] * np.pi / 36
+    angles = np.arange(36)[:, None] * np.pi / 72
     along, across = xs * np.cos(angles) + ys * np.sin(angles), ys * np.cos(angles) - xs * np.sin(angles)
     return float(len(ys) / ((np.ptp(along, axis=1) + 1) * (np.ptp(across, axis=1) + 1)).min())
 

@@ -1,0 +1,104 @@
+"""An imported data set on disk: one directory, written once.
+
+images.npy     uint8 [N, channels, height, width]      profile.json   what was found, the digest, the options
+rows.npz       label, split and group of each picture  names.json     the path of each picture in its source
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+IMAGES, ROWS, NAMES, PROFILE = "images.npy", "rows.npz", "names.json", "profile.json"
+SHOWN = 50  # paths in a list of the profile; `count` says how many there are
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Options(_Facts):
+    """What a person may decide about an import."""
+
+    size: int | None = Field(default=None, ge=8, le=224, description="side in pixels; none: by the data")
+    resize: Literal["auto", "stretch", "pad"] = Field(
+        default="auto", description="pad keeps the aspect; auto pads where the pictures' shapes differ"
+    )
+    test_share: float = Field(default=0.2, gt=0, lt=0.9, description="of a data set without a test split")
+    validation_share: float = Field(default=0.15, gt=0, lt=0.9, description="of what is not test")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="of the splits")
+    drop: tuple[str, ...] = Field(default=(), description="classes to leave out")
+    rename: dict[str, str] = Field(default={}, description="classes by their new names; equal names merge")
+    group_pattern: str | None = Field(
+        default=None,
+        max_length=200,
+        description="regular expression on paths; pictures with the same first group stay on one side",
+    )
+
+
+class Listed(_Facts):
+    """Some paths, and how many there are in all."""
+
+    count: int
+    paths: tuple[str, ...] = Field(description=f"the first {SHOWN}")
+
+
+class BadFile(_Facts):
+    """A file that could not become a picture."""
+
+    path: str
+    reason: str
+
+
+class Warned(_Facts):
+    """Something to know, and what to do about it."""
+
+    what: str
+    hint: str
+
+
+class Profile(_Facts):
+    """What an import found."""
+
+    kind: Literal["images"] = "images"
+    digest: str = Field(description="sha256 over images, labels and splits")
+    source_digest: str = Field(description="sha256 of the file that was imported")
+    options: Options
+    images: int
+    channels: int
+    height: int
+    width: int
+    resize: Literal["stretch", "pad"]
+    classes: tuple[str, ...]
+    counts: dict[str, dict[str, int]] = Field(description="by class, then split")
+    given_splits: tuple[str, ...] = Field(description="splits that the source has; the others were cut here")
+    sizes: dict[str, int] = Field(description="the most frequent sizes of the pictures as they came")
+    modes: dict[str, int] = Field(description="Pillow's modes of the pictures as they came")
+    ignored: dict[str, Listed] = Field(description="by reason")
+    bad_files: tuple[BadFile, ...] = Field(description=f"the first {SHOWN}")
+    bad_count: int
+    duplicates: int = Field(description="pictures that equal an earlier one, pixel by pixel")
+    near_duplicates: int = Field(description="pictures that look like an earlier one")
+    conflicts: tuple[tuple[str, ...], ...] = Field(description="the same picture under several classes: paths")
+    conflict_count: int
+    warnings: tuple[Warned, ...]
+
+
+class Imported:
+    """A data set directory, read only; the images are mapped, not loaded."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.profile = Profile.model_validate_json((directory / PROFILE).read_bytes())
+        self.images: NDArray[np.uint8] = np.load(directory / IMAGES, mmap_mode="r", allow_pickle=False)
+        with np.load(directory / ROWS, allow_pickle=False) as rows:
+            self.labels: NDArray[np.int64] = rows["labels"]
+            self.splits: NDArray[np.int8] = rows["splits"]
+            self.groups: NDArray[np.int64] = rows["groups"]
+
+    def names(self) -> list[str]:
+        found: Any = json.loads((self.directory / NAMES).read_bytes())
+        return list(found)
