@@ -86,7 +86,7 @@ def drawn(page: Page) -> None:
 def garment(page: Page) -> None:
     page.click("text=Fashion")
     page.get_by_role("button", name="Sample: sandal").click()
-    explained(page, "fashion-mlp")
+    explained(page, "fashion")
 
 
 def mistakes(page: Page) -> None:

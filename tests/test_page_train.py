@@ -67,10 +67,10 @@ def test_a_run_to_its_end_promoted_and_rolled_back(page: Page, api: httpx2.Clien
     expect(page.locator(".pictures img")).to_have_count(4)
     page.wait_for_function("document.querySelector('.pictures img').naturalWidth > 100")
     page.click("text=Serve version 2")
-    expect(page.locator(".outcome")).to_contain_text("It serves now.", timeout=SOON)
+    expect(page.locator(".outcome")).to_contain_text("It is served now.", timeout=SOON)
     assert served(api, "mine") == 2
     page.click("text=Roll back")
-    expect(page.locator(".outcome")).to_contain_text("It does not serve.", timeout=SOON)
+    expect(page.locator(".outcome")).to_contain_text("It is not served.", timeout=SOON)
     assert served(api, "mine") == 1
     kept = page.evaluate("[Object.entries(sessionStorage), localStorage.length]")
     assert kept == [[["minist-key", ADMIN_KEY]], 0]

@@ -31,7 +31,7 @@ export function comparison(api, name, versions, models, chosen) {
       b,
       ...(otherName && { other: otherName }),
     });
-    fill(result, loading("Both answer every test image"));
+    fill(result, loading("Both are answering every test image"));
     try {
       fill(result, verdict(await api.get(modelPath(name, `/compare?${search}`))));
     } catch (error) {
@@ -101,14 +101,14 @@ function verdict({ a, b, images, agreement, only_a: onlyA, only_b: onlyB, p, dif
 /**
  * @param {Wire.SideBody} version
  * @param {boolean} same of one model
- * @param {number} alone images that it alone has right
+ * @param {number} alone images that only it gets right
  */
 function side({ model, version, accuracy }, same, alone) {
   const title = same ? `version ${version}` : `${model} ${version}`;
   return h(
     "div",
     h("p.figure", percent(accuracy), h("small", title)),
-    h("p.fine", `alone right on ${count(alone)}`),
+    h("p.fine", `${count(alone)} that only it gets right`),
   );
 }
 
@@ -126,7 +126,7 @@ function difference(each, a, b) {
   return h(
     "li",
     h("img.pixels", { src: each.image, alt, width: 28, height: 28, loading: "lazy" }),
-    h("p", "is ", h("b", each.true)),
+    h("p", "true: ", h("b", each.true)),
     line(short(a), each.a, each.probability_a),
     line(short(b), each.b, each.probability_b),
   );

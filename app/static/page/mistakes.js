@@ -17,7 +17,7 @@ const FIRST = 12; // pictures that are shown at once
  * @param {number} version
  */
 export function mistakesOf(api, name, version) {
-  const body = h("div", loading("It answers every test image"));
+  const body = h("div", loading("Answering every test image"));
   const load = async () => {
     try {
       /** @type {Wire.ConfusionBody} */

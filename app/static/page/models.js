@@ -4,7 +4,7 @@ import { comparison } from "./compare.js";
 import { $, act, fill, h, loading, trouble } from "./dom.js";
 import { mistakesOf } from "./mistakes.js";
 import { modelPath, pageOf } from "./paths.js";
-import { count, percent } from "./text.js";
+import { count, percent, plural } from "./text.js";
 import { facts, history, versionCard } from "./versions.js";
 
 /** @import * as Wire from "./wire.d.ts" */
@@ -78,7 +78,7 @@ export class ModelsView {
         ["Data", model.dataset ?? "–"],
         ["Layers", model.architecture],
       ]),
-      h("p.fine", `Version ${model.version} serves; ${versions.length} kept`),
+      h("p.fine", `Version ${model.version} is served; ${plural(versions.length, "version")} kept`),
     );
   }
 

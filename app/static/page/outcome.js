@@ -42,7 +42,11 @@ export class Outcome {
     const versions = await this.api.get(`models/${encodeURIComponent(job.model)}/versions`).catch(() => []);
     const version = versions.find((each) => each.version === job.version);
     const serves = version?.aliases.includes("production") ?? false;
-    const state = !version ? "It was deleted since." : serves ? h("b", "It serves now.") : "It does not serve.";
+    const state = !version
+      ? "It has been deleted since."
+      : serves
+        ? h("b", "It is served now.")
+        : "It is not served.";
     return h(
       "div.sheet.outcome",
       h("h2", `Version ${job.version}`),

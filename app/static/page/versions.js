@@ -60,7 +60,7 @@ export function versionCard(doing, name, version, card, chosen) {
  */
 function origin({ training }, { created_at: created }) {
   return [
-    ["Trained by", training ? `${training.recipe}, ${plural(training.epochs, "epoch")}` : "–"],
+    ["Recipe", training ? `${training.recipe}, ${plural(training.epochs, "epoch")}` : "–"],
     ["Made", when(created)],
   ];
 }
