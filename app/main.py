@@ -28,6 +28,7 @@ from app.web import openapi, pages, problems
 from app.web.access_log import RequestObserver
 from app.web.auth import Authenticator
 from app.web.background import Background
+from app.web.connections import Connections
 from app.web.dependencies import Services
 from app.web.draining import Draining, end_with_parent
 from app.web.fast_path import FastPath
@@ -132,6 +133,7 @@ def _start(home: Home, counters: Counters) -> Services:
         authenticator=Authenticator(home.keys, settings.open_predict),
         draining=Draining(),
         background=Background(),
+        connections=Connections(settings.max_connections),
         batcher=batcher,
         decoders=DecoderPool(
             counters, settings.decoders or min(threads, MOST_DECODERS), settings.max_waiting_pixels
@@ -167,6 +169,7 @@ def _repeat(services: Services, log: RequestLog | None) -> None:
     services.background.repeat("following the aliases", 0.25, follow_aliases)
     services.background.repeat("remembering predictions", 0.05, write_predictions)
     services.background.repeat("writing the request log", 0.25, write_log)
+    services.background.repeat("closing slow connections", 1, services.connections.sweep)
     services.background.repeat("saving the numbers of this process", 1, save_numbers)
 
 

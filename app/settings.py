@@ -68,6 +68,11 @@ class Settings(BaseSettings):
         description="Processes that decode pictures, of each API worker; 0: as many as its share of the "
         "CPUs, at most 4.",
     )
+    max_connections: int = Field(
+        default=2000,
+        ge=1,
+        description="Connections of one process; with more, the oldest idle one is closed, or 503.",
+    )
     rate_limit: str | None = Field(
         default=None,
         description="Requests per key (or address, without one) and worker, such as `100/second;5000/hour`; "

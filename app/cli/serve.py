@@ -74,6 +74,8 @@ def _serve(home: Home, alone: bool) -> None:
             port=settings.port,
             workers=settings.workers,
             timeout_graceful_shutdown=DRAIN_SECONDS,
+            http="app.web.protocol:HttpProtocol",  # bounds what a client may send, and how slowly
+            ws="none",
             access_log=False,  # app.web.access_log writes a line per request
             server_header=False,
             log_config=logs.config(settings.log_level),
