@@ -132,5 +132,5 @@ def _greet(home: Home) -> None:
             f"        {key}\n\n"
             f"    curl -H 'Authorization: Bearer {key}' -H 'content-type: application/json' \\\n"
             f'         -d \'{{"model": "minist", "recipe": "mlp", "epochs": 3}}\' {url}/train\n',
-            flush=True,
+            file=sys.stderr,  # the structured log goes to standard output
         )
