@@ -120,7 +120,7 @@ async def _lifespan(settings: Settings, observer: RequestObserver) -> AsyncItera
     end_with_parent()
     _repeat(services, observer.log)
     gc.collect()
-    gc.freeze()  # what is there now stays: the collector need not look at it under load
+    gc.freeze()  # all of this stays: the collector need not traverse it under load
     async with services.decoders:
         yield {"services": services}
     gc.unfreeze()
@@ -164,7 +164,7 @@ def _start(home: Home, counters: Counters) -> Services:
 
 
 def _repeat(services: Services, log: RequestLog | None) -> None:
-    """Start what goes on beside the requests. Whatever reads the disk does so in a thread."""
+    """Start the background tasks. Those that read the disk do so in a thread."""
     registry, memory = services.registry, services.recent_predictions
 
     async def follow_aliases() -> None:

@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     max_connections: int = Field(
         default=2000,
         ge=1,
-        description="Connections of one process; with more, the oldest idle one is closed, or 503.",
+        description="Connections of one process; beyond them the oldest idle one is closed, else 503.",
     )
     root_path: str = Field(
         default="",

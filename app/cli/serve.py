@@ -34,7 +34,7 @@ def run(words: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="minist serve", description="Answer requests, and train what is asked for in a process beside it."
+        prog="minist serve", description="Answer requests, and run training jobs in a process beside it."
     )
     parser.add_argument(
         "part",

@@ -132,7 +132,7 @@ def respond(body: dict[str, Any], headers: Mapping[str, str] | None = None) -> R
 
 
 def response_of(error: Exception) -> Response:
-    """The response for `error`; one that nobody foresaw is a 500."""
+    """The response for `error`; an unexpected one is a 500."""
     if isinstance(error, OperationalError):
         log.error("the database does not answer: %s", error.orig)
         error = errors.StorageTrouble(
