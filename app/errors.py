@@ -1,6 +1,9 @@
 """The errors that a request can meet. They carry no HTTP status: `app.web.problems` has the one table of those.
 
 RequestError
+├── MalformedRequest   bytes that are not HTTP
+├── HeadTooLarge       a request line and headers above the limit
+├── TooSlow            a request that comes too slowly
 ├── MalformedForm      a form that cannot be read
 ├── EmptyBody          a body without bytes
 ├── WrongFields        a form without the field that is needed, or with too many of it
@@ -37,6 +40,18 @@ class RequestError(Exception):
         self.detail = detail
         self.hint = hint
         self.retry_after = retry_after
+
+
+class MalformedRequest(RequestError):
+    """Bytes that are not HTTP."""
+
+
+class HeadTooLarge(RequestError):
+    """A request line and headers above the limit."""
+
+
+class TooSlow(RequestError):
+    """A request that comes too slowly."""
 
 
 class MalformedForm(RequestError):

@@ -1,7 +1,7 @@
 """The command line: one table of commands, each imported when it is used.
 
 A command is a function that takes the words after its name and returns the exit status.
-Nothing heavy is imported here: whoever asks for the version waits for neither torch nor the database.
+Nothing heavy is imported here: `minist --version` waits for neither torch nor the database.
 """
 
 import gc

@@ -23,7 +23,7 @@ def read_settings() -> Settings:
 
 
 def open_home(settings: Settings) -> Home:
-    """What lies under MINIST_HOME. Ends the process with status 1 and a line where it cannot be written."""
+    """Open MINIST_HOME. Ends the process with status 1 and a line where it cannot be written."""
     try:
         return Home.open(settings)
     except StoreError as error:

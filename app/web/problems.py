@@ -48,6 +48,9 @@ class _Row(NamedTuple):
 
 _TABLE: Mapping[type[Exception], _Row] = {
     errors.RequestError: _Row(400, "Bad request"),
+    errors.MalformedRequest: _Row(400, "Malformed request"),
+    errors.HeadTooLarge: _Row(431, "Request header fields too large"),
+    errors.TooSlow: _Row(408, "Request timeout"),
     errors.MalformedForm: _Row(400, "Malformed form"),
     errors.EmptyBody: _Row(422, "Empty body"),
     errors.WrongFields: _Row(422, "Wrong form fields"),
@@ -129,7 +132,7 @@ def respond(body: dict[str, Any], headers: Mapping[str, str] | None = None) -> R
 
 
 def response_of(error: Exception) -> Response:
-    """The response for `error`; one that nobody foresaw is a 500."""
+    """The response for `error`; an unexpected one is a 500."""
     if isinstance(error, OperationalError):
         log.error("the database does not answer: %s", error.orig)
         error = errors.StorageTrouble(
