@@ -1,10 +1,11 @@
 """The settings of a deployment, from environment variables with the prefix MINIST_."""
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ MIN_KEY_LENGTH = 16  # characters of an API key that was chosen by hand
 class Settings(BaseSettings):
     """Every field is one variable: `default_model` is MINIST_DEFAULT_MODEL."""
 
-    model_config = SettingsConfigDict(env_prefix="MINIST_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="MINIST_", frozen=True, populate_by_name=True)
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(
@@ -70,6 +71,26 @@ class Settings(BaseSettings):
         le=64,
         description="Processes that decode pictures, of each API worker; 0: as many as its share of the "
         "CPUs, at most 4.",
+    )
+    max_connections: int = Field(
+        default=2000,
+        ge=1,
+        description="Connections of one process; beyond them the oldest idle one is closed, else 503.",
+    )
+    root_path: str = Field(
+        default="",
+        description="Path under which a proxy serves this service, like `/minist`; stripped by it or not.",
+    )
+    trusted_proxies: str = Field(
+        default="",
+        validation_alias=AliasChoices("MINIST_TRUSTED_PROXIES", "FORWARDED_ALLOW_IPS"),
+        description="Addresses or networks of proxies, separated by commas, whose `X-Forwarded-For`, `-Proto` "
+        "and `-Prefix` are believed. FORWARDED_ALLOW_IPS is read too.",
+    )
+    cors_origins: str = Field(
+        default="",
+        description="Origins whose pages may ask this service, as `https://example.org`, separated by commas; "
+        "`*` for all.",
     )
     rate_limit: str | None = Field(
         default=None,
@@ -157,6 +178,22 @@ class Settings(BaseSettings):
                 f"a key needs at least {MIN_KEY_LENGTH} characters: openssl rand -hex 32 makes one"
             )
         return key
+
+    @field_validator("root_path")
+    @classmethod
+    def _is_a_prefix(cls, text: str) -> str:
+        prefix = text.rstrip("/")
+        if prefix and not re.fullmatch(r"(/(?!\.\.?(/|$))[\w.~-]+)+", prefix, re.ASCII):
+            raise ValueError(f"{text!r} is no path; write one like /minist")
+        return prefix
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, text: str) -> str:
+        for origin in filter(None, (part.strip() for part in text.split(","))):
+            if origin != "*" and not re.fullmatch(r"https?://[^/\s]+/?", origin):
+                raise ValueError(f"{origin!r} is no origin; write one like https://example.org")
+        return text
 
     @field_validator("rate_limit")
     @classmethod
