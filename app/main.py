@@ -14,7 +14,7 @@ from fastapi.telemetry import TelemetryConfig
 from opentelemetry.trace import TracerProvider
 from starlette.middleware.cors import CORSMiddleware
 
-import app
+from app import __version__
 from app.cpus import cpu_quota, threads_per_worker
 from app.home import Home
 from app.serving.batching import Batcher
@@ -59,7 +59,7 @@ def create_app(settings: Settings | None = None, tracer_provider: TracerProvider
     observer = RequestObserver(Counters(), RequestLog() if settings.log_requests else None)
     application = FastAPI(
         title="minist",
-        version=app.__version__,
+        version=__version__,
         description=_DESCRIPTION,
         lifespan=lambda _: _lifespan(settings, observer),
         telemetry=_telemetry(settings, tracer_provider),
@@ -197,3 +197,10 @@ def _save(services: Services, log: RequestLog | None) -> None:
     if log is not None:
         log.flush()
     services.processes.save()
+
+
+def __getattr__(name: str) -> FastAPI:
+    """`uvicorn app.main:app` works: an API without a training worker, made when it is asked for."""
+    if name == "app":
+        return create_app()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
