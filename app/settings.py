@@ -1,35 +1,37 @@
 """The settings of a deployment, from environment variables with the prefix MINIST_."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 if TYPE_CHECKING:
     from limits import RateLimitItem
 
 
-MIN_KEY_LENGTH = 16  # characters of an API key that somebody chose
+MIN_KEY_LENGTH = 16  # characters of an API key that was chosen by hand
 
 
 class Settings(BaseSettings):
     """Every field is one variable: `default_model` is MINIST_DEFAULT_MODEL."""
 
-    model_config = SettingsConfigDict(env_prefix="MINIST_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="MINIST_", frozen=True, populate_by_name=True)
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     workers: int = Field(default=1, ge=1, le=64, description="Processes that answer requests.")
-    home: Path = Field(default=Path("var"), description="Folder for all that the service writes.")
+    home: Path = Field(default=Path("var"), description="Folder that holds everything the service writes.")
     data_dir: Path = Field(
         default=Path("data"),
         description="Root of the data sets, in torchvision's layout; missing ones are downloaded.",
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        default="auto", description="Device that models run on; auto is cuda, then mps, then cpu."
+        default="auto",
+        description="Device that models run on; auto takes the first available of cuda, mps, cpu.",
     )
-    default_model: str = Field(default="digits", description="Model that answers when a request names none.")
+    default_model: str = Field(default="digits", description="Model that answers requests which name none.")
     max_upload_bytes: int = Field(
         default=16 * 1024 * 1024,
         ge=1,
@@ -39,18 +41,20 @@ class Settings(BaseSettings):
         default=64 * 1024 * 1024, ge=1, description="Largest body of a request with many images."
     )
     open_predict: bool = Field(
-        default=True, description="Whether predictions and reads need no key; what changes state always does."
+        default=True, description="Whether predictions and reading need no key; changing state always does."
     )
     request_timeout: float = Field(
-        default=30, gt=0, le=3600, description="Seconds in which a prediction must be answered; then 504."
+        default=30, gt=0, le=3600, description="Seconds after which a prediction is given up, with 504."
     )
     max_waiting_images: int = Field(
         default=200_000,
         ge=1,
-        description="Images that may wait in one process; with more, 503 and Retry-After.",
+        description="Images that may wait in one process; more are refused with 503 and Retry-After.",
     )
     max_waiting_bytes: int = Field(
-        default=256 * 1024 * 1024, ge=1, description="Bytes of request bodies in one process; with more, 503."
+        default=256 * 1024 * 1024,
+        ge=1,
+        description="Bytes of request bodies in one process; more are refused with 503.",
     )
     max_waiting_pixels: int = Field(
         default=1_000_000_000,
@@ -65,56 +69,87 @@ class Settings(BaseSettings):
         description="Processes that decode pictures, of each API worker; 0: as many as its share of the "
         "CPUs, at most 4.",
     )
+    max_connections: int = Field(
+        default=2000,
+        ge=1,
+        description="Connections of one process; beyond them the oldest idle one is closed, else 503.",
+    )
+    root_path: str = Field(
+        default="",
+        description="Path under which a proxy serves this service, like `/minist`; stripped by it or not.",
+    )
+    trusted_proxies: str = Field(
+        default="",
+        validation_alias=AliasChoices("MINIST_TRUSTED_PROXIES", "FORWARDED_ALLOW_IPS"),
+        description="Addresses or networks of proxies, separated by commas, whose `X-Forwarded-For`, `-Proto` "
+        "and `-Prefix` are believed. FORWARDED_ALLOW_IPS is read too.",
+    )
+    cors_origins: str = Field(
+        default="",
+        description="Origins whose pages may ask this service, as `https://example.org`, separated by commas; "
+        "`*` for all.",
+    )
     rate_limit: str | None = Field(
         default=None,
-        description="Requests per key (without one, per address) and worker, as `100/second;5000/hour`; "
-        "more is 429. Probes and metrics are free.",
+        description="Requests per key (or address, without one) and worker, such as `100/second;5000/hour`; "
+        "more are answered 429. Probes and metrics are not counted.",
     )
     threads: int = Field(
         default=1,
         ge=1,
         le=256,
-        description="CPU threads of a forward pass, at most a worker's share of the container's CPUs; "
-        "a worker per CPU does more.",
+        description="CPU threads of a forward pass, at most a worker's share of the available CPUs; "
+        "one worker per CPU gains more.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least level of what is logged, requests apart."
+        default="info", description="Lowest level that is logged; requests have a setting of their own."
     )
-    log_requests: bool = Field(default=True, description="Whether each request leaves a line in the log.")
+    log_requests: bool = Field(default=True, description="Whether each request is logged.")
     tracing: bool = Field(
         default=False,
         description="Whether requests become OpenTelemetry spans, sent to `OTEL_EXPORTER_OTLP_ENDPOINT`; "
-        "needs the extra `otel`. Predictions then go FastAPI's slower way.",
+        "needs the extra `otel`.",
     )
     api_key: SecretStr | None = Field(
-        default=None, description="An admin key of your choice; none: the first start makes one and prints it."
+        default=None,
+        description="An admin key of your choice, of at least 16 characters; "
+        "without it the first start makes one and prints it.",
     )
     queue_limit: int = Field(
-        default=20, ge=1, description="Training jobs that may be waiting or running; more is 429."
+        default=20, ge=1, description="Training jobs that may wait or run; more are refused with 429."
     )
     train_threads: int = Field(default=1, ge=1, le=256, description="CPU threads of a training job.")
     lease_seconds: float = Field(
-        default=10, ge=1, le=600, description="Silence after which a supervisor is taken for dead."
+        default=10,
+        ge=1,
+        le=600,
+        description="Seconds without a heartbeat after which a supervisor is considered dead.",
     )
     keep_versions: int = Field(
-        default=10, ge=1, description="Versions kept of each model; what an alias points at is never removed."
+        default=10,
+        ge=1,
+        description="Versions kept of each model; those that an alias points at are never removed.",
     )
     job_hours: float = Field(
-        default=72, gt=0, description="Hours that a training job may run, all its attempts together."
+        default=72, gt=0, description="Hours that a training job may run, in all its attempts together."
     )
-    keep_runs_days: float = Field(default=30, ge=0, description="Days that the run directory of a job is kept.")
+    keep_runs_days: float = Field(
+        default=30, ge=0, description="Days that the run directory of an ended job is kept."
+    )
     keep_jobs_days: float = Field(
-        default=365, ge=0, description="Days that an ended job, its events and old audit entries are kept."
+        default=365, ge=0, description="Days that an ended job, its events and the audit entries are kept."
     )
     feedback: bool = Field(
         default=False,
-        description="Whether predictions can be corrected; their pictures are then remembered for an hour.",
+        description="Whether predictions can be corrected; their pictures are then kept for an hour.",
     )
     feedback_max_count: int = Field(
-        default=10_000, ge=1, description="Corrections that are kept; with more, 507."
+        default=10_000, ge=1, description="Corrections that are kept; more are refused with 507."
     )
     feedback_max_bytes: int = Field(
-        default=16 * 1024 * 1024, ge=1, description="Bytes of the pictures of corrections; with more, 507."
+        default=16 * 1024 * 1024,
+        ge=1,
+        description="Bytes of the pictures of corrections; more are refused with 507.",
     )
 
     @field_validator("api_key")
@@ -125,6 +160,22 @@ class Settings(BaseSettings):
                 f"a key needs at least {MIN_KEY_LENGTH} characters: openssl rand -hex 32 makes one"
             )
         return key
+
+    @field_validator("root_path")
+    @classmethod
+    def _is_a_prefix(cls, text: str) -> str:
+        prefix = text.rstrip("/")
+        if prefix and not re.fullmatch(r"(/(?!\.\.?(/|$))[\w.~-]+)+", prefix, re.ASCII):
+            raise ValueError(f"{text!r} is no path; write one like /minist")
+        return prefix
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, text: str) -> str:
+        for origin in filter(None, (part.strip() for part in text.split(","))):
+            if origin != "*" and not re.fullmatch(r"https?://[^/\s]+/?", origin):
+                raise ValueError(f"{origin!r} is no origin; write one like https://example.org")
+        return text
 
     @field_validator("rate_limit")
     @classmethod
@@ -143,5 +194,5 @@ def rate_limits(text: str) -> "list[RateLimitItem]":
     except ValueError:
         found = []
     if not found or any(limit.amount < 1 or limit.get_expiry() < 1 for limit in found):
-        raise ValueError(f"{text!r} is no rate limit; write one like 100/second or 100/second;5000/hour")
+        raise ValueError(f"{text!r} is not a rate limit; write one like 100/second or 100/second;5000/hour")
     return found

@@ -141,7 +141,7 @@ def test_a_wrong_setting_is_one_clear_line(tmp_path: Path) -> None:
         (
             "MINIST_RATE_LIMIT",
             "often",
-            "MINIST_RATE_LIMIT: Value error, 'often' is no rate limit; write one like",
+            "MINIST_RATE_LIMIT: Value error, 'often' is not a rate limit; write one like",
         ),
     ):
         environment = {

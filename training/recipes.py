@@ -27,7 +27,7 @@ class Config(BaseModel):
     recipe: str
     name: str = Field(description="name of the trained model", pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     architecture: str
-    dataset: DatasetName
+    dataset: DatasetName = Field(description="data set to train on")
     mean: float = Field(description="subtracted from pixels scaled to 0..1")
     std: float = Field(gt=0, description="divides the difference")
     loss: Loss = Field(
@@ -40,11 +40,11 @@ class Config(BaseModel):
         description="from-scratch computes gradients and SGD by hand; only for the from-scratch recipes",
     )
     schedule: Schedule = Field(default="constant", description="of the learning rate, per step")
-    epochs: int = Field(ge=1, le=1000)
-    batch_size: int = Field(ge=1, le=60_000)
+    epochs: int = Field(ge=1, le=1000, description="passes over the training images")
+    batch_size: int = Field(ge=1, le=60_000, description="images per step")
     lr: float = Field(gt=0, le=100, description="learning rate (its peak, with a schedule)")
-    momentum: float = Field(default=0.0, ge=0, lt=1)
-    weight_decay: float = Field(default=0.0, ge=0, le=1)
+    momentum: float = Field(default=0.0, ge=0, lt=1, description="of SGD")
+    weight_decay: float = Field(default=0.0, ge=0, le=1, description="L2 penalty (adamw: decoupled)")
     label_smoothing: float = Field(
         default=0.0,
         ge=0,
@@ -67,7 +67,7 @@ class Config(BaseModel):
         description="decay per step of an average of the weights, which becomes the result; 0: no average",
     )
     precision: Precision = Field(default="float32", description="of matrix products in both passes")
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    seed: int = Field(default=0, ge=0, lt=2**32, description="of initial weights, order and validation split")
     validation_images: int = Field(
         default=5000, ge=0, lt=60_000, description="training images held out; 0 trains on all of them"
     )

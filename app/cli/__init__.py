@@ -1,7 +1,7 @@
 """The command line: one table of commands, each imported when it is used.
 
 A command is a function that takes the words after its name and returns the exit status.
-Nothing heavy is imported here: whoever asks for the version waits for neither torch nor the database.
+Nothing heavy is imported here: `minist --version` waits for neither torch nor the database.
 """
 
 import gc
@@ -26,6 +26,10 @@ class Command:
 COMMANDS = (
     Command("serve", "app.cli.serve:run", "answer requests and train ('api' or 'worker': one of the two)"),
     Command("keys", "app.cli.keys:run", "make, list and revoke API keys"),
+    Command("models", "app.cli.models:run", "list, check, point at and delete models and versions"),
+    Command("check", "app.cli.storage:check", "check all that is kept under MINIST_HOME"),
+    Command("backup", "app.cli.storage:back_up_home", "write database and models into one file"),
+    Command("restore", "app.cli.storage:restore_home", "put a backup in the place of what is there"),
     Command("publish", "app.cli.publish:run", "make a finished run a version that is served"),
     Command("train", "training.cli:train", "train a classifier by a recipe"),
     Command("evaluate", "training.cli:evaluate", "loss and accuracy of any weights file on a test set"),

@@ -1,5 +1,7 @@
 """The settings and the home of a deployment, or one line that says why there are none."""
 
+import getpass
+import socket
 import sys
 
 from pydantic import ValidationError
@@ -7,6 +9,7 @@ from sqlalchemy.exc import OperationalError
 
 from app.home import Home
 from app.settings import Settings
+from app.store.database import StoreError
 
 
 def read_settings() -> Settings:
@@ -20,9 +23,20 @@ def read_settings() -> Settings:
 
 
 def open_home(settings: Settings) -> Home:
-    """What lies under MINIST_HOME. Ends the process with status 1 and a line where it cannot be written."""
+    """Open MINIST_HOME. Ends the process with status 1 and a line where it cannot be written."""
     try:
         return Home.open(settings)
+    except StoreError as error:
+        sys.exit(f"error: {error}")
     except (OSError, OperationalError) as error:
         reason = error.strerror if isinstance(error, OSError) else error.orig
         sys.exit(f"error: MINIST_HOME {settings.home} cannot be written ({reason}): name another folder")
+
+
+def who() -> str:
+    """For the audit list, at most 64 characters."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's user without a name
+        user = "somebody"
+    return f"{user}@{socket.gethostname()}"[:64]

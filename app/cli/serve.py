@@ -34,7 +34,7 @@ def run(words: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="minist serve", description="Answer requests, and train what is asked for in a process beside it."
+        prog="minist serve", description="Answer requests, and run training jobs in a process beside it."
     )
     parser.add_argument(
         "part",
@@ -74,6 +74,9 @@ def _serve(home: Home, alone: bool) -> None:
             port=settings.port,
             workers=settings.workers,
             timeout_graceful_shutdown=DRAIN_SECONDS,
+            http="app.web.protocol:HttpProtocol",  # bounds what a client may send, and how slowly
+            ws="none",
+            proxy_headers=False,  # app.web.paths knows whom to believe
             access_log=False,  # app.web.access_log writes a line per request
             server_header=False,
             log_config=logs.config(settings.log_level),
@@ -130,5 +133,5 @@ def _greet(home: Home) -> None:
             f"        {key}\n\n"
             f"    curl -H 'Authorization: Bearer {key}' -H 'content-type: application/json' \\\n"
             f'         -d \'{{"model": "minist", "recipe": "mlp", "epochs": 3}}\' {url}/train\n',
-            flush=True,
+            file=sys.stderr,  # the structured log goes to standard output
         )

@@ -128,7 +128,7 @@ def check_file(path: Path) -> None:
     try:
         with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    except sqlite3.OperationalError:  # locked, or not to be opened: whoever needs it will say so
+    except sqlite3.OperationalError:  # locked, or cannot be opened: its first use will say so
         return
     except sqlite3.DatabaseError as error:
         found = str(error)

@@ -1,8 +1,6 @@
 """Knowing that the end has begun: SIGTERM came, and what is in flight is still to be answered."""
 
-import asyncio
 import multiprocessing
-import os
 import signal
 import threading
 from types import FrameType
@@ -36,10 +34,9 @@ def end_with_parent() -> None:
     """A worker whose parent was killed ends as on SIGTERM; else it would hold the port."""
     parent = multiprocessing.parent_process()
     if parent is not None:
-        loop = asyncio.get_running_loop()
 
-        def end() -> None:
-            loop.remove_reader(parent.sentinel)
-            os.kill(os.getpid(), signal.SIGTERM)
+        def watch() -> None:
+            parent.join()
+            signal.raise_signal(signal.SIGTERM)
 
-        loop.add_reader(parent.sentinel, end)
+        threading.Thread(target=watch, name="watch-parent", daemon=True).start()
