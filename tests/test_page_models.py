@@ -1,14 +1,12 @@
 """Models: what is served, mistakes, comparisons and versions."""
 
 import re
-from pathlib import Path
 
 import httpx2
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser import SOON, NewPage, address, api, chromium, give_key, new_page, run_to_its_end, served
-from tests.processes import free_port, service
+from tests.browser import SOON, NewPage, api, chromium, give_key, new_page, run_to_its_end, served
 
 pytestmark = pytest.mark.browser
 
@@ -83,12 +81,10 @@ def test_a_roll_back_to_nothing_is_refused_in_plain_words(new_page: NewPage, api
     assert "PUT" not in problem.inner_text()
 
 
-def test_a_version_that_cannot_be_loaded_is_named(new_page: NewPage, tmp_path: Path) -> None:
-    port = free_port()
-    with service(tmp_path, port=port):
-        pass
-    weights = tmp_path / "models" / "cnn" / "1" / "cnn.pth"
-    weights.write_bytes(weights.read_bytes()[:-1000])
-    with service(tmp_path, port=port) as (_, client):
-        page = new_page("#/models", address(client))
-        expect(page.locator("#shelf")).to_contain_text("Version 1 of cnn cannot be loaded")
+def test_a_version_that_cannot_be_loaded_is_named(new_page: NewPage) -> None:
+    broken = {"name": "cnn", "version": 3, "serving": 2, "reason": "cnn.pth is damaged"}
+    page = new_page()
+    page.route("**/readyz", lambda route: route.fulfill(json={"status": "ok", "degraded": [broken]}))
+    page.click("nav >> text=Models")
+    note = page.get_by_role("alert").filter(has_text="Version 3 of cnn cannot be loaded")
+    expect(note).to_contain_text("Version 2 answers instead. Cnn.pth is damaged.")
