@@ -6,13 +6,15 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry.trace import TracerProvider
+from starlette.middleware.cors import CORSMiddleware
 
-import app
+from app import __version__
 from app.cpus import cpu_quota, threads_per_worker
 from app.home import Home
 from app.serving.batching import Batcher
@@ -32,6 +34,7 @@ from app.web.connections import Connections
 from app.web.dependencies import Services
 from app.web.draining import Draining, end_with_parent
 from app.web.fast_path import FastPath
+from app.web.paths import Paths
 from app.web.rate_limit import RateLimited
 from app.web.routes import evaluation, feedback, models, predict, recipes, status, train
 from app.web.uploads import ContentLengthLimit
@@ -56,11 +59,12 @@ def create_app(settings: Settings | None = None, tracer_provider: TracerProvider
     observer = RequestObserver(Counters(), RequestLog() if settings.log_requests else None)
     application = FastAPI(
         title="minist",
-        version=app.__version__,
+        version=__version__,
         description=_DESCRIPTION,
         lifespan=lambda _: _lifespan(settings, observer),
         telemetry=_telemetry(settings, tracer_provider),
         docs_url=None,
+        redirect_slashes=False,  # app.web.paths takes them off
         redoc_url=None,
     )
     for install in (problems.install, pages.install, openapi.install):
@@ -93,6 +97,19 @@ def _put_in_front(application: FastAPI, settings: Settings, observer: RequestObs
     application.add_middleware(FastPath, observer=observer)
     if settings.rate_limit is not None:
         application.add_middleware(RateLimited, text=settings.rate_limit, observer=observer)
+    if settings.cors_origins:
+        application.add_middleware(CORSMiddleware, **_cross_origin(settings.cors_origins))
+    application.add_middleware(Paths, prefix=settings.root_path, trusted=settings.trusted_proxies)
+
+
+def _cross_origin(origins: str) -> dict[str, Any]:
+    """What pages of other origins may ask and see. Keys travel in headers, so no cookies."""
+    return {
+        "allow_origins": [origin.strip().rstrip("/") for origin in origins.split(",")],
+        "allow_methods": ["GET", "HEAD", "POST", "PUT", "DELETE"],
+        "allow_headers": ["*"],
+        "expose_headers": ["x-request-id", "retry-after", "location", "www-authenticate"],
+    }
 
 
 @asynccontextmanager
@@ -180,3 +197,10 @@ def _save(services: Services, log: RequestLog | None) -> None:
     if log is not None:
         log.flush()
     services.processes.save()
+
+
+def __getattr__(name: str) -> FastAPI:
+    """`uvicorn app.main:app` works: an API without a training worker, made when it is asked for."""
+    if name == "app":
+        return create_app()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -264,7 +264,7 @@ class ProbesOnly:
         self.connections = connections
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] in FREE:
+        if scope["path"].endswith(FREE):  # under whatever prefix
             await self.app(scope, receive, send)
             return
         self.connections.refused += 1

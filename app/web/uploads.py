@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import BodyTooLarge, EmptyBody, WrongArray
 from app.serving.decoding.forms import media_type
+from app.web.paths import path_of
 from app.web.problems import response_of
 from models.idx import idx_header
 
@@ -57,7 +58,7 @@ class ContentLengthLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = self.app
-        if scope["type"] == "http" and scope["path"] not in self.free:
+        if scope["type"] == "http" and path_of(scope) not in self.free:
             announced = dict(scope["headers"]).get(b"content-length", b"")
             if announced.isdigit() and int(announced) > self.limit:
                 answer = response_of(_too_large(self.limit))

@@ -15,6 +15,7 @@ from app.web.schemas import DegradedBody, Info, Readiness, Status
 router = APIRouter(tags=["status"])
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get("/livez", summary="Is the process alive?")
 async def livez(registry: RegistryDep) -> Status:
     """200 while the event loop turns and the device computes."""
@@ -22,6 +23,7 @@ async def livez(registry: RegistryDep) -> Status:
     return Status(status="ok")
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", summary="Can it answer predictions?", responses=problems.responses(errors.NotReady))
 async def readyz(services: ServicesDep) -> Readiness:
     """200 only when the default model answers; not while the queue is full, nor once SIGTERM has come.

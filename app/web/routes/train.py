@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.sse import format_sse_event
@@ -27,6 +27,7 @@ from app.web import problems
 from app.web.dependencies import AUTH_ERRORS, MAY_READ, MayTrain, QueueDep, ServicesDep, SettingsDep
 from app.web.draining import Draining
 from app.web.pages import ARTIFACT_POLICY, security_headers
+from app.web.paths import url_of
 from app.web.schemas import to_json
 
 router = APIRouter(prefix="/train", tags=["train"])
@@ -147,6 +148,7 @@ class ArtifactBody(BaseModel):
 )
 def start(
     request: TrainRequest,  # type: ignore[valid-type]
+    http: Request,
     response: Response,
     queue: QueueDep,
     settings: SettingsDep,
@@ -175,7 +177,7 @@ def start(
         )
     submitter = Submitter(identity.who, identity.may("admin"))
     job = queue.submit(config, promote, settings.queue_limit, idempotency_key, feedback, submitter)
-    response.headers["location"] = f"/train/{job.id}"
+    response.headers["location"] = url_of(http.scope, f"/train/{job.id}")
     return _body(job, queue)
 
 
@@ -273,10 +275,12 @@ def metrics(id: str, queue: QueueDep) -> list[EventBody]:
     responses=problems.responses(errors.UnknownJob),
     dependencies=[MAY_READ],
 )
-def list_artifacts(id: str, services: ServicesDep) -> list[ArtifactBody]:
+def list_artifacts(id: str, request: Request, services: ServicesDep) -> list[ArtifactBody]:
     """Curves, confusion matrix, sample grid, log, metrics, and the weights with their card."""
     return [
-        ArtifactBody(name=name, bytes=path.stat().st_size, url=f"/train/{id}/artifacts/{name}")
+        ArtifactBody(
+            name=name, bytes=path.stat().st_size, url=url_of(request.scope, f"/train/{id}/artifacts/{name}")
+        )
         for name, path in _artifacts(services.queue, services.settings, id).items()
     ]
 
