@@ -89,8 +89,8 @@ class Settings(BaseSettings):
     )
     cors_origins: str = Field(
         default="",
-        description="Origins whose pages may ask this service, as `https://example.org`, separated by commas; "
-        "`*` for all.",
+        description="Origins whose pages may use this service, such as `https://example.org`, separated "
+        "by commas; `*` for all.",
     )
     rate_limit: str | None = Field(
         default=None,
@@ -184,7 +184,7 @@ class Settings(BaseSettings):
     def _is_a_prefix(cls, text: str) -> str:
         prefix = text.rstrip("/")
         if prefix and not re.fullmatch(r"(/(?!\.\.?(/|$))[\w.~-]+)+", prefix, re.ASCII):
-            raise ValueError(f"{text!r} is no path; write one like /minist")
+            raise ValueError(f"{text!r} is not a path; write one like /minist")
         return prefix
 
     @field_validator("cors_origins")
@@ -192,7 +192,7 @@ class Settings(BaseSettings):
     def _are_origins(cls, text: str) -> str:
         for origin in filter(None, (part.strip() for part in text.split(","))):
             if origin != "*" and not re.fullmatch(r"https?://[^/\s]+/?", origin):
-                raise ValueError(f"{origin!r} is no origin; write one like https://example.org")
+                raise ValueError(f"{origin!r} is not an origin; write one like https://example.org")
         return text
 
     @field_validator("rate_limit")
