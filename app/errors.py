@@ -11,6 +11,7 @@ RequestError
 ├── BodyTooLarge       a body above the limit
 ├── WrongContentType   a content type that is not accepted here
 ├── UnknownModel       no model, version or alias has that name
+├── DamagedModel       the version is there, but cannot be loaded
 ├── NotReady           the service cannot answer yet, or is shutting down
 ├── Overloaded         more is waiting than is allowed
 ├── DeadlineExceeded   the request took longer than is allowed
@@ -79,6 +80,10 @@ class WrongContentType(RequestError):
 
 class UnknownModel(RequestError):
     """No model, version or alias has that name."""
+
+
+class DamagedModel(RequestError):
+    """The version is there, but cannot be loaded."""
 
 
 class NotReady(RequestError):

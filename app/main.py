@@ -14,7 +14,7 @@ from fastapi.telemetry import TelemetryConfig
 from opentelemetry.trace import TracerProvider
 from starlette.middleware.cors import CORSMiddleware
 
-import app
+from app import __version__
 from app.cpus import cpu_quota, threads_per_worker
 from app.home import Home
 from app.serving.batching import Batcher
@@ -60,7 +60,7 @@ def create_app(settings: Settings | None = None, tracer_provider: TracerProvider
     observer = RequestObserver(Counters(), RequestLog() if settings.log_requests else None)
     application = FastAPI(
         title="minist",
-        version=app.__version__,
+        version=__version__,
         description=_DESCRIPTION,
         lifespan=lambda _: _lifespan(settings, observer),
         telemetry=_telemetry(settings, tracer_provider),
@@ -123,7 +123,7 @@ async def _lifespan(settings: Settings, observer: RequestObserver) -> AsyncItera
     end_with_parent()
     _repeat(services, observer.log)
     gc.collect()
-    gc.freeze()  # what is there now stays: the collector need not look at it under load
+    gc.freeze()  # all of this stays: the collector need not traverse it under load
     async with services.decoders:
         yield {"services": services}
     gc.unfreeze()
@@ -167,7 +167,7 @@ def _start(home: Home, counters: Counters) -> Services:
 
 
 def _repeat(services: Services, log: RequestLog | None) -> None:
-    """Start what goes on beside the requests. Whatever reads the disk does so in a thread."""
+    """Start the background tasks. Those that read the disk do so in a thread."""
     registry, memory = services.registry, services.recent_predictions
 
     async def follow_aliases() -> None:
@@ -200,3 +200,10 @@ def _save(services: Services, log: RequestLog | None) -> None:
     if log is not None:
         log.flush()
     services.processes.save()
+
+
+def __getattr__(name: str) -> FastAPI:
+    """`uvicorn app.main:app` works: an API without a training worker, made when it is asked for."""
+    if name == "app":
+        return create_app()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,7 +4,7 @@
     answered  by the same `app.web.prediction.predict_one` as the documented route, and errors by the same table
     not usual anything else goes the way of every other request
 
-FastAPI's way costs as much as all the rest together (`benchmarks/SERVING.md`).
+FastAPI costs as much as everything else together (`benchmarks/SERVING.md`).
 """
 
 import logging

@@ -57,4 +57,4 @@ def _everywhere(path: str, operation: dict[str, Any]) -> Iterator[type[errors.Re
         yield errors.Unauthorized
     if "requestBody" in operation:
         yield errors.BodyTooLarge
-        yield errors.RequestError  # what is no text at all
+        yield errors.RequestError  # bytes that are not text

@@ -1,4 +1,4 @@
-"""At most so many requests per key or address, where the operator says so (`MINIST_RATE_LIMIT`).
+"""A limit of requests per key or address, off by default (`MINIST_RATE_LIMIT`).
 
 This stands in front of the service only where there is a limit. Windows are fixed: they take two numbers per
 caller and are forgotten when they end. (The moving windows of `limits` in memory keep an entry per request,

@@ -48,7 +48,7 @@ _WRONG_ENCODING = WrongContentType("the body has a content encoding", "send it a
 class ContentLengthLimit:
     """ASGI in front of ASGI: what announces too large a body, or a packed one, is refused, `free` paths apart.
 
-    `FastAPI(max_body_size=..)` counts what comes, but answers in plain text what was announced.
+    `FastAPI(max_body_size=..)` counts the bytes that arrive, but answers an announced size in plain text.
     """
 
     def __init__(self, app: ASGIApp, limit: int, free: Sequence[str]) -> None:
@@ -102,7 +102,7 @@ def _npy_header(body: bytes) -> _Header:
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(stream)
     except Exception as error:  # numpy evaluates the header: ValueError, SyntaxError, TypeError, EOFError
-        raise WrongArray(f"the body is no npy file ({error})", "write it with numpy.save") from error
+        raise WrongArray(f"the body is not an npy file ({error})", "write it with numpy.save") from error
     return shape, str(dtype), stream.tell(), fortran
 
 
