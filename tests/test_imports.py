@@ -24,7 +24,7 @@ DOORS: Mapping[str, set[str]] = {
     },
     "app.web.routes": {
         "app", "app.jobs", "app.serving", "app.store", "app.telemetry", "app.web", "models.card",
-        "models.preprocessing",
+        "models.errors", "models.preprocessing",
     },
     "app.web": {
         "app", "app.jobs", "app.serving", "app.store", "app.telemetry", "models", "models.errors",

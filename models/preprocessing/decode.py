@@ -22,7 +22,7 @@ def decode(data: bytes, size: tuple[int, int], ground: int) -> Grey:
     `ground` (0..255) is the grey that shows through where the image is transparent.
 
     Raises an ImageError: EmptyImage, NotAnImage, BrokenImage, ImageTooLarge or WrongImageSize.
-    The last two are told from the header; nothing is decoded for them.
+    The last two are known from the header; nothing is decoded for them.
     """
     return load_exact(open_image(data), size, ground)
 
@@ -95,7 +95,7 @@ def _open(data: bytes) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge("the image has far too many pixels", "scale it down first") from error
     except Exception as error:  # Pillow's decoders raise almost anything on hostile bytes
-        raise NotAnImage(f"these {len(data):,} bytes are no image that can be read", _SEND) from error
+        raise NotAnImage(f"these {len(data):,} bytes are not an image that can be read", _SEND) from error
 
 
 def _grey(image: Image.Image, ground: int) -> Grey:

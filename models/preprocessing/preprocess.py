@@ -88,7 +88,7 @@ def read(image: Image.Image, card: InputSpec, mode: PreprocessMode = "auto") -> 
 
 
 def needs_no_preprocessing(pixels: bytes, card: InputSpec, transparent: bool = False) -> bool:
-    """Whether grey pixels of the card's size have its ground, told by the border, and something on it.
+    """Whether grey pixels of the card's size have its ground at the border, and something on it.
 
     Transparency can hide ink of the ground's own colour: then the ink must stand out.
     """
