@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry.trace import TracerProvider
 from starlette.middleware.cors import CORSMiddleware
@@ -34,6 +34,7 @@ from app.web.connections import Connections
 from app.web.dependencies import Services
 from app.web.draining import Draining, end_with_parent
 from app.web.fast_path import FastPath
+from app.web.near_misses import known_parameters
 from app.web.paths import Paths
 from app.web.rate_limit import RateLimited
 from app.web.routes import evaluation, feedback, models, predict, recipes, status, train
@@ -89,7 +90,9 @@ def _telemetry(settings: Settings, tracer_provider: TracerProvider | None) -> Te
 def _route(application: FastAPI) -> None:
     application.include_router(predict.router)  # reads its bodies itself, with limits of its own
     for part in (train, recipes, models, evaluation, feedback, status):
-        application.include_router(part.router, max_body_size=MAX_JSON_BYTES)
+        application.include_router(
+            part.router, max_body_size=MAX_JSON_BYTES, dependencies=[Depends(known_parameters)]
+        )
 
 
 def _put_in_front(application: FastAPI, settings: Settings, observer: RequestObserver) -> None:
