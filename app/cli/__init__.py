@@ -5,6 +5,7 @@ Nothing heavy is imported here: `minist --version` waits for neither torch nor t
 """
 
 import gc
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,6 +59,16 @@ def main(arguments: Sequence[str] | None = None, default: Sequence[str] = ()) ->
 
     `default` are the words that are put before options which stand alone.
     """
+    try:
+        status = _main(arguments, default)
+        sys.stdout.flush()
+    except BrokenPipeError:  # of `minist --help | head`; Python would complain again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
+
+
+def _main(arguments: Sequence[str] | None, default: Sequence[str]) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] in (["--help"], ["-h"], ["help"]):
         print(_help())
