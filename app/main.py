@@ -38,6 +38,7 @@ from app.web.near_misses import known_parameters
 from app.web.paths import Paths
 from app.web.rate_limit import RateLimited
 from app.web.routes import evaluation, feedback, models, predict, recipes, status, train
+from app.web.training_workers import TrainingWorkers
 from app.web.uploads import ContentLengthLimit
 from models.devices import choose_device
 
@@ -147,6 +148,7 @@ def _start(home: Home, counters: Counters) -> Services:
         registry=registry,
         versions=home.versions,
         queue=home.queue,
+        training_workers=TrainingWorkers(home.supervisors),
         feedback=home.feedback,
         recent_predictions=RecentPredictions(home.database) if settings.feedback else None,
         evaluator=Evaluator(settings.data_dir),
@@ -186,10 +188,14 @@ def _repeat(services: Services, log: RequestLog | None) -> None:
     async def save_numbers() -> None:
         services.processes.save()
 
+    async def count_training_workers() -> None:
+        await asyncio.to_thread(services.training_workers.refresh)
+
     services.background.repeat("following the aliases", 0.25, follow_aliases)
     services.background.repeat("remembering predictions", 0.05, write_predictions)
     services.background.repeat("writing the request log", 0.25, write_log)
     services.background.repeat("closing slow connections", 1, services.connections.sweep)
+    services.background.repeat("counting training workers", 2, count_training_workers)
     services.background.repeat("saving the numbers of this process", 1, save_numbers)
 
 
