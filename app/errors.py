@@ -1,6 +1,9 @@
 """The errors that a request can meet. They carry no HTTP status: `app.web.problems` has the one table of those.
 
 RequestError
+├── MalformedRequest   bytes that are not HTTP
+├── HeadTooLarge       a request line and headers above the limit
+├── TooSlow            a request that comes too slowly
 ├── MalformedForm      a form that cannot be read
 ├── EmptyBody          a body without bytes
 ├── WrongFields        a form without the field that is needed, or with too many of it
@@ -8,6 +11,7 @@ RequestError
 ├── BodyTooLarge       a body above the limit
 ├── WrongContentType   a content type that is not accepted here
 ├── UnknownModel       no model, version or alias has that name
+├── DamagedModel       the version is there, but cannot be loaded
 ├── NotReady           the service cannot answer yet, or is shutting down
 ├── Overloaded         more is waiting than is allowed
 ├── DeadlineExceeded   the request took longer than is allowed
@@ -38,6 +42,18 @@ class RequestError(Exception):
         self.retry_after = retry_after
 
 
+class MalformedRequest(RequestError):
+    """Bytes that are not HTTP."""
+
+
+class HeadTooLarge(RequestError):
+    """A request line and headers above the limit."""
+
+
+class TooSlow(RequestError):
+    """A request that comes too slowly."""
+
+
 class MalformedForm(RequestError):
     """A form that cannot be read."""
 
@@ -64,6 +80,10 @@ class WrongContentType(RequestError):
 
 class UnknownModel(RequestError):
     """No model, version or alias has that name."""
+
+
+class DamagedModel(RequestError):
+    """The version is there, but cannot be loaded."""
 
 
 class NotReady(RequestError):

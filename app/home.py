@@ -1,4 +1,4 @@
-"""What lies under MINIST_HOME, opened."""
+"""Everything under MINIST_HOME, opened."""
 
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ class Home:
 
     @classmethod
     def open(cls, settings: Settings) -> "Home":
-        """Make or migrate what is there; the shipped weights become versions. Safe in several processes.
+        """Create or migrate it; the shipped weights become versions. Safe in several processes.
 
         Raises StoreError where the database is damaged or too new, and OSError where nothing can be written.
         """

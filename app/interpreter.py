@@ -1,4 +1,4 @@
-"""How Python is started on one of our packages, whatever lies in the working directory."""
+"""How Python is started on one of our packages, whatever the working directory holds."""
 
 import sys
 from pathlib import Path

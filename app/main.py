@@ -6,13 +6,15 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry.trace import TracerProvider
+from starlette.middleware.cors import CORSMiddleware
 
-import app
+from app import __version__
 from app.cpus import cpu_quota, threads_per_worker
 from app.home import Home
 from app.serving.batching import Batcher
@@ -28,9 +30,11 @@ from app.web import openapi, pages, problems
 from app.web.access_log import RequestObserver
 from app.web.auth import Authenticator
 from app.web.background import Background
+from app.web.connections import Connections
 from app.web.dependencies import Services
 from app.web.draining import Draining, end_with_parent
 from app.web.fast_path import FastPath
+from app.web.paths import Paths
 from app.web.rate_limit import RateLimited
 from app.web.routes import evaluation, feedback, models, predict, recipes, status, train
 from app.web.uploads import ContentLengthLimit
@@ -55,11 +59,12 @@ def create_app(settings: Settings | None = None, tracer_provider: TracerProvider
     observer = RequestObserver(Counters(), RequestLog() if settings.log_requests else None)
     application = FastAPI(
         title="minist",
-        version=app.__version__,
+        version=__version__,
         description=_DESCRIPTION,
         lifespan=lambda _: _lifespan(settings, observer),
         telemetry=_telemetry(settings, tracer_provider),
         docs_url=None,
+        redirect_slashes=False,  # app.web.paths takes them off
         redoc_url=None,
     )
     for install in (problems.install, pages.install, openapi.install):
@@ -92,6 +97,19 @@ def _put_in_front(application: FastAPI, settings: Settings, observer: RequestObs
     application.add_middleware(FastPath, observer=observer)
     if settings.rate_limit is not None:
         application.add_middleware(RateLimited, text=settings.rate_limit, observer=observer)
+    if settings.cors_origins:
+        application.add_middleware(CORSMiddleware, **_cross_origin(settings.cors_origins))
+    application.add_middleware(Paths, prefix=settings.root_path, trusted=settings.trusted_proxies)
+
+
+def _cross_origin(origins: str) -> dict[str, Any]:
+    """What pages of other origins may ask and see. Keys travel in headers, so no cookies."""
+    return {
+        "allow_origins": [origin.strip().rstrip("/") for origin in origins.split(",")],
+        "allow_methods": ["GET", "HEAD", "POST", "PUT", "DELETE"],
+        "allow_headers": ["*"],
+        "expose_headers": ["x-request-id", "retry-after", "location", "www-authenticate"],
+    }
 
 
 @asynccontextmanager
@@ -102,7 +120,7 @@ async def _lifespan(settings: Settings, observer: RequestObserver) -> AsyncItera
     end_with_parent()
     _repeat(services, observer.log)
     gc.collect()
-    gc.freeze()  # what is there now stays: the collector need not look at it under load
+    gc.freeze()  # all of this stays: the collector need not traverse it under load
     async with services.decoders:
         yield {"services": services}
     gc.unfreeze()
@@ -132,6 +150,7 @@ def _start(home: Home, counters: Counters) -> Services:
         authenticator=Authenticator(home.keys, settings.open_predict),
         draining=Draining(),
         background=Background(),
+        connections=Connections(settings.max_connections),
         batcher=batcher,
         decoders=DecoderPool(
             counters, settings.decoders or min(threads, MOST_DECODERS), settings.max_waiting_pixels
@@ -145,7 +164,7 @@ def _start(home: Home, counters: Counters) -> Services:
 
 
 def _repeat(services: Services, log: RequestLog | None) -> None:
-    """Start what goes on beside the requests. Whatever reads the disk does so in a thread."""
+    """Start the background tasks. Those that read the disk do so in a thread."""
     registry, memory = services.registry, services.recent_predictions
 
     async def follow_aliases() -> None:
@@ -167,6 +186,7 @@ def _repeat(services: Services, log: RequestLog | None) -> None:
     services.background.repeat("following the aliases", 0.25, follow_aliases)
     services.background.repeat("remembering predictions", 0.05, write_predictions)
     services.background.repeat("writing the request log", 0.25, write_log)
+    services.background.repeat("closing slow connections", 1, services.connections.sweep)
     services.background.repeat("saving the numbers of this process", 1, save_numbers)
 
 
@@ -177,3 +197,10 @@ def _save(services: Services, log: RequestLog | None) -> None:
     if log is not None:
         log.flush()
     services.processes.save()
+
+
+def __getattr__(name: str) -> FastAPI:
+    """`uvicorn app.main:app` works: an API without a training worker, made when it is asked for."""
+    if name == "app":
+        return create_app()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

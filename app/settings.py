@@ -1,9 +1,11 @@
 """The settings of a deployment, from environment variables with the prefix MINIST_."""
 
+import os
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 if TYPE_CHECKING:
@@ -16,10 +18,12 @@ MIN_KEY_LENGTH = 16  # characters of an API key that was chosen by hand
 class Settings(BaseSettings):
     """Every field is one variable: `default_model` is MINIST_DEFAULT_MODEL."""
 
-    model_config = SettingsConfigDict(env_prefix="MINIST_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="MINIST_", frozen=True, populate_by_name=True)
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
-    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    port: int = Field(
+        default=8000, ge=0, le=65535, description="Port to listen on, else PORT; 0 takes a free one."
+    )
     workers: int = Field(default=1, ge=1, le=64, description="Processes that answer requests.")
     home: Path = Field(default=Path("var"), description="Folder that holds everything the service writes.")
     data_dir: Path = Field(
@@ -67,6 +71,26 @@ class Settings(BaseSettings):
         le=64,
         description="Processes that decode pictures, of each API worker; 0: as many as its share of the "
         "CPUs, at most 4.",
+    )
+    max_connections: int = Field(
+        default=2000,
+        ge=1,
+        description="Connections of one process; beyond them the oldest idle one is closed, else 503.",
+    )
+    root_path: str = Field(
+        default="",
+        description="Path under which a proxy serves this service, like `/minist`; stripped by it or not.",
+    )
+    trusted_proxies: str = Field(
+        default="",
+        validation_alias=AliasChoices("MINIST_TRUSTED_PROXIES", "FORWARDED_ALLOW_IPS"),
+        description="Addresses or networks of proxies, separated by commas, whose `X-Forwarded-For`, `-Proto` "
+        "and `-Prefix` are believed. FORWARDED_ALLOW_IPS is read too.",
+    )
+    cors_origins: str = Field(
+        default="",
+        description="Origins whose pages may use this service, such as `https://example.org`, separated "
+        "by commas; `*` for all.",
     )
     rate_limit: str | None = Field(
         default=None,
@@ -131,6 +155,21 @@ class Settings(BaseSettings):
         description="Bytes of the pictures of corrections; more are refused with 507.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_meant(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Values as deployments bring them: ending with a newline, empty, or set by Kubernetes for a Service.
+
+        A Service called `minist` sets MINIST_PORT=tcp://10.0.0.1:80 in every container of its namespace.
+        """
+        cleaned = {name: value.strip() if isinstance(value, str) else value for name, value in given.items()}
+        found = {name: value for name, value in cleaned.items() if value != ""}
+        if str(found.get("port")).startswith(("tcp://", "udp://")):
+            del found["port"]
+        if "port" not in found and (port := os.environ.get("PORT", "").strip()):  # as many hosts say it
+            found["port"] = port
+        return found
+
     @field_validator("api_key")
     @classmethod
     def _is_hard_to_guess(cls, key: SecretStr | None) -> SecretStr | None:
@@ -139,6 +178,22 @@ class Settings(BaseSettings):
                 f"a key needs at least {MIN_KEY_LENGTH} characters: openssl rand -hex 32 makes one"
             )
         return key
+
+    @field_validator("root_path")
+    @classmethod
+    def _is_a_prefix(cls, text: str) -> str:
+        prefix = text.rstrip("/")
+        if prefix and not re.fullmatch(r"(/(?!\.\.?(/|$))[\w.~-]+)+", prefix, re.ASCII):
+            raise ValueError(f"{text!r} is not a path; write one like /minist")
+        return prefix
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, text: str) -> str:
+        for origin in filter(None, (part.strip() for part in text.split(","))):
+            if origin != "*" and not re.fullmatch(r"https?://[^/\s]+/?", origin):
+                raise ValueError(f"{origin!r} is not an origin; write one like https://example.org")
+        return text
 
     @field_validator("rate_limit")
     @classmethod

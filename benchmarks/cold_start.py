@@ -95,7 +95,7 @@ def answers(port: int) -> bool:
     try:
         connection.request("POST", "/predict", IMAGE, {"content-type": "image/png"})
         return connection.getresponse().status == 200
-    except OSError:  # nobody listens yet
+    except OSError:  # not listening yet
         return False
     finally:
         connection.close()

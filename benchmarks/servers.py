@@ -18,7 +18,7 @@ DIGITS = [ROOT / "examples" / f"{label}.png" for label in range(10)]
 
 
 class NoAnswer(Exception):
-    """A server ended, or was silent for too long; ends with the first error it told, or its last words."""
+    """A server ended, or was silent for too long; the message is its first error, or its last line."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _wait_for_answer(server: Server, way: Way, log: Path) -> None:
 
 @contextmanager
 def awake(server: Server) -> Iterator[None]:
-    """A stopped server runs for a while. Some use a tenth of a core when nobody asks."""
+    """A stopped server runs for a while. Some use a tenth of a core when idle."""
     server.signal(signal.SIGCONT)
     try:
         yield

@@ -38,7 +38,7 @@ from training.run import card_of
 TRAINING_BARS = {"mlp": 3.0, "cnn": 1.8}
 EVALUATION_BAR = 5.0
 SAME_LOSS = 0.10  # the order of the images alone moves the mean loss of a first epoch by a few percent
-EVALUATIONS = 3  # per process: one is too short to be told from noise
+EVALUATIONS = 3  # per process: a single one is lost in noise
 ROOT = Path(__file__).parent.parent
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -259,7 +259,7 @@ def compare(recipe: str, tutorial: list[Measured], ours: list[Measured]) -> list
 
 
 def same_work(tutorial: list[Measured], ours: list[Measured]) -> bool:
-    """Whether both learnt as much in their epoch (seeded: every round has the same outcome)."""
+    """Whether both learned the same in their epoch (seeded: every round has the same outcome)."""
     return abs(ours[0].train_loss / tutorial[0].train_loss - 1) <= SAME_LOSS
 
 

@@ -8,15 +8,12 @@ classifier when it is made; one that differs by more than `TOLERANCE` is not use
 import logging
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from models.architectures import serving_form
-from models.card import Card
 from models.classifier import BATCH, Classifier
-from models.errors import CheckpointError
 
 log = logging.getLogger("minist.inference")
 
@@ -63,27 +60,6 @@ class InferenceModel:
         if agrees:
             self._forward = form
         return agrees
-
-
-def verify(path: Path, device: torch.device) -> Card:
-    """Load a checkpoint and let it predict, as the service does; returns its card.
-
-    Raises CheckpointError, naming the file, where it cannot be loaded or does not answer with probabilities.
-    """
-    classifier = Classifier.load(path, device)
-    form = InferenceModel(classifier)
-    form.freeze()
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (8, *classifier.card.input_shape), dtype=torch.uint8, generator=generator)
-    probabilities = form(images)
-    sums = probabilities.sum(1)
-    if probabilities.shape != (8, len(classifier.card.classes)) or not torch.allclose(
-        sums, torch.ones_like(sums)
-    ):
-        raise CheckpointError(
-            f"{path}: does not answer with probabilities of its {len(classifier.card.classes)} classes"
-        )
-    return classifier.card
 
 
 def _foldable(layers: list[nn.Linear | nn.Conv2d], mean: float) -> bool:

@@ -45,7 +45,7 @@ _ALLOWED = re.compile(
     r"|torch\.(float|bfloat|half|double|u?int|long|bool)\d*|torch\._utils\._rebuild_(tensor|tensor_v2|parameter)"
     r"|argparse\.Namespace|numpy\.dtype|numpy\.(_core|core)\.multiarray\.scalar"
 )
-# Plain values that torch takes only when told: settings, and figures as NumPy writes them.
+# Plain values that torch accepts only from this list: settings, and figures as NumPy writes them.
 _VALUES: list[Any] = [
     argparse.Namespace,
     np.dtype,

@@ -163,3 +163,9 @@ def run_to_its_end(api: httpx2.Client, model: str, **changes: object) -> dict[st
 
 def served(api: httpx2.Client, model: str) -> int:
     return int(next(each["version"] for each in api.get("/models").json() if each["name"] == model))
+
+
+def shown(image: Locator) -> None:
+    """The browser has it, and it is no icon."""
+    expect(image).to_have_js_property("complete", True)
+    assert image.evaluate("image => image.naturalWidth") > 100

@@ -92,3 +92,16 @@ def form_of_semicolons(parts: int, semicolons: int, field: str = "files") -> byt
     return b"".join(b"--%s\r\n%s\r\n\r\n\r\n" % (BOUNDARY.encode(), header) for _ in range(parts)) + (
         b"--%s--\r\n" % BOUNDARY.encode()
     )
+
+
+def deflated(size: int) -> bytes:
+    """So many zeros, in a thousandth of them."""
+    return zlib.compress(bytes(size), 9)
+
+
+def gif_of_frames(count: int) -> bytes:
+    stream = io.BytesIO()
+    Image.new("P", (28, 28)).save(stream, "GIF")
+    whole = stream.getvalue()
+    start = whole.index(b",\0\0\0\0")
+    return whole[:start] + whole[start:-1] * count + b";"

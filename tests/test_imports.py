@@ -24,7 +24,7 @@ DOORS: Mapping[str, set[str]] = {
     },
     "app.web.routes": {
         "app", "app.jobs", "app.serving", "app.store", "app.telemetry", "app.web", "models.card",
-        "models.preprocessing",
+        "models.errors", "models.preprocessing",
     },
     "app.web": {
         "app", "app.jobs", "app.serving", "app.store", "app.telemetry", "models", "models.errors",
@@ -47,9 +47,16 @@ DOORS: Mapping[str, set[str]] = {
     "training.datasets": {"models.card", "models.datasets", "models.idx", "training.errors"},
     "training.importing": {"models", "training.errors"},
     "training.errors": set(),
-    "models": {"models.architectures", "models.card", "models.errors", "models.preprocessing"},
+    "models": {
+        "models.architectures", "models.card", "models.errors", "models.preprocessing", "models.state_dicts",
+        "models.weights_file",
+    },
     "models.preprocessing": {"models.errors"},
-    "models.architectures": {"models.card", "models.errors", "models.networks"},
+    "models.architectures": {
+        "models.card", "models.errors", "models.networks", "models.state_dicts", "models.weights_file",
+    },
+    "models.state_dicts": {"models.errors", "models.weights_file"},
+    "models.weights_file": {"models.errors"},
     "models.networks": {"models.card"},
     "models.datasets": {"models.card"},
     "models.idx": set(),

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from playwright.sync_api import Page, Request, Route, expect
+from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from tests.browser import (
     A_RUN,
+    CHROMIUM,
+    FLAGS,
     SHORT,
     SOON,
     NewPage,
@@ -25,6 +27,7 @@ from tests.browser import (
     page,
     run_to_its_end,
     says,
+    shown,
 )
 from tests.processes import free_port, service
 
@@ -107,20 +110,18 @@ def test_a_refused_list_is_asked_for_again_when_the_service_wants_it(page: Page)
     came = refuse_once(page, "**/train?limit=20", 6)  # longer than the page waits between two looks
     page.click("nav >> text=Train")
     expect(page.locator("#jobs > *")).to_have_count(1, timeout=SOON)
-    page.wait_for_function("!document.querySelector('#jobs .loading')", timeout=SOON)
+    expect(page.locator("#jobs .loading")).to_have_count(0)
     assert came[1] - came[0] >= 6
 
 
 def test_a_slow_answer_shows_that_it_is_worked_on(page: Page) -> None:
     expect(answer(page)).to_be_visible(timeout=SOON)
     held: list[Route] = []
-    page.route("**/predict?*", held.append)
+    page.route("**/predict?*", lambda route: held.append(route))
     draw(page, "6")
     expect(answer(page).locator(".time")).to_have_text("working …", timeout=SOON)
     expect(page.locator("#working")).to_be_visible()
-    page.unroute("**/predict?*")
-    for route in held:
-        route.continue_()
+    page.unroute("**/predict?*")  # what was held goes on
     says(page, "6")
     explained(page)
     expect(page.locator("#working")).to_be_hidden()
@@ -149,7 +150,7 @@ def test_the_page_works_behind_a_prefix(new_page: NewPage, api: httpx2.Client) -
     page.goto(f"{address(api)}/prefix/#/train/{job}")
     expect(page.locator(".outcome")).to_be_visible(timeout=SOON)
     page.locator(".pictures img").first.scroll_into_view_if_needed()
-    page.wait_for_function("document.querySelector('.pictures img').naturalWidth > 100")
+    shown(page.locator(".pictures img").first)
     page.goto(f"{address(api)}/prefix/#/models/behind")
     expect(page.locator(".version-card")).to_be_visible(timeout=SOON)
     page.click("nav >> text=API")
@@ -157,10 +158,24 @@ def test_the_page_works_behind_a_prefix(new_page: NewPage, api: httpx2.Client) -
     assert all("/prefix/" in url for url in asked)
 
 
-def test_without_javascript_the_page_says_so_at_the_top(new_page: NewPage) -> None:
-    page = new_page(java_script_enabled=False)
-    note = page.get_by_text("This page needs JavaScript.")
-    expect(note).to_be_visible()
+def test_a_page_whose_scripts_do_not_come_says_what_to_do(new_page: NewPage, api: httpx2.Client) -> None:
+    page = new_page("#/try")
+    expect(page.locator("#start")).to_have_count(0)
+    page.route("**/draw.js", lambda route: route.abort())
+    page.reload()
+    expect(page.get_by_text("Reload the page")).to_be_visible()
+
+
+def test_without_javascript_the_page_says_so_at_the_top(chromium: Browser, api: httpx2.Client) -> None:
+    browser = chromium.browser_type.launch(
+        executable_path=CHROMIUM, args=[*FLAGS, "--blink-settings=scriptEnabled=false"]
+    )
+    page = browser.new_page()
+    page.goto(address(api))
+    note = page.locator("noscript p")
+    expect(note).to_contain_text("This page needs JavaScript.")
     box = note.bounding_box()
     assert box
     assert box["y"] < 200
+    expect(page.locator("#start")).to_be_hidden()
+    browser.close()

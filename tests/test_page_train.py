@@ -27,9 +27,10 @@ from tests.browser import (
     run_to_its_end,
     says,
     served,
+    shown,
 )
 from tests.conftest import ADMIN_KEY
-from tests.processes import free_port, service
+from tests.processes import free_port, service, wait_for
 
 pytestmark = pytest.mark.browser
 
@@ -65,7 +66,7 @@ def test_a_run_to_its_end_promoted_and_rolled_back(page: Page, api: httpx2.Clien
     expect(page.locator(".outcome h2")).to_have_text("Version 2")
     page.locator(".pictures img").first.scroll_into_view_if_needed()
     expect(page.locator(".pictures img")).to_have_count(4)
-    page.wait_for_function("document.querySelector('.pictures img').naturalWidth > 100")
+    shown(page.locator(".pictures img").first)
     page.click("text=Serve version 2")
     expect(page.locator(".outcome")).to_contain_text("It is served now.", timeout=SOON)
     assert served(api, "mine") == 2
@@ -167,7 +168,7 @@ def test_curves_begin_with_the_first_epoch_and_survive_a_reload(page: Page, api:
     page.goto(f"{address(api)}/#/train/{job}")
     page.reload()
     expect(page.locator(".numbers tbody tr")).to_have_count(4, timeout=SOON)
-    page.wait_for_function(f"window.charts.some((chart) => chart.data[0].length === {len(losses) + 4})")
+    wait_for(lambda: page.evaluate("charts.at(-1)?.data[0].length") == len(losses) + 4, SOON / 1000)
     low, high = page.evaluate("[charts.at(-2).scales.y.min, charts.at(-2).scales.y.max]")
     assert low <= min(losses)
     assert max(losses) <= high

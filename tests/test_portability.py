@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.processes import run_job, service
 
 AS_ON_WINDOWS = """
-import asyncio, os, select, signal, stat, sys
+import asyncio, os, select, stat, sys
 
 class Missing:
     def find_spec(self, name, path=None, target=None):
@@ -22,7 +22,6 @@ for name in ("fcntl", "resource", "uvloop", "pwd", "grp", "termios"):
 for name in ("nice", "getuid", "geteuid", "getgid", "setsid", "killpg", "sched_getaffinity", "getpriority"):
     if hasattr(os, name):
         delattr(os, name)
-del signal.SIGKILL
 
 def selecting(readable, *others, select=select.select):
     if any(stat.S_ISFIFO(os.fstat(one if isinstance(one, int) else one.fileno()).st_mode) for one in readable):
@@ -50,7 +49,14 @@ def test_page_prediction_and_job_need_nothing_that_only_posix_has(
     home = tmp_path / "home"
     home.mkdir()
     with service(
-        home, "--workers", "2", PYTHONPATH=str(tmp_path), LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0"
+        home,
+        "--workers",
+        "2",
+        PYTHONPATH=str(tmp_path),
+        USERNAME="somebody",
+        LC_ALL="C",
+        PYTHONUTF8="0",
+        PYTHONCOERCECLOCALE="0",
     ) as (_, client):
         assert client.get("/").status_code == client.get("/docs").status_code == 200
         assert client.post("/predict", files={"file": digits["7"]}).json()["label"] == "7"

@@ -1,23 +1,32 @@
 """Versions, aliases, promotion, rollback, what is kept."""
 
+import hashlib
 import json
+import re
+import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from app.errors import UnknownModel
+from app.errors import DamagedModel, UnknownModel
 from app.jobs.executor import RunDirectory
 from app.jobs.promotion import Rule
 from app.jobs.publication import Publication
-from app.jobs.queue import ClaimLost, Job, Queue
+from app.jobs.queue import ClaimLost, Job, Queue, Submitter
+from app.serving.damage import FIRST_WAIT, DamagedVersions
 from app.serving.registry import Registry
+from app.store.audit import KEPT, prune
 from app.store.database import Database
 from app.store.paths import HomePaths
 from app.store.shipped import publish_shipped
-from app.store.versions import NoSuchVersion, NothingBefore, VersionInUse, Versions
+from app.store.versions import NoSuchAlias, NoSuchVersion, NothingBefore, VersionInUse, Versions, digest_of
 from app.telemetry.counters import Counters
+from models.errors import CheckpointError
+from models.verification import load_verified
 from tests.conftest import SHIPPED, WEIGHTS
 
 SHIPPED_ACCURACY = json.loads((WEIGHTS / "minist.json").read_text())["metrics"]["test"]["accuracy"]
@@ -50,8 +59,10 @@ def publish(
     promote: Rule = "if_better",
     model: str = "minist",
 ) -> int:
-    """A job that ends with the shipped weights and a card that claims this accuracy."""
-    queue.submit({"name": model, "recipe": "mlp", "epochs": 1}, promote, 99, None)
+    """A job that ends with nearly the shipped weights and a card that claims this accuracy."""
+    queue.submit(
+        {"name": model, "recipe": "mlp", "epochs": 1}, promote, 99, None, submitter=Submitter("me", admin=True)
+    )
     job = queue.claim()
     assert job is not None
     return Publication(queue, versions).publish(job, finished(versions, job, accuracy))
@@ -60,8 +71,11 @@ def publish(
 def finished(versions: Versions, job: Job, accuracy: float) -> RunDirectory:
     run = RunDirectory(versions.paths.run(job.id))
     run.path.mkdir(parents=True)
-    run.weights(job.model).write_bytes((WEIGHTS / "minist.pth").read_bytes())
+    weights = torch.load(WEIGHTS / "minist.pth", weights_only=True)
+    next(iter(weights.values())).mul_(1 + job.number * 1e-6)  # not the very bits of another version
+    torch.save(weights, run.weights(job.model))
     card = json.loads((WEIGHTS / "minist.json").read_text())
+    card["sha256"] = digest_of(run.weights(job.model))
     card["metrics"]["test"]["accuracy"] = accuracy
     run.card(job.model).write_text(json.dumps(card))
     return run
@@ -230,6 +244,193 @@ def test_versions_and_aliases_are_asked_for_by_name(
     for unknown in ("minist@9", "minist@beta", "minist@", "@1", "nope@1", "minist@99999999999999"):
         with pytest.raises(UnknownModel, match="there is no model"):
             registry.find(unknown)
+
+
+def damage(versions: Versions, number: int) -> None:
+    """One bit in the weights."""
+    weights = versions.paths.version("minist", number) / "minist.pth"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
+
+
+def test_always_needs_an_admin_where_there_is_a_version(versions: Versions, queue: Queue) -> None:
+    """Whatever was there when the job was accepted: the rule is looked at once more when it ends."""
+    for model, promoted in (("mine", True), ("mine", False)):
+        queue.submit({"name": model}, "always", 9, None, submitter=Submitter("trainer", admin=False))
+        job = queue.claim()
+        assert job is not None
+        Publication(queue, versions).publish(job, finished(versions, job, 0.5 if promoted else 0.4))
+        newest = queue.get(job.id)
+        assert newest is not None
+        assert newest.decision is not None
+        assert newest.decision["promoted"] is promoted
+
+
+def test_weights_that_do_not_belong_to_their_card_are_not_published(versions: Versions, queue: Queue) -> None:
+    queue.submit({"name": "minist"}, "always", 9, None)
+    job = queue.claim()
+    assert job is not None
+    run = finished(versions, job, 0.999)
+    run.weights("minist").write_bytes(b"half")
+    with pytest.raises(CheckpointError, match="not the file that its card was written for"):
+        Publication(queue, versions).publish(job, run)
+    assert [*versions.paths.model("minist").iterdir()] == [versions.paths.version("minist", 1)]
+    assert production(versions) == 1
+
+
+def test_models_and_aliases_are_deleted(versions: Versions, queue: Queue) -> None:
+    publish(versions, queue, promote="always")
+    versions.move("minist", "canary", 1, "me", "")
+    with pytest.raises(VersionInUse, match="production"):
+        versions.delete_alias("minist", "production", "me", "")
+    versions.delete_alias("minist", "canary", "me", "")
+    with pytest.raises(NoSuchAlias):
+        versions.delete_alias("minist", "canary", "me", "")
+    versions.delete_model("minist", "me", "")
+    assert not any(
+        name == "minist" for name, _ in (*versions.snapshot().versions, *versions.snapshot().aliases)
+    )
+    assert not list(versions.paths.model("minist").iterdir())
+    with pytest.raises(NoSuchVersion):
+        versions.delete_model("minist", "me", "")
+    publish_shipped(versions)  # at the next start: what was deleted stays away
+    assert production(versions) is None
+    assert publish(versions, queue) == 3  # and its numbers are not used again
+
+
+def test_old_audit_entries_are_pruned_but_the_newest_of_each_model(versions: Versions) -> None:
+    for number in range(KEPT + 10):
+        versions.move("minist", "canary", 1, "me", str(number))
+    before = versions.change()
+    prune(versions.database, time.time() + 1)
+    assert [entry.why for entry in versions.audit("minist")] == [str(n) for n in range(KEPT + 9, 9, -1)]
+    assert len(versions.audit("cnn")) == 2
+    assert versions.change() == before
+
+
+def test_a_damaged_shipped_version_is_read_from_the_file_that_came_with_the_service(
+    registry: Registry, versions: Versions, cpu: torch.device
+) -> None:
+    damage(versions, 1)
+    anew = Registry(versions, "minist", cpu, Counters())
+    anew.start()
+    assert anew.find("minist").version == 1
+    assert anew.degraded == []
+
+
+def test_at_the_start_a_damaged_version_gives_way_to_the_one_before(
+    versions: Versions, queue: Queue, cpu: torch.device, tmp_path: Path
+) -> None:
+    for _ in range(3):
+        publish(versions, queue, promote="always")
+    for number in (3, 4):
+        damage(versions, number)
+    registry = Registry(versions, "minist", cpu, Counters())
+    registry.start()
+    registry.refresh()
+    assert registry.find("minist").version == 2
+    (found,) = registry.degraded
+    assert (found.name, found.version, found.serving) == ("minist", 4, 2)
+    assert "sha256" in found.reason
+    assert registry.find("cnn").version == 1
+    with pytest.raises(DamagedModel) as error:
+        registry.find("minist@4")
+    assert error.value.retry_after
+    shutil.rmtree(versions.paths.version("minist", 2))
+    shutil.rmtree(versions.paths.version("minist", 1))
+    anew = Registry(versions, "minist", cpu, Counters())
+    anew.start()
+    assert anew.find("minist").version == 1  # the shipped file
+
+
+def test_a_model_of_ones_own_that_is_all_damaged_is_503_and_the_others_answer(
+    versions: Versions, queue: Queue, cpu: torch.device
+) -> None:
+    publish(versions, queue, model="mine")
+    (versions.paths.version("mine", 1) / "mine.json").unlink()
+    registry = Registry(versions, "mine", cpu, Counters())
+    registry.start()
+    for name in (None, "mine", "mine@production", "mine@1"):
+        with pytest.raises(DamagedModel, match="version 1 of 'mine' is damaged"):
+            registry.find(name)
+    assert registry.find("minist").version == 1
+    assert [found.serving for found in registry.degraded] == [None]
+
+
+def test_a_version_that_could_not_be_read_is_tried_again(
+    versions: Versions, queue: Queue, cpu: torch.device
+) -> None:
+    number = publish(versions, queue, model="mine")
+    card = versions.paths.version("mine", number) / "mine.json"
+    text = card.read_text()
+    card.unlink()
+    registry = Registry(versions, "minist", cpu, Counters())
+    registry.start()
+    registry.refresh()
+    card.write_text(text)
+    time.sleep(FIRST_WAIT)
+    assert registry.refresh()
+    assert registry.find("mine").version == number
+    assert registry.degraded == []
+
+
+def test_attempts_at_a_damaged_version_become_rarer() -> None:
+    clock = [0.0]
+    damaged = DamagedVersions(lambda: clock[0])
+    waits = []
+    for _ in range(9):
+        damaged.add("minist", 2, "why")
+        waits.append(damaged.wait("minist", 2))
+        assert not damaged.due([("minist", 2)])
+        clock[0] += waits[-1]
+        assert damaged.due([("minist", 2), ("cnn", 1)])
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+
+def test_a_version_that_is_deleted_while_it_is_asked_for_is_unknown(
+    registry: Registry, versions: Versions, queue: Queue
+) -> None:
+    number = publish(versions, queue, promote="never")
+    registry.refresh()
+    versions.delete("minist", number, "me", "")
+    with pytest.raises(UnknownModel):
+        registry.find(f"minist@{number}")
+
+
+def diverged(card: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
+    next(iter(weights.values()))[:] = float("nan")
+
+
+def of_another_architecture(card: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
+    card["architecture"] = "cnn"
+
+
+def with_another_argument(card: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
+    card["arguments"] = {"colours": 3}
+
+
+def with_too_few_classes(card: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
+    card["classes"] = ["0", "1"]
+
+
+def of_a_newer_release(card: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
+    card["shoe_size"] = 43
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [diverged, of_another_architecture, with_another_argument, with_too_few_classes, of_a_newer_release],
+)
+def test_what_does_not_answer_is_one_clear_sentence(spoil: Any, tmp_path: Path, cpu: torch.device) -> None:
+    card = json.loads((WEIGHTS / "minist.json").read_text())
+    weights = torch.load(WEIGHTS / "minist.pth", weights_only=True)
+    spoil(card, weights)
+    torch.save(weights, tmp_path / "minist.pth")
+    card["sha256"] = hashlib.sha256((tmp_path / "minist.pth").read_bytes()).hexdigest()
+    (tmp_path / "minist.json").write_text(json.dumps(card))
+    with pytest.raises(CheckpointError, match=re.escape(str(tmp_path))):
+        load_verified(tmp_path / "minist.pth", cpu)
 
 
 def test_a_broken_version_does_not_take_down_the_one_that_answers(

@@ -25,7 +25,7 @@ from models.architectures import build
 from models.card import read_card
 from models.classifier import Classifier
 from models.errors import CheckpointError
-from models.inference import verify
+from models.verification import load_verified
 from tests.conftest import ROOT, SAMPLE, WEIGHTS
 from training.__main__ import main
 
@@ -290,11 +290,11 @@ def test_evaluate_and_init_from_take_them_and_say_why_not(
 
 
 def test_a_checkpoint_is_asked_before_it_is_published(tmp_path: Path, cpu: torch.device) -> None:
-    assert verify(WEIGHTS / "cnn.pth", cpu) == CARD
+    assert load_verified(WEIGHTS / "cnn.pth", cpu)[0].card == CARD
     model = build("softmax")
     with torch.no_grad():
         for tensor in model.parameters():
             tensor.fill_(3e38)  # finite, but no answer is
     checkpoint.save(model, CARD.model_copy(update={"architecture": "softmax", "name": "wild"}), tmp_path)
-    with pytest.raises(CheckpointError, match=r"wild\.pth: does not answer with probabilities"):
-        verify(tmp_path / "wild.pth", cpu)
+    with pytest.raises(CheckpointError, match=r"wild\.pth: its answers are no probabilities"):
+        load_verified(tmp_path / "wild.pth", cpu)

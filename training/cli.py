@@ -33,12 +33,12 @@ _OVERRIDES = {
     "name": (str, "name of the trained model"),
     "dataset": (get_args(DatasetName), "data set, if not the recipe's"),
     "epochs": (int, "passes over the training images"),
-    "lr": (float, "learning rate"),
+    "lr": (float, "learning rate (its peak, with a schedule)"),
     "batch_size": (int, "images per step"),
-    "momentum": (float, "of SGD"),
-    "weight_decay": (float, "L2 penalty"),
-    "optimizer": (get_args(Optimizer), "from-scratch is for the from-scratch recipes"),
-    "schedule": (get_args(Schedule), "of the learning rate, step by step"),
+    "momentum": (float, "momentum of SGD"),
+    "weight_decay": (float, "L2 penalty; decoupled from the gradient with adamw"),
+    "optimizer": (get_args(Optimizer), "from-scratch is for the -scratch recipes only"),
+    "schedule": (get_args(Schedule), "learning rate from step to step"),
     "loss": (get_args(Loss), "double-softmax repeats the mistake of one source, for comparison"),
     "label_smoothing": (float, "share of each label that is spread over all classes"),
     "augment": (get_args(Augment), "random changes to each training image, new in every epoch"),
@@ -48,8 +48,11 @@ _OVERRIDES = {
         float,
         "decay per step of an average of the weights, which becomes the result (default 0: none)",
     ),
-    "precision": (get_args(Precision), "of matrix products; bfloat16 is faster on processors that support it"),
-    "seed": (int, "of initial weights, order of images and validation split (default 0)"),
+    "precision": (
+        get_args(Precision),
+        "numbers in matrix products; bfloat16 is faster where the processor supports it",
+    ),
+    "seed": (int, "seed of initial weights, order of images and validation split (default 0)"),
     "validation_images": (
         int,
         "training images held out for validation (default 5000; 0 trains on all, as the references did)",
@@ -57,6 +60,8 @@ _OVERRIDES = {
     "threads": (int, "CPU threads (default 1)"),
 }
 
+
+_METAVARS: dict[Any, str] = {int: "N", float: "X", str: "TEXT"}
 
 Entry = Callable[[Sequence[str]], int]
 
@@ -72,11 +77,12 @@ def _explained(command: Entry) -> Entry:
             for problem in error.errors():
                 print(f"error: {'.'.join(map(str, problem['loc']))}: {problem['msg']}", file=sys.stderr)
             return 2
+        except BrokenPipeError:  # of `minist evaluate .. | head`
+            raise
         except OSError as error:
-            print(
-                f"error: {error.filename}: {error.strerror}; --out chooses where a run is written",
-                file=sys.stderr,
-            )
+            reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            hint = "; --out chooses where a run is written" if command.__name__ == "train" else ""
+            print(f"error: {reason}{hint}", file=sys.stderr)
         except (TrainingError, ModelError) as error:
             print(f"error: {error}", file=sys.stderr)
         return 1
@@ -87,16 +93,24 @@ def _explained(command: Entry) -> Entry:
 @_explained
 def train(arguments: Sequence[str]) -> int:
     """Train by a recipe, or continue a run."""
-    parser = _parser("minist train", "Train a classifier by a recipe.")
+    parser = _parser("minist train", "Train a classifier by a recipe, or continue a run.")
+    parser.usage = (
+        "minist train --recipe NAME [options]\n       minist train --resume DIR\n       minist train --list"
+    )
+    parser.epilog = "example: minist train --recipe mlp --epochs 3 --out runs/mine"
     parser.add_argument(
-        "--recipe", choices=(regression.RECIPE, *RECIPES), help="what to train (--list describes them)"
+        "--recipe",
+        choices=(regression.RECIPE, *RECIPES),
+        metavar="NAME",
+        help="what to train (--list describes them)",
     )
     parser.add_argument("--list", action="store_true", help="list the recipes and exit")
-    parser.add_argument("--out", type=Path, help="run directory (default runs/NAME-DATE-TIME)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="run directory (default runs/NAME-DATE-TIME)")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="continue the run in DIR")
+    settings = parser.add_argument_group("settings, instead of the recipe's")
     for name, (kind, description) in _OVERRIDES.items():
-        values = {"choices": kind} if isinstance(kind, tuple) else {"type": kind}
-        parser.add_argument(f"--{name.replace('_', '-')}", help=description, **values)
+        values = {"choices": kind} if isinstance(kind, tuple) else {"type": kind, "metavar": _METAVARS[kind]}
+        settings.add_argument(f"--{name.replace('_', '-')}", help=description, **values)
     options = parser.parse_args(arguments)
     if options.list:
         return _list()
@@ -114,6 +128,7 @@ def train(arguments: Sequence[str]) -> int:
 
 
 def _run(run: Run, options: argparse.Namespace) -> int:
+    finished = run.card_path.exists()
     with Display() as display:
         display.print(f"{run.config.recipe} on {run.config.dataset} -> {run.directory}")
         try:
@@ -126,6 +141,9 @@ def _run(run: Run, options: argparse.Namespace) -> int:
             return 130
     for split, metrics in card.metrics.items():
         print(f"{split}: loss {metrics.loss:.4f}, accuracy {metrics.accuracy:.4f}")
+    if finished:
+        print(f"the run had finished already: see {run.files.report}")
+        return 0
     print(f"wrote {run.weights_path}, its card, pictures and {run.files.report}")
     return 0
 
@@ -175,6 +193,11 @@ def evaluate(arguments: Sequence[str]) -> int:
         dataset = load_dataset(options.dataset or recipe.config().dataset, options.data_dir)
         card = card_of(recipe.config(), dataset)
         classifier = Classifier.from_bare_weights(options.weights, card, device)
+    if classifier.card.classes != dataset.classes:
+        raise TrainingError(
+            f"{classifier.card.name} was trained on other classes than those of {dataset.name}: "
+            f"{', '.join(classifier.card.classes[:3])}, .. and {', '.join(dataset.classes[:3])}, .."
+        )
     _print(classifier.card, dataset.name, evaluation.evaluate(classifier, dataset.test).metrics)
     return 0
 
@@ -227,7 +250,7 @@ def _recipe_of(weights: Path) -> Recipe:
 
 
 def _print(card: Card, dataset: str, metrics: Metrics) -> None:
-    print(f"{card.name} ({card.architecture}) on {metrics.images:,} test images of {dataset}")
+    print(f"{card.name} (architecture {card.architecture}) on {metrics.images:,} test images of {dataset}")
     print(f"loss {metrics.loss:.4f}, accuracy {metrics.accuracy:.4f}")
     _print_scores(metrics)
     for label, accuracy in metrics.per_class.items():

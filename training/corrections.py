@@ -48,7 +48,7 @@ class Corrections:
         return cls(Split(images, labels), Path(body["before"]) if body["before"] else None)
 
     def repeated(self, images: int) -> Split:
-        """The corrections, repeated as a training split of so many images needs them."""
+        """The corrections, repeated as often as a training split of `images` images needs."""
         times = min(MOST, max(1, round(SHARE * images / len(self.split))))
         return self.split[torch.arange(len(self.split)).repeat(times)]
 

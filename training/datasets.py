@@ -85,8 +85,9 @@ def load_dataset(name: str, root: Path) -> Dataset:
             _download(info, root)
         train, test = (_read(folder, files) for files in (TRAIN_FILES, TEST_FILES))
     except Exception as error:  # torchvision raises RuntimeError, OSError, URLError, ValueError
+        reason = " ".join(str(error).split())
         raise DatasetError(
-            f"data set {name!r} is neither in {root} nor can it be downloaded ({error}): "
+            f"data set {name!r} is neither in {root} nor can it be downloaded ({reason}): "
             f"put its files into {folder}, or name another folder with --data-dir or MINIST_DATA_DIR"
         ) from error
     digest = hashlib.sha256()

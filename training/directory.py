@@ -8,7 +8,7 @@ from pathlib import Path
 class RunDirectory:
     """Where the files of one run lie.
 
-    config.json     what was asked for            <name>.pth, <name>.json   the checkpoint that came out
+    config.json     the config                    <name>.pth, <name>.json   the checkpoint that came out
     metrics.jsonl   a line per epoch              curves.png, confusion.png, samples.png, reliability.png
     resume.pt       the state after the last      report.html               all of it on one page, to look at
                     complete epoch                corrections.json          corrected pictures to train on

@@ -13,7 +13,7 @@ class TrainingError(Exception):
 
 
 class DatasetError(TrainingError):
-    """A data set that is missing and cannot be downloaded, or is too small for what is asked."""
+    """A data set that is missing and cannot be downloaded, or too small for the config."""
 
 
 class RunBusy(TrainingError):

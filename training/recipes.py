@@ -125,7 +125,7 @@ RECIPES: Mapping[str, Recipe] = {
     for recipe in (
         Recipe(
             "softmax-scratch",
-            "softmax regression on Fashion-MNIST, by hand",
+            "softmax regression on Fashion-MNIST, gradients by hand",
             "test accuracy about 0.82",
             {
                 "architecture": "softmax-scratch",
@@ -144,7 +144,7 @@ RECIPES: Mapping[str, Recipe] = {
         ),
         Recipe(
             "mlp-scratch",
-            "784-256-10 with ReLU on Fashion-MNIST, by hand",
+            "784-256-10 with ReLU on Fashion-MNIST, gradients by hand",
             "train loss 0.370, test accuracy 0.840",
             {
                 "architecture": "mlp-scratch",
@@ -171,7 +171,7 @@ RECIPES: Mapping[str, Recipe] = {
         ),
         Recipe(
             "mlp",
-            "five linear layers on MNIST: minist.pth",
+            "five linear layers on MNIST (minist.pth)",
             "test accuracy 0.980",
             {"name": "minist", "architecture": "mlp", **_MNIST, **_SGD},
         ),

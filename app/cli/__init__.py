@@ -1,10 +1,11 @@
 """The command line: one table of commands, each imported when it is used.
 
 A command is a function that takes the words after its name and returns the exit status.
-Nothing heavy is imported here: whoever asks for the version waits for neither torch nor the database.
+Nothing heavy is imported here: `minist --version` waits for neither torch nor the database.
 """
 
 import gc
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ class Command:
 COMMANDS = (
     Command("serve", "app.cli.serve:run", "answer requests and train ('api' or 'worker': one of the two)"),
     Command("keys", "app.cli.keys:run", "make, list and revoke API keys"),
+    Command("models", "app.cli.models:run", "list, check, point at and delete models and versions"),
+    Command("check", "app.cli.storage:check", "check all that is kept under MINIST_HOME"),
+    Command("backup", "app.cli.storage:back_up_home", "write database and models into one file"),
+    Command("restore", "app.cli.storage:restore_home", "put a backup in the place of what is there"),
     Command("publish", "app.cli.publish:run", "make a finished run a version that is served"),
     Command("train", "training.cli:train", "train a classifier by a recipe"),
     Command("evaluate", "training.cli:evaluate", "loss and accuracy of any weights file on a test set"),
@@ -54,6 +59,16 @@ def main(arguments: Sequence[str] | None = None, default: Sequence[str] = ()) ->
 
     `default` are the words that are put before options which stand alone.
     """
+    try:
+        status = _main(arguments, default)
+        sys.stdout.flush()
+    except BrokenPipeError:  # of `minist --help | head`; Python would complain again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
+
+
+def _main(arguments: Sequence[str] | None, default: Sequence[str]) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] in (["--help"], ["-h"], ["help"]):
         print(_help())

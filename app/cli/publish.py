@@ -1,24 +1,21 @@
 """`minist publish`: a run of the command line becomes a version of a model, also while the service runs."""
 
 import argparse
-import getpass
 import json
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-import torch
-
-from app.cli.deployment import open_home, read_settings
+from app.cli.deployment import open_home, read_settings, who
 from app.home import Home
 from app.jobs.executor import RunDirectory
 from app.jobs.promotion import Decision, Rule
 from app.jobs.publication import Publication
 from models.card import Card
-from models.classifier import Classifier
+from models.devices import choose_device
 from models.errors import CheckpointError, ModelError
+from models.verification import load_verified
 
 
 def run(words: Sequence[str]) -> int:
@@ -64,27 +61,15 @@ def check(directory: Path) -> Card:
     weights = directory / f"{name}.pth"
     if not weights.with_suffix(".json").exists():
         raise CheckpointError(f"{directory} has not finished: go on with 'minist train --resume {directory}'")
-    classifier = Classifier.load(weights, torch.device("cpu"))
+    classifier, _ = load_verified(weights, choose_device("cpu"))
     if "test" not in classifier.card.metrics:
         raise CheckpointError(f"{weights}: its card has no test accuracy to decide by")
-    blank = torch.zeros((1, *classifier.card.input_shape), dtype=torch.uint8)
-    if not classifier.probabilities(blank).isfinite().all():
-        raise CheckpointError(f"{weights}: its answers are not finite, so it was not published")
     return classifier.card
 
 
 def publish(home: Home, directory: Path, card: Card, promote: Rule) -> tuple[int, Decision]:
     """The version that came out, and the decision on `production`."""
     publication = Publication(home.queue, home.versions)
-    version, decision = publication.publish_run(card.name, promote, RunDirectory(directory), _who())
+    version, decision = publication.publish_run(card.name, promote, RunDirectory(directory), who())
     home.versions.prune(card.name, home.settings.keep_versions)
     return version, decision
-
-
-def _who() -> str:
-    """For the audit list, at most 64 characters."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a container's user without a name
-        user = "somebody"
-    return f"{user}@{socket.gethostname()}"[:64]

@@ -29,7 +29,7 @@ def supervise(attached: bool) -> int:
         supervisor.stop()
 
     signal.signal(signal.SIGTERM, stop)
-    # Ctrl-C reaches the whole process group: an attached supervisor is told by its parent
+    # Ctrl-C reaches the whole process group: an attached supervisor ends when its parent does
     signal.signal(signal.SIGINT, signal.SIG_IGN if attached else stop)
     supervisor.run(alive=_watch_stdin() if attached else lambda: True)
     return 0

@@ -38,5 +38,5 @@ class LeaseWatch:
         return [claim for claim, since in self._since.items() if now - since >= self.lease]
 
     def reset(self) -> None:
-        """Start anew: what was seen proves nothing."""
+        """Start over: earlier observations prove nothing."""
         self._since = {}

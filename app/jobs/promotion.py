@@ -1,5 +1,6 @@
 """The decision whether `production` moves to a new version."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,9 +29,12 @@ class Decision:
     current_accuracy: float | None
 
 
-def decide(rule: Rule, new: Card, current: Current | None) -> Decision:
-    """What follows from the rule and the two cards. Reads and changes nothing."""
-    promoted, reason = _judge(rule, new, current)
+def decide(rule: Rule, new: Card, current: Current | None, may_replace: bool = True) -> Decision:
+    """What follows from the rule and the two cards. Reads and changes nothing.
+
+    Without `may_replace`, `always` is `if_better` where there is a version in production.
+    """
+    promoted, reason = _judge(rule, new, current, may_replace)
     before = current.card if current else None
     return Decision(
         rule=rule,
@@ -42,12 +46,12 @@ def decide(rule: Rule, new: Card, current: Current | None) -> Decision:
     )
 
 
-def _judge(rule: Rule, new: Card, current: Current | None) -> tuple[bool, str]:
+def _judge(rule: Rule, new: Card, current: Current | None, may_replace: bool) -> tuple[bool, str]:
     if rule == "never":
         return False, "the job asked never to promote"
     if current is None:
         return True, "it is the model's first version"
-    if rule == "always":
+    if rule == "always" and may_replace:
         return True, "the job asked always to promote"
     if current.card is None:
         return True, f"version {current.version} is damaged"
@@ -67,4 +71,4 @@ def _compare(new: float | None, old: float | None, version: int) -> tuple[bool, 
 
 def _accuracy(card: Card) -> float | None:
     test = card.metrics.get("test")
-    return test.accuracy if test else None
+    return test.accuracy if test and math.isfinite(test.accuracy) else None

@@ -13,7 +13,7 @@ from app.jobs.promotion import Current, Decision, Rule, decide
 from app.jobs.queue import Job, Queue
 from app.store.audit import Change, note
 from app.store.feedback import mark_used
-from app.store.versions import PRODUCTION, Version, Versions, point
+from app.store.versions import PRODUCTION, Version, Versions, digest_of, point
 from models.card import Card, read_card
 from models.errors import CheckpointError
 
@@ -38,7 +38,7 @@ class Publication:
         who = f"job {job.id}"
         with self._staged(run, job.model) as (staged, card), self.versions.database.write() as connection:
             self.queue.require_claim(connection, job)
-            decision = self._decide(connection, job.model, job.promote, card)
+            decision = self._decide(connection, job.model, job.promote, card, job.by_admin)
             publish = Change(who, "publish", job.model, f"{who} succeeded")
             number = self.versions.add(connection, staged, card, job.id, publish)
             self._settle(connection, decision, publish, number)
@@ -59,10 +59,15 @@ class Publication:
     @contextmanager
     def _staged(self, run: RunDirectory, model: str) -> Iterator[tuple[Path, Card]]:
         with self.versions.staged(model, list(artifacts(run.path).values())) as staged:
-            yield staged, read_card(staged / run.card(model).name)
+            card = read_card(staged / run.card(model).name)
+            if digest_of(staged / run.weights(model).name) != card.sha256:  # verified by the child
+                raise CheckpointError(f"{run.weights(model)} is not the file that its card was written for")
+            yield staged, card
 
-    def _decide(self, connection: Connection, model: str, rule: Rule, card: Card) -> Decision:
-        return decide(rule, card, _current(self.versions.in_production(connection, model)))
+    def _decide(
+        self, connection: Connection, model: str, rule: Rule, card: Card, may_replace: bool = True
+    ) -> Decision:
+        return decide(rule, card, _current(self.versions.in_production(connection, model)), may_replace)
 
     def _settle(self, connection: Connection, decision: Decision, publish: Change, number: int) -> None:
         """Move `production`, or note that it stays."""

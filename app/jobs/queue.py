@@ -96,7 +96,7 @@ class KeyReused(Exception):
 
 
 class WrongStatus(Exception):
-    """The job's status does not allow what was asked."""
+    """The job's status does not allow the change."""
 
 
 class ClaimLost(Exception):
@@ -249,7 +249,7 @@ class Queue:
             return watch.silent(Claim(*row) for row in connection.execute(query))
 
     def renew(self, job: Job, seconds: float) -> None:
-        """Give a sign of life; the job has run for so many seconds in all its attempts. Raises ClaimLost."""
+        """Send a heartbeat; the job has run for that many seconds in all its attempts. Raises ClaimLost."""
         with self.database.write() as connection:
             _change(connection, job, beat=jobs.c.beat + 1, seconds=seconds)
 
@@ -270,7 +270,7 @@ class Queue:
             add_event(connection, job.id, "step", data)
 
     def epoch(self, job: Job, data: Mapping[str, Any]) -> None:
-        """Record a complete epoch; a job that gets on starts counting its crashes anew. Raises ClaimLost."""
+        """Record a complete epoch, and reset the count of crashes. Raises ClaimLost."""
         with self.database.write() as connection:
             best = connection.scalar(select(jobs.c.best).where(jobs.c.id == job.id))
             better = best is None or (data["accuracy"] or 0) > (best["accuracy"] or 0)

@@ -2,9 +2,9 @@
 
     submit (any number of images) -> queue -> batch (one model, MAX_BATCH_SIZE) -> each caller's own rows
 
-A batch is taken as soon as the event loop has run what is ready, so a lone request waits for nobody, and
+A batch is taken as soon as the event loop has run what is ready, so a single request does not wait, and
 under load the next batch gathers while one is computed. Requests with more images than fit go on in the next
-batch, behind those that came meanwhile: nobody waits for the whole of a large one. The forward pass runs in
+batch, behind those that came meanwhile: no request waits for the whole of a large one. The forward pass runs in
 the event loop (a thread was slower: `benchmarks/SERVING.md`).
 """
 
@@ -76,7 +76,7 @@ class Batcher:
     def submit(self, model: Model, pixels: bytes | memoryview, count: int) -> asyncio.Future[Rows]:
         """A row per image, in order; cancelling the future takes images that still wait out of the queue.
 
-        Raises Overloaded where too many images wait; a request that finds nobody waiting is always let in.
+        Raises Overloaded where too many images wait; with an empty queue a request is always admitted.
         """
         if self.images and self.images + count > self.max_images:
             raise self._overloaded("images", f"{self.images:,} images wait already")
@@ -140,7 +140,7 @@ class Batcher:
         unfinished: list[PendingRequest] = []
         while self._waiting and room:
             pending = self._waiting.popleft()
-            if pending.answer.done():  # nobody waits for it any more
+            if pending.answer.done():  # its client has gone
                 self._forget(pending)
             elif slices and pending.model is not slices[0][0].model:
                 others.append(pending)
@@ -207,7 +207,7 @@ class Batcher:
             torch.set_num_threads(usual)
 
     def _answer_alone(self, slices: list[Slice], error: Exception) -> None:
-        """A batch failed: whoever is not the reason gets an answer all the same."""
+        """A batch failed: its requests are tried alone, so that only the faulty one fails."""
         if len(slices) == 1:
             pending, _ = slices[0]
             self.images -= pending.count - pending.taken

@@ -3,24 +3,30 @@
 `NAME` is the version that the alias `production` points at, `NAME@3` a version, `NAME@alias` another alias.
 The table of names is replaced as a whole when an alias moves, so a request sees one version or the other;
 one in flight keeps the classifier that it has.
+
+A version that cannot be loaded does not take down the name that means it: what answered before goes on, or else
+the nearest version that can be loaded. It is tried again, less and less often.
 """
 
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from threading import Lock
 
 import torch
 
-from app.errors import UnknownModel
+from app.errors import DamagedModel, UnknownModel
+from app.serving.damage import DamagedVersions
 from app.serving.encoding import PredictionEncoder
+from app.store.shipped import shipped_version
 from app.store.versions import PRODUCTION, Snapshot, Version, Versions
 from app.telemetry.counters import Counters
 from models.card import Shape
 from models.classifier import Classifier
-from models.errors import CheckpointError, ModelError
+from models.errors import CheckpointError
 from models.inference import InferenceModel
+from models.verification import load_verified
 
 log = logging.getLogger("minist.registry")
 
@@ -43,29 +49,52 @@ class ServedModel:
         return self.classifier.card.input_shape
 
 
+@dataclass(frozen=True)
+class Degraded:
+    """A name whose version cannot be loaded; `serving` is the one that answers instead, if any."""
+
+    name: str
+    version: int
+    serving: int | None
+    reason: str
+
+
 class Registry:
     """Names to classifiers, kept up to date by `refresh`."""
 
     def __init__(self, versions: Versions, default: str, device: torch.device, counters: Counters) -> None:
         self.default = default
         self.device = device
+        self.snapshot = Snapshot(-1, {}, {})
         self._versions = versions
         self._counters = counters
         self._names: Mapping[str, ServedModel] = {}
         self._loaded: OrderedDict[tuple[str, int], ServedModel] = OrderedDict()
-        self.snapshot = Snapshot(-1, {}, {})
+        self._damaged = DamagedVersions()
         self._refreshing = Lock()
-        self._quickening = Lock()
+        self._freezing = Lock()
 
     @property
     def models(self) -> list[ServedModel]:
         """What each bare name means, by name."""
-        return [self._names[name] for name in sorted(self._names) if "@" not in name]
+        return [served for name, served in sorted(self._names.items()) if "@" not in name]
+
+    @property
+    def degraded(self) -> list[Degraded]:
+        """The names that do not answer with the version that they mean."""
+        found = []
+        for (model, alias), number in sorted(self.snapshot.aliases.items()):
+            served = self._names.get(f"{model}@{alias}")
+            if served is None or served.version != number:
+                name = model if alias == PRODUCTION else f"{model}@{alias}"
+                reason = self._damaged.reason(model, number) or "the version does not exist"
+                found.append(Degraded(name, number, served.version if served else None, reason))
+        return found
 
     def start(self) -> None:
         """Load the default model, to answer soon; `refresh` loads the others.
 
-        Raises CheckpointError where there is none.
+        Where it cannot be had, all others are loaded now. Raises CheckpointError where nothing can answer.
         """
         snapshot = self._versions.snapshot()
         number = snapshot.aliases.get((self.default, PRODUCTION))
@@ -74,41 +103,72 @@ class Registry:
             raise CheckpointError(
                 f"there is no default model {self.default!r}: set MINIST_DEFAULT_MODEL to one of {known}"
             )
-        served = self._load(snapshot.versions[self.default, number])
-        self._names = {self.default: served, f"{self.default}@{PRODUCTION}": served}
+        served = self._first(self._candidates(snapshot, self.default, PRODUCTION, number))
+        if served is not None:
+            self._names = {self.default: served, f"{self.default}@{PRODUCTION}": served}
+        elif self.refresh() and not self._names:
+            raise CheckpointError("no model can be loaded: 'minist check' says what is wrong with each")
 
     def refresh(self) -> bool:
         """Load what has changed since the last time; whether anything had. Reads the database and files."""
         with self._refreshing:
-            return self._refresh()
+            pointed = [(model, number) for (model, _), number in self.snapshot.aliases.items()]
+            if self._versions.change() == self.snapshot.change and not self._damaged.due(pointed):
+                return False
+            self._replace(self._versions.snapshot())
+            return True
 
-    def _refresh(self) -> bool:
-        if self._versions.change() == self.snapshot.change:
-            return False
-        snapshot = self._versions.snapshot()
-        loaded = {(served.name, served.version): served for served in self._names.values()} | self._loaded
+    def _replace(self, snapshot: Snapshot) -> None:
         names: dict[str, ServedModel] = {}
         for (model, alias), number in snapshot.aliases.items():
-            try:
-                served = loaded.get((model, number)) or self._load(snapshot.versions[model, number])
-            except (ModelError, KeyError) as error:
-                # a broken version must not take down the one that answers now
-                log.error("version %d of %s cannot be served: %s", number, model, error)
-                before = self._names.get(f"{model}@{alias}")
-                if before is None:
-                    continue
-                served = before
-            loaded[model, number] = names[f"{model}@{alias}"] = served
-            if alias == PRODUCTION:
-                names[model] = served
+            served = self._first(self._candidates(snapshot, model, alias, number))
+            if served is not None:
+                names[f"{model}@{alias}"] = served
+                if alias == PRODUCTION:
+                    names[model] = served
+        now = {(served.name, served.version): served for served in names.values()}
+        kept = {key: served for key, served in self._loaded.items() if key in snapshot.versions}
         self._names, self.snapshot = names, snapshot
-        self._loaded = OrderedDict((key, served) for key, served in loaded.items() if key in snapshot.versions)
+        self._loaded = OrderedDict(kept | now)
+        self._damaged.keep(snapshot.versions)
         self._forget()
-        return True
+
+    def _candidates(self, snapshot: Snapshot, model: str, alias: str, number: int) -> Iterator[Version]:
+        """What may answer for an alias, the best first: its version, the one that answers now, those before it,
+        those after it, the file that came with the service."""
+        before = self._names.get(f"{model}@{alias}")
+        mine = sorted((version for name, version in snapshot.versions if name == model), reverse=True)
+        order = [number, *([before.version] if before else [])]
+        order += [other for other in mine if other < number] + [other for other in mine[::-1] if other > number]
+        for candidate in dict.fromkeys(order):
+            if (version := snapshot.versions.get((model, candidate))) is not None:
+                yield version
+        if (shipped := shipped_version(model)) is not None:
+            yield shipped
+
+    def _first(self, candidates: Iterator[Version]) -> ServedModel | None:
+        return next(filter(None, map(self._try, candidates)), None)
+
+    def _try(self, version: Version) -> ServedModel | None:
+        """The version, loaded; None where that is not possible, or was not and is not to be tried again yet."""
+        key = (version.model, version.version)
+        if (served := self._loaded.get(key)) is not None:
+            return served
+        if self._damaged.wait(*key) > 0:
+            return None
+        try:
+            served = self._load(version)
+        except CheckpointError as error:
+            self._damaged.add(*key, str(error))
+            log.error("version %d of %s cannot be served: %s", version.version, version.model, error)
+            return None
+        self._damaged.discard(*key)
+        self._loaded[key] = served
+        return served
 
     def freeze(self) -> None:
         """Give every classifier its quickest form; not done while loading, so that the service is up sooner."""
-        with self._quickening:
+        with self._freezing:
             for served in self.models:
                 served.forward.freeze()
 
@@ -117,25 +177,35 @@ class Registry:
         return self._names.get(self.default if name is None else name)
 
     def find(self, name: str | None) -> ServedModel:
-        """The classifier that a name means, read from disk if need be. Raises UnknownModel."""
+        """The classifier that a name means, read from disk if need be. Raises UnknownModel or DamagedModel."""
+        name = self.default if name is None else name
         served = self.get(name)
         if served is None:
             self.refresh()  # it may be new, or not loaded yet
             served = self.get(name)
+        return served or self._find_version(name)
+
+    def _find_version(self, name: str) -> ServedModel:
+        model, at, alias = name.partition("@")
+        number = int(alias) if alias.isdecimal() and len(alias) < 10 else None
+        if number is None:
+            number = self.snapshot.aliases.get((model, alias if at else PRODUCTION), 0)
+        with self._refreshing:
+            version = self.snapshot.versions.get((model, number))
+            served = self._try(version) if version else None
+            if served is not None:
+                self._loaded.move_to_end((model, number))
+                self._forget()
         if served is not None:
             return served
-        assert name is not None
-        model, _, number = name.partition("@")
-        key = (model, int(number)) if number.isdecimal() and len(number) < 10 else (model, 0)
-        version = self.snapshot.versions.get(key)
-        if version is None:
+        self.refresh()  # it may have been deleted meanwhile
+        if (model, number) not in self.snapshot.versions:
             raise UnknownModel(f"there is no model {name!r}", f"ask for one of {', '.join(self._known(model))}")
-        with self._refreshing:
-            served = self._loaded.get(key) or self._load(version)
-            self._loaded[key] = served
-            self._loaded.move_to_end(key)
-            self._forget()
-        return served
+        raise DamagedModel(
+            f"version {number} of {model!r} is damaged and cannot be loaded",
+            f"ask for another version; the operator should run 'minist models verify {model}'",
+            retry_after=max(1, round(self._damaged.wait(model, number))),
+        )
 
     def _forget(self) -> None:
         pointed = {(served.name, served.version) for served in self._names.values()}
@@ -150,13 +220,26 @@ class Registry:
         return mine or [served.name for served in self.models]
 
     def _load(self, version: Version) -> ServedModel:
-        classifier = Classifier.load(version.weights, self.device)
-        classes = classifier.card.classes
+        """Raises CheckpointError. A shipped version is also where the service's own files are."""
+        try:
+            classifier, forward = self._read(version)
+        except CheckpointError as error:
+            shipped = shipped_version(version.model)
+            if shipped is None or shipped.sha256 != version.sha256 or shipped.directory == version.directory:
+                raise
+            log.error("%s; it is read from the files that came with the service", error)
+            classifier, forward = self._read(replace(version, directory=shipped.directory))
         return ServedModel(
             version.model,
             version.version,
             classifier,
-            InferenceModel(classifier),
-            PredictionEncoder(version.model, version.version, classes),
-            self._counters.labels_of(version.model, version.version, classes),
+            forward,
+            PredictionEncoder(version.model, version.version, classifier.card.classes),
+            self._counters.labels_of(version.model, version.version, classifier.card.classes),
         )
+
+    def _read(self, version: Version) -> tuple[Classifier, InferenceModel]:
+        classifier, forward = load_verified(version.weights, self.device)
+        if classifier.card.sha256 != version.sha256:
+            raise CheckpointError(f"{version.weights}: its card is not the one that was published")
+        return classifier, forward

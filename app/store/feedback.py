@@ -55,7 +55,7 @@ class NoSuchPrediction(Exception):
 
 
 class FeedbackFull(Exception):
-    """As many corrections are kept, or bytes of them, as may be."""
+    """The limit of corrections, or of their bytes, is reached."""
 
 
 class Feedback:

@@ -27,7 +27,7 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 @dataclass(frozen=True)
 class Identity:
-    """Who asks, and what they may do; `admin` may do everything."""
+    """The owner of a key and its scopes; `admin` includes all others."""
 
     who: str
     scopes: frozenset[str]
@@ -88,7 +88,7 @@ class Keys:
         return Identity(f"{row['name']} ({row['id']})", frozenset(row["scopes"]))
 
     def make_first(self, path: Path) -> str | None:
-        """On the first start, where nobody configured a key: an admin key, kept in `path` (mode 0600)."""
+        """On the first start, if no key is configured: an admin key, kept in `path` (mode 0600)."""
         if self._environment:
             return None
         with FileLock(HomePaths(path.parent).lock):  # another instance may start now

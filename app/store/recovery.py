@@ -97,12 +97,12 @@ def _insert(connection: Connection, version: Version) -> None:
     names = ("model", "version", "job_id", "sha256", "created_at")
     row = {name: getattr(version, name) for name in names}
     connection.execute(insert(table).values(**row, deleted=False))
-    why = "it lay in MINIST_HOME without a row in the database"
+    why = "it was in MINIST_HOME without a row in the database"
     note(connection, Change(WHO, "adopt", version.model, why, to_version=version.version))
 
 
 def _promote(connection: Connection, model: str, adopted: list[Adopted]) -> None:
-    """Of a lost database nobody knows where `production` pointed: at the best, as `if_better` would have it."""
+    """A lost database took the alias `production` with it; the best version becomes production."""
     best = max(adopted, key=lambda found: (_accuracy(found.card), found.version.version)).version.version
     why = "the best on its test set of the versions that were found"
     point(connection, Change(WHO, "promote", model, why, PRODUCTION, to_version=best))

@@ -1,7 +1,7 @@
 """The log: structlog, JSON lines where standard output is not a terminal, readable lines where it is.
 
 One line per request is written by `RequestLog` in the form that structlog gives all others, but put together
-by hand and written in groups: twenty times as cheap (`benchmarks/SERVING.md`).
+without structlog and written in groups: twenty times as cheap (`benchmarks/SERVING.md`).
 """
 
 import json
@@ -53,7 +53,7 @@ def formatter() -> logging.Formatter:
 
 
 class RequestLog:
-    """A line per request. Written by `flush`, which whoever runs the event loop calls a few times a second."""
+    """A line per request, written by `flush`, which is called a few times a second."""
 
     def __init__(self, stream: IO[str] | None = None) -> None:
         self._stream = sys.stdout if stream is None else stream

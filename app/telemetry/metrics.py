@@ -54,9 +54,13 @@ def _is_alive(path: Path) -> bool:
 
 
 def exposition(
-    snapshots: Sequence[Snapshot], jobs: Mapping[str, int], accuracies: Mapping[tuple[str, int], float]
+    snapshots: Sequence[Snapshot],
+    jobs: Mapping[str, int],
+    accuracies: Mapping[tuple[str, int], float],
+    degraded: Sequence[tuple[str, int]],
 ) -> bytes:
-    """The page: `snapshots` added up, jobs by status, test accuracy by model and served version."""
+    """The page: `snapshots` added up, jobs by status, test accuracy by model and served version, and the names
+    whose version cannot be loaded."""
     from prometheus_client.core import CollectorRegistry
     from prometheus_client.exposition import generate_latest
 
@@ -65,6 +69,7 @@ def exposition(
             yield from _requests(snapshots)
             yield from _predictions(snapshots)
             yield from _gauges(snapshots, jobs, accuracies)
+            yield _degraded(degraded)
 
     registry = CollectorRegistry()
     registry.register(All())
@@ -142,6 +147,17 @@ def _predictions(snapshots: Sequence[Snapshot]) -> Iterator[Any]:
         if number:
             family.add_metric(labels, number)
     yield family
+
+
+def _degraded(degraded: Sequence[tuple[str, int]]) -> Any:
+    from prometheus_client.core import GaugeMetricFamily
+
+    family = GaugeMetricFamily(
+        "minist_degraded", "Models whose version cannot be loaded: 1 each.", labels=("model", "version")
+    )
+    for name, version in degraded:
+        family.add_metric((name, str(version)), 1)
+    return family
 
 
 def _gauges(

@@ -1,7 +1,7 @@
 """Who may do what: the rule that every door of the service asks.
 
 Keys are looked up in the database, in a thread; each answer is remembered for a second, so that predictions
-with a key do not wait for the disk. What is remembered is the key's digest, and only so many of them.
+with a key do not wait for the disk. Only the digests of keys are remembered, and only a bounded number.
 """
 
 import hashlib

@@ -21,7 +21,7 @@ class Background:
 
     @property
     def stopped(self) -> list[str]:
-        """The names of what is not repeated any more although the worker goes on."""
+        """The names of tasks that have ended although the worker goes on."""
         return [name for name, task in self._tasks.items() if task.done()]
 
     async def end(self) -> None:

@@ -22,6 +22,7 @@ from app.telemetry.counters import Counters
 from app.telemetry.metrics import Processes
 from app.web.auth import Authenticator, Headers, presented_key
 from app.web.background import Background
+from app.web.connections import Connections
 from app.web.draining import Draining
 
 
@@ -39,6 +40,7 @@ class Services:
     authenticator: Authenticator
     draining: Draining
     background: Background
+    connections: Connections
     batcher: Batcher
     decoders: DecoderPool
     counters: Counters
@@ -52,30 +54,33 @@ def services_of(scope: Mapping[str, Any]) -> Services:
     return services
 
 
-def _services(request: Request) -> Services:
+# These are coroutines, however little they do: FastAPI calls plain functions in a thread.
+
+
+async def _services(request: Request) -> Services:
     return services_of(request.scope)
 
 
 ServicesDep = Annotated[Services, Depends(_services)]
 
 
-def _registry(services: ServicesDep) -> Registry:
+async def _registry(services: ServicesDep) -> Registry:
     return services.registry
 
 
-def _settings(services: ServicesDep) -> Settings:
+async def _settings(services: ServicesDep) -> Settings:
     return services.settings
 
 
-def _versions(services: ServicesDep) -> Versions:
+async def _versions(services: ServicesDep) -> Versions:
     return services.versions
 
 
-def _feedback(services: ServicesDep) -> Feedback:
+async def _feedback(services: ServicesDep) -> Feedback:
     return services.feedback
 
 
-def _queue(services: ServicesDep) -> Queue:
+async def _queue(services: ServicesDep) -> Queue:
     return services.queue
 
 

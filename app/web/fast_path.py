@@ -4,7 +4,7 @@
     answered  by the same `app.web.prediction.predict_one` as the documented route, and errors by the same table
     not usual anything else goes the way of every other request
 
-FastAPI's way costs as much as all the rest together (`benchmarks/SERVING.md`).
+FastAPI costs as much as everything else together (`benchmarks/SERVING.md`).
 """
 
 import logging
@@ -22,6 +22,7 @@ from app.web import problems
 from app.web.access_log import CLIENT_GONE, RequestObserver, RequestObserverMiddleware
 from app.web.auth import Headers
 from app.web.dependencies import services_of
+from app.web.paths import path_of
 from app.web.prediction import predict_one
 
 log = logging.getLogger("minist")
@@ -64,9 +65,8 @@ def _served(scope: Scope, headers: Headers) -> ServedModel | None:
     """The model that answers a usual request; None for all others."""
     if (
         scope["type"] != "http"
-        or scope["path"] != ROUTE
         or scope["method"] != "POST"
-        or scope.get("root_path")
+        or path_of(scope) != ROUTE
         or len(headers) != len(scope["headers"])
     ):
         return None

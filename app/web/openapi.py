@@ -16,7 +16,7 @@ def install(app: FastAPI) -> None:
     """Serve `/docs`, and call errors by their media type in `/openapi.json`."""
     generate = app.openapi
 
-    @app.get("/docs", include_in_schema=False)
+    @app.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
     async def docs() -> Response:
         return html(STATIC / "docs" / "index.html", DOCS_POLICY)
 
@@ -57,4 +57,4 @@ def _everywhere(path: str, operation: dict[str, Any]) -> Iterator[type[errors.Re
         yield errors.Unauthorized
     if "requestBody" in operation:
         yield errors.BodyTooLarge
-        yield errors.RequestError  # what is no text at all
+        yield errors.RequestError  # bytes that are not text

@@ -46,7 +46,7 @@ def install(app: FastAPI) -> None:
     """Serve the page at `/`, and `/static`."""
     app.mount("/static", _Static(directory=STATIC), name="static")
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> Response:
         path = STATIC / "page" / "index.html"
         if not path.is_file():

@@ -112,7 +112,7 @@ def _plain_pixels(
 
 
 async def _decoded(services: Services, tasks: Sequence[Task], receive: Receive) -> list[Result]:
-    """The decoders' results. Raises ClientDisconnect when nobody waits for them any more."""
+    """The decoders' results. Raises ClientDisconnect when the client has gone."""
     return await _unless_gone(asyncio.ensure_future(services.decoders.decode(tasks)), receive)
 
 
@@ -239,7 +239,7 @@ async def _in_thread(work: Callable[..., T], *arguments: object) -> T:
 
 @asynccontextmanager
 async def _deadline(seconds: float) -> AsyncIterator[None]:
-    """Around what may take so long and no longer. Raises DeadlineExceeded."""
+    """A time limit for what runs inside. Raises DeadlineExceeded."""
     try:
         async with asyncio.timeout(seconds):
             yield
@@ -251,7 +251,7 @@ async def _deadline(seconds: float) -> AsyncIterator[None]:
 
 
 async def _unless_gone(answer: asyncio.Future[T], receive: Receive) -> T:
-    """The answer, once it is there. Raises ClientDisconnect when nobody waits for it any more.
+    """The answer, once it is there. Raises ClientDisconnect when the client has gone.
 
     An answer that is given up is waited for until what it holds is free.
     """

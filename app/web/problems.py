@@ -48,6 +48,9 @@ class _Row(NamedTuple):
 
 _TABLE: Mapping[type[Exception], _Row] = {
     errors.RequestError: _Row(400, "Bad request"),
+    errors.MalformedRequest: _Row(400, "Malformed request"),
+    errors.HeadTooLarge: _Row(431, "Request header fields too large"),
+    errors.TooSlow: _Row(408, "Request timeout"),
     errors.MalformedForm: _Row(400, "Malformed form"),
     errors.EmptyBody: _Row(422, "Empty body"),
     errors.WrongFields: _Row(422, "Wrong form fields"),
@@ -55,6 +58,7 @@ _TABLE: Mapping[type[Exception], _Row] = {
     errors.BodyTooLarge: _Row(413, "Body too large"),
     errors.WrongContentType: _Row(415, "Wrong content type"),
     errors.UnknownModel: _Row(404, "Unknown model"),
+    errors.DamagedModel: _Row(503, "Damaged model"),
     errors.NotReady: _Row(503, "Not ready"),
     errors.Overloaded: _Row(503, "Overloaded"),
     errors.DeadlineExceeded: _Row(504, "Deadline exceeded"),
@@ -72,6 +76,7 @@ _TABLE: Mapping[type[Exception], _Row] = {
     versions.NoSuchVersion: _Row(
         404, "Unknown model", "GET /models and /models/{name}/versions list what there is"
     ),
+    versions.NoSuchAlias: _Row(404, "Unknown alias", "GET /models/{name}/versions lists what points where"),
     versions.VersionInUse: _Row(409, "Conflict", "move that alias first"),
     versions.NothingBefore: _Row(409, "Conflict", "choose a version by PUT /models/{name}/aliases/production"),
     queue.QueueFull: _Row(429, "Queue is full", "try again after the seconds in Retry-After, or cancel a job"),
@@ -127,7 +132,7 @@ def respond(body: dict[str, Any], headers: Mapping[str, str] | None = None) -> R
 
 
 def response_of(error: Exception) -> Response:
-    """The response for `error`; one that nobody foresaw is a 500."""
+    """The response for `error`; an unexpected one is a 500."""
     if isinstance(error, OperationalError):
         log.error("the database does not answer: %s", error.orig)
         error = errors.StorageTrouble(

@@ -1,4 +1,4 @@
-"""At most so many requests per key or address, where the operator says so (`MINIST_RATE_LIMIT`).
+"""A limit of requests per key or address, off by default (`MINIST_RATE_LIMIT`).
 
 This stands in front of the service only where there is a limit. Windows are fixed: they take two numbers per
 caller and are forgotten when they end. (The moving windows of `limits` in memory keep an entry per request,
@@ -16,6 +16,7 @@ from app.settings import rate_limits
 from app.web.access_log import RequestObserver, RequestObserverMiddleware
 from app.web.auth import presented_key
 from app.web.dependencies import services_of
+from app.web.paths import path_of
 from app.web.problems import response_of
 
 FREE = ("/livez", "/readyz", "/metrics")  # monitoring is not held up
@@ -34,7 +35,7 @@ class RateLimited:
         self.observer = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in FREE:
+        if scope["type"] != "http" or path_of(scope) in FREE:
             await self.app(scope, receive, send)
             return
         refusal = self.refusal(await _caller(scope))

@@ -85,6 +85,21 @@ class Status(BaseModel):
     status: str = Field(examples=["ok"])
 
 
+class DegradedBody(BaseModel):
+    """A name whose version cannot be loaded."""
+
+    name: str
+    version: int = Field(description="that it means")
+    serving: int | None = Field(description="that answers instead; 0 is the file that came with the service")
+    reason: str
+
+
+class Readiness(Status):
+    """Whether predictions can be answered, and which not as they should."""
+
+    degraded: list[DegradedBody]
+
+
 def explanation_fields(explanation: Explanation) -> dict[str, str]:
     """The fields that `explain` adds."""
     return {"seen": data_url(explanation.seen), "saliency": data_url(explanation.saliency)}

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import BodyTooLarge, EmptyBody, WrongArray
 from app.serving.decoding.forms import media_type
+from app.web.paths import path_of
 from app.web.problems import response_of
 from models.idx import idx_header
 
@@ -47,7 +48,7 @@ def _too_large(limit: int) -> BodyTooLarge:
 class ContentLengthLimit:
     """ASGI in front of ASGI: what announces too large a body is refused as a problem, `free` paths apart.
 
-    `FastAPI(max_body_size=..)` counts what comes, but answers in plain text what was announced.
+    `FastAPI(max_body_size=..)` counts the bytes that arrive, but answers an announced size in plain text.
     """
 
     def __init__(self, app: ASGIApp, limit: int, free: Sequence[str]) -> None:
@@ -57,7 +58,7 @@ class ContentLengthLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = self.app
-        if scope["type"] == "http" and scope["path"] not in self.free:
+        if scope["type"] == "http" and path_of(scope) not in self.free:
             announced = dict(scope["headers"]).get(b"content-length", b"")
             if announced.isdigit() and int(announced) > self.limit:
                 answer = response_of(_too_large(self.limit))
@@ -98,7 +99,7 @@ def _npy_header(body: bytes) -> _Header:
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(stream)
     except Exception as error:  # numpy evaluates the header: ValueError, SyntaxError, TypeError, EOFError
-        raise WrongArray(f"the body is no npy file ({error})", "write it with numpy.save") from error
+        raise WrongArray(f"the body is not an npy file ({error})", "write it with numpy.save") from error
     return shape, str(dtype), stream.tell(), fortran
 
 

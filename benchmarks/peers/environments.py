@@ -18,7 +18,7 @@ class Unavailable(Exception):
 
 
 def environment(folder: Path, requirements: Sequence[str]) -> Path:
-    """Its `bin`. Made anew where other packages are wanted. Raises Unavailable."""
+    """Its `bin`. Created again when other packages are wanted. Raises Unavailable."""
     wanted = "\n".join(requirements)
     if not ((folder / WANTED).is_file() and (folder / WANTED).read_text() == wanted):
         shutil.rmtree(folder, ignore_errors=True)

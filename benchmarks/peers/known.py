@@ -51,7 +51,7 @@ class Peer:
 
 
 def _variables(home: Path) -> Mapping[str, str]:
-    """Nothing outside `home` is written, nobody is told."""
+    """Nothing is written outside `home`, no telemetry is sent."""
     places = {name: str(home) for name in ("TMPDIR", "TEMP", "BENTOML_HOME")}
     return {"PYTHONPATH": str(ROOT), "BENTOML_DO_NOT_TRACK": "True", "CUDA_VISIBLE_DEVICES": "", **places}
 

@@ -1,6 +1,7 @@
 """Encoded images to pixels, whatever their format, depth, colours and rotation."""
 
 import io
+import warnings
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP", "AVIF", "TIFF"]
 MAX_PIXELS = 50_000_000
 LARGE = 1000  # pixels along the longer side: larger pictures are reduced, by a whole number, to at least this
 BAND = 4_000_000  # pixels that are converted at a time
+FEW_LEVELS = 16  # a picture without brighter pixels counts from 0 to less than this
 MISSING = 0.2  # share of rows that a JPEG which was cut off may lack
 MAX_FRAMES = 10  # of an animation that begins with blank ones
 MAX_ANIMATION = 2 << 20  # bytes of an animation, to look for them
@@ -92,7 +94,7 @@ def load(image: Image.Image, long: int) -> tuple[Image.Image, tuple[int, int]]:
             image.draft(image.mode, (round(image.width * share), round(image.height * share)))
         image = _whole(image)
         orientation = _orientation(image)
-        image = _upright(_reduced(_eight_bits(image)), orientation)
+        image = _upright(_brightened(_reduced(_eight_bits(image))), orientation)
     except MemoryError:
         raise
     except Exception as error:  # as in _open
@@ -140,16 +142,26 @@ def _extrema(image: Image.Image) -> list[tuple[int, int]]:
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Deeper pixels as 8 bits; they are of 8, 10, 12 or 16 bits, as the brightest shows."""
     if image.mode in ("F", "I"):
-        values = np.asarray(image, np.float32)
-        low, high = float(np.nanmin(values)), float(np.nanmax(values))
+        levels = np.asarray(image, np.float32)
+        low, high = float(np.nanmin(levels)), float(np.nanmax(levels))
         low, high = (low, high) if image.mode == "F" or low < 0 or high > 65535 else (0, _range_of(high))
         span = max(high - low, 1e-9)
-        return Image.fromarray(np.nan_to_num((values - low) * (255 / span)).clip(0, 255).astype(np.uint8))
+        return Image.fromarray(np.nan_to_num((levels - low) * (255 / span)).clip(0, 255).astype(np.uint8))
     if not image.mode.startswith("I;16"):
         return image
-    values: NDArray[np.uint16] = np.asarray(image).astype(np.uint16)
+    values = np.asarray(image).astype(np.uint16)
     bits = _range_of(int(values.max())).bit_length()
     return Image.fromarray((values >> (bits - 8)).astype(np.uint8))
+
+
+def _brightened(image: Image.Image) -> Image.Image:
+    """Levels 0 and 1, or 0 to 15, as 0 to 255."""
+    if image.mode != "L" or image.format == "JPEG":
+        return image
+    highest = image.getextrema()[1]
+    if not isinstance(highest, int) or not 0 < highest < FEW_LEVELS:
+        return image
+    return image.point([min(255, level * 255 // highest) for level in range(256)])
 
 
 def _range_of(brightest: float) -> int:
@@ -189,7 +201,9 @@ def _plain(image: Image.Image) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     """1..8, as EXIF has it; 1 where there is none, or what there is cannot be read."""
     try:
-        orientation = int(image.getexif().get(_ORIENTATION, 1))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            orientation = int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # damaged metadata spoils no picture
         return 1
     return orientation if orientation in _TURNS else 1
@@ -213,7 +227,10 @@ def _wrong_size(got: tuple[int, ...], wanted: tuple[int, int]) -> WrongImageSize
 def _open(data: bytes, length: int, heif: bool) -> Image.Image:
     """What Pillow opens, header only."""
     try:
-        return Image.open(io.BytesIO(data), formats=[*FORMATS, *_heif()] if heif else FORMATS)
+        with warnings.catch_warnings():  # of metadata that is a little wrong
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return Image.open(io.BytesIO(data), formats=[*FORMATS, *_heif()] if heif else FORMATS)
     except MemoryError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -224,10 +241,10 @@ def _open(data: bytes, length: int, heif: bool) -> Image.Image:
         raise ImageTooLarge("the image has far too many pixels", "scale it down first")
     if heif and not _heif():
         raise NotAnImage(
-            "this is a HEIC picture, which this service was not set up to read",
-            f"{SEND}, or install minist[heif]",
+            "these bytes are a HEIC picture, and the extra `heif` is not installed",
+            SEND,
         )
-    raise NotAnImage(f"these {length:,} bytes are no image that can be read", SEND)
+    raise NotAnImage(f"these {length:,} bytes are not an image that can be read", SEND)
 
 
 def _heif() -> list[str]:

@@ -79,10 +79,10 @@ def _what_it_is(data: bytes) -> str:
     start = data[:256].lstrip(b"\xef\xbb\xbf \t\r\n")
     for magic, name in _OTHERS.items():
         if data.startswith(magic) or start[:5].lower().startswith(magic.lower()):
-            return f"these {len(data):,} bytes are {name}, no image that can be read"
+            return f"these {len(data):,} bytes are {name}, not an image that can be read"
     if data[4:8] == b"ftyp":
-        return f"these {len(data):,} bytes are an MP4 or QuickTime video, no image that can be read"
-    return f"these {len(data):,} bytes are no image that can be read"
+        return f"these {len(data):,} bytes are an MP4 or QuickTime video, not an image that can be read"
+    return f"these {len(data):,} bytes are not an image that can be read"
 
 
 def _costly(what: str) -> CostlyImage:

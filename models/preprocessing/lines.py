@@ -11,8 +11,8 @@ FRAME_SHARE = 0.9  # share of each side that has it
 FRAME_WIDEST = 24  # a frame is at most this part of the picture's longer side
 
 STRIP = 8  # pixels along a row that are taken together: writing is shorter than a line
-FEWEST_STRIPS = 6  # a narrower picture has no lines that could be told from strokes
-STEEPEST, SLOPES = 0.06, 9  # slopes of lines that are tried: up to this, so many
+FEWEST_STRIPS = 6  # in a narrower picture lines cannot be distinguished from strokes
+STEEPEST, SLOPES = 0.06, 9  # slopes of lines: the steepest, and how many are tried
 _SLOPES = np.linspace(-STEEPEST, STEEPEST, SLOPES)
 CAPPED = 0.2  # ink above this counts as this: a line is pale, and writing should not outvote it
 LINE_INK, LINE_CLEAR = 0.015, 0.02  # ink of a line; of the clearest one, without which there are none

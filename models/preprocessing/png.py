@@ -1,7 +1,7 @@
 """The usual PNG, read without ceremony: 8-bit grey, not interlaced, as every tool writes a digit.
 
 Four times as fast as opening it as an image file (`benchmarks/SERVING.md`). Anything else, and anything that is
-damaged, is left to `models.preprocessing.decode.decode`, which tells what is wrong.
+damaged, is left to `models.preprocessing.decode.decode`, which says what is wrong.
 """
 
 import struct
@@ -32,7 +32,7 @@ def grey_pixels(data: bytes, size: tuple[int, int]) -> bytes | None:
         return None
     try:
         return Image.frombytes("L", (width, height), compressed, "zip", "L", 0).tobytes()
-    except Exception:  # whatever Pillow's decoder meets; the other path tells it
+    except Exception:  # whatever Pillow's decoder raises; the other path reports it
         return None
 
 

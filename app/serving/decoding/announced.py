@@ -14,7 +14,7 @@ _FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xC
 
 
 def announced_in_body(content_type: bytes, body: bytes) -> int:
-    """As `announced_pixels`, of the first file in the body of a request; MAX_PIXELS where that is no image."""
+    """As `announced_pixels`, of the first file in a request body; MAX_PIXELS where that is not an image."""
     if not content_type.lower().startswith(b"multipart/"):
         return announced_pixels(body)
     start = body.find(b"\r\n\r\n", 0, MAX_HEADER_BYTES) + 4
@@ -32,7 +32,7 @@ def announced_pixels(data: bytes | memoryview, start: int = 0) -> int:
 
 
 def _size(data: bytes | memoryview, start: int, head: bytes) -> tuple[int, int]:
-    """Width and height. Raises struct.error or IndexError where they cannot be told."""
+    """Width and height. Raises struct.error or IndexError where they cannot be read."""
     if head.startswith(b"\xff\xd8"):
         return _jpeg_size(data, start + 2)
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -63,7 +63,7 @@ def _webp_size(head: bytes) -> tuple[int, int]:
 def _jpeg_size(data: bytes | memoryview, at: int) -> tuple[int, int]:
     for _ in range(MAX_SEGMENTS):
         marker, length = struct.unpack_from(">HH", data, at)
-        if marker >> 8 != 0xFF or marker == 0xFFFF:  # damaged, or fill bytes: nobody writes them here
+        if marker >> 8 != 0xFF or marker == 0xFFFF:  # damaged, or fill bytes, which no encoder writes here
             break
         if marker & 0xFF in _FRAMES:
             height, width = struct.unpack_from(">HH", data, at + 5)

@@ -132,7 +132,9 @@ def _name_and_content(body: bytes, start: int, end: int, field: str) -> tuple[by
     if len(lines) > MAX_HEADERS:
         raise MalformedForm(f"a part of the form has more than {MAX_HEADERS} headers", _ASK_THE_CLIENT)
     for line in lines:
-        header, _, value = line.partition(b":")
+        header, colon, value = line.partition(b":")
+        if not colon:
+            raise MalformedForm("a part of the form has a header without a colon", _ASK_THE_CLIENT)
         if header.strip().lower() == b"content-disposition":
             return _parameter(value, b"name"), stop + 4
     return b"", stop + 4

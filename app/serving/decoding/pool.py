@@ -27,7 +27,7 @@ log = logging.getLogger("minist.decoding")
 
 LARGE = 16_000_000  # pixels: a picture with more may not have all decoders
 SMALL_PIXELS, SMALL_BYTES, SMALL_FILES = 256 * 256, 32 * 1024, 32  # together in one turn
-GRACE_SECONDS = 0.5  # that a decoder gets to finish what nobody waits for any more: starting another costs 0.2
+GRACE_SECONDS = 0.5  # for a decoder to finish a picture whose client has gone: starting another takes 0.2
 RESTART_SECONDS = 1  # after a decoder that could not be started
 DEFAULT = Limits()
 _CPU_LIMIT = -int(getattr(signal, "SIGXCPU", 0)) or None
@@ -65,7 +65,7 @@ class Turn:
     indices: deque[int]
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     limit: asyncio.Timeout | None = None
-    hurried: bool = False  # nobody waits for it any more
+    hurried: bool = False  # its client has gone
 
     @property
     def is_large(self) -> bool:
@@ -99,7 +99,7 @@ class DecoderPool:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> "DecoderPool":
-        """Start the decoders; nobody waits until they are ready."""
+        """Start the decoders, without waiting until they are ready."""
         self._tasks = [asyncio.create_task(self._keep_decoder()) for _ in range(self.size)]
         return self
 

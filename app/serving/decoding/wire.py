@@ -38,7 +38,7 @@ class Limits:
 
 
 class DecodingFailed(Exception):
-    """A decoder met an error that nobody foresaw; the log has its traceback."""
+    """A decoder met an unexpected error; the log has its traceback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def pack_result(result: Result | None) -> bytes:
 async def read_result(stream: "StreamReader", expected: int) -> Result | None:
     """The next result; `expected` are the bytes of pixels that the model takes.
 
-    Raises EOFError at the end of the stream, and for what is no result.
+    Raises EOFError at the end of the stream, and for anything that is not a result.
     """
     kind, size = _RESULT.unpack(await stream.readexactly(_RESULT.size))
     if size > MAX_RESULT_BYTES:

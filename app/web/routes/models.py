@@ -9,11 +9,12 @@ from pydantic import BaseModel, Field
 from app import errors
 from app.clock import utc
 from app.serving.registry import ServedModel
-from app.store.versions import PRODUCTION, NoSuchVersion
+from app.store.versions import PRODUCTION, NoSuchAlias, NoSuchVersion, Snapshot
 from app.web import problems
 from app.web.dependencies import AUTH_ERRORS, MAY_READ, MayAdminister, RegistryDep, VersionsDep
 from app.web.schemas import ModelSummary
 from models.card import Card
+from models.errors import CheckpointError
 
 router = APIRouter(prefix="/models", tags=["models"])
 
@@ -32,6 +33,7 @@ class VersionBody(BaseModel):
     job: str | None = Field(description="job that made it; null: shipped with the service")
     sha256: str
     accuracy: float | None = Field(description="on the test set, 0..1")
+    problem: str | None = Field(description="why its card cannot be read; null where it can")
 
 
 class AliasBody(BaseModel):
@@ -60,7 +62,7 @@ class AuditBody(BaseModel):
 
     at: datetime
     who: str
-    action: str = Field(description="publish, promote, keep, move, rollback or delete")
+    action: str = Field(description="publish, promote, keep, move, rollback, delete or adopt")
     alias: str | None
     from_version: int | None
     to_version: int | None
@@ -97,21 +99,7 @@ def list_versions(name: str, versions: VersionsDep) -> list[VersionBody]:
     mine = sorted((number for model, number in snapshot.versions if model == name), reverse=True)
     if not mine:
         raise NoSuchVersion(f"there is no model {name!r}")
-    bodies = []
-    for number in mine:
-        version = snapshot.versions[name, number]
-        pointing = [a for (model, a), n in snapshot.aliases.items() if model == name and n == number]
-        bodies.append(
-            VersionBody(
-                version=number,
-                aliases=sorted(pointing),
-                created_at=utc(version.created_at),
-                job=version.job_id,
-                sha256=version.sha256,
-                accuracy=_accuracy(version.card()),
-            )
-        )
-    return bodies
+    return [_version(snapshot, name, number) for number in mine]
 
 
 @router.get(
@@ -177,6 +165,54 @@ def delete_version(
     """Remove its files for good; its number is not used again. 409 while an alias points at it."""
     versions.delete(name, version, identity.who, "")
     registry.refresh()
+
+
+@router.delete(
+    "/{name}/aliases/{alias}",
+    status_code=204,
+    summary="Delete an alias",
+    responses=problems.responses(*AUTH_ERRORS, NoSuchAlias, errors.Conflict, errors.StorageTrouble),
+)
+def delete_alias(
+    name: str, alias: AliasName, versions: VersionsDep, registry: RegistryDep, identity: MayAdminister
+) -> None:
+    """The version that it points at stays. 409 for `production`: point it elsewhere, or delete the model."""
+    versions.delete_alias(name, alias, identity.who, "")
+    registry.refresh()
+
+
+@router.delete(
+    "/{name}",
+    status_code=204,
+    summary="Delete a model",
+    responses=problems.responses(*AUTH_ERRORS, UNKNOWN, errors.Conflict, errors.StorageTrouble),
+)
+def delete_model(name: str, versions: VersionsDep, registry: RegistryDep, identity: MayAdminister) -> None:
+    """Remove all its versions and aliases for good. 409 for the default model of this service."""
+    if name == registry.default:
+        raise errors.Conflict(
+            f"{name!r} answers requests that name no model", "set MINIST_DEFAULT_MODEL to another one first"
+        )
+    versions.delete_model(name, identity.who, "")
+    registry.refresh()
+
+
+def _version(snapshot: Snapshot, name: str, number: int) -> VersionBody:
+    version = snapshot.versions[name, number]
+    pointing = [a for (model, a), n in snapshot.aliases.items() if model == name and n == number]
+    try:
+        accuracy, problem = _accuracy(version.card()), None
+    except CheckpointError as error:
+        accuracy, problem = None, str(error)
+    return VersionBody(
+        version=number,
+        aliases=sorted(pointing),
+        created_at=utc(version.created_at),
+        job=version.job_id,
+        sha256=version.sha256,
+        accuracy=accuracy,
+        problem=problem,
+    )
 
 
 def _summary(served: ServedModel, default: bool) -> ModelSummary:

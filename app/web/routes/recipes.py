@@ -29,7 +29,7 @@ class RecipeBody(BaseModel):
 
     name: str
     summary: str
-    reference: str = Field(description="what comes out")
+    reference: str = Field(description="published result")
     dataset: str
     trainable: bool = Field(default=True, description="whether `POST /train` takes it")
     settings: dict[str, Any] = Field(description="value of each field")

@@ -10,22 +10,26 @@ from app.serving.registry import Registry
 from app.telemetry import metrics
 from app.web import problems
 from app.web.dependencies import MAY_READ, RegistryDep, ServicesDep
-from app.web.schemas import Info, Status
+from app.web.schemas import DegradedBody, Info, Readiness, Status
 
 router = APIRouter(tags=["status"])
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get("/livez", summary="Is the process alive?")
 async def livez(registry: RegistryDep) -> Status:
     """200 while the event loop turns and the device computes."""
-    device = registry.find(None).classifier.device
-    assert torch.ones(2, device=device).sum().item() == 2
+    assert torch.ones(2, device=registry.device).sum().item() == 2
     return Status(status="ok")
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", summary="Can it answer predictions?", responses=problems.responses(errors.NotReady))
-async def readyz(services: ServicesDep) -> Status:
-    """200 only when the default model answers; not while the queue is full, nor once SIGTERM has come."""
+async def readyz(services: ServicesDep) -> Readiness:
+    """200 only when the default model answers; not while the queue is full, nor once SIGTERM has come.
+
+    `degraded` names the models that answer with another version than they should, or not at all.
+    """
     if services.draining:
         raise errors.NotReady("the service is shutting down", "ask another instance")
     if services.batcher.saturated:
@@ -36,7 +40,7 @@ async def readyz(services: ServicesDep) -> Status:
         raise errors.NotReady(f"{stopped[0]} has stopped", "look into the service's log, and start it again")
     if not default_answers(services.registry):
         raise errors.NotReady("the default model does not answer", "look into the service's log")
-    return Status(status="ok")
+    return Readiness(status="ok", degraded=[DegradedBody(**vars(one)) for one in services.registry.degraded])
 
 
 @router.get("/info", summary="What runs here?", dependencies=[MAY_READ])
@@ -46,7 +50,7 @@ def info(registry: RegistryDep, services: ServicesDep) -> Info:
     return Info(
         version=app.__version__,
         torch=torch.__version__,
-        device=str(registry.find(None).classifier.device),
+        device=str(registry.device),
         threads=torch.get_num_threads(),
         workers=services.settings.workers,
         cpu_quota=services.cpu_quota,
@@ -69,12 +73,15 @@ def show_metrics(services: ServicesDep) -> Response:
         for served in services.registry.models
         if (test := served.classifier.card.metrics.get("test"))
     }
-    page = metrics.exposition(services.processes.all(), services.queue.counts(), accuracies)
+    degraded = [(one.name, one.version) for one in services.registry.degraded]
+    page = metrics.exposition(services.processes.all(), services.queue.counts(), accuracies, degraded)
     return Response(page, media_type=metrics.MEDIA_TYPE)
 
 
 def default_answers(registry: Registry) -> bool:
     """Whether a blank image gets a distribution from the default model."""
-    served = registry.find(None)
+    served = registry.get(None)
+    if served is None:
+        return False
     blank = torch.zeros(1, *served.input_shape, dtype=torch.uint8)
     return abs(served.forward(blank).sum().item() - 1) < 1e-5

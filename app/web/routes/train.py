@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.sse import format_sse_event
@@ -18,13 +18,16 @@ from app import errors
 from app.clock import utc
 from app.jobs.artifacts import artifacts
 from app.jobs.executor import check_config, override_fields, recipe_names
-from app.jobs.queue import TERMINAL, Event, Job, Queue, QueueFull
+from app.jobs.queue import TERMINAL, Event, Job, Queue, QueueFull, Submitter
 from app.settings import Settings
+from app.store.keys import Identity
 from app.store.paths import HomePaths
+from app.store.versions import Versions
 from app.web import problems
 from app.web.dependencies import AUTH_ERRORS, MAY_READ, MayTrain, QueueDep, ServicesDep, SettingsDep
 from app.web.draining import Draining
 from app.web.pages import ARTIFACT_POLICY, security_headers
+from app.web.paths import url_of
 from app.web.schemas import to_json
 
 router = APIRouter(prefix="/train", tags=["train"])
@@ -51,7 +54,7 @@ class _Request(BaseModel):
     promote: Literal["if_better", "always", "never"] = Field(
         default="if_better",
         description="whether `production` moves to the new version: if its test accuracy is not lower than the "
-        "present one's on the same data, always, or never",
+        "present one's on the same data, always (needs a key of scope admin where there is one), or never",
     )
     feedback: bool = Field(
         default=False,
@@ -145,9 +148,11 @@ class ArtifactBody(BaseModel):
 )
 def start(
     request: TrainRequest,  # type: ignore[valid-type]
+    http: Request,
     response: Response,
     queue: QueueDep,
     settings: SettingsDep,
+    services: ServicesDep,
     identity: MayTrain,
     idempotency_key: Annotated[
         str | None, Header(description="the same key and body again answer with the same job", max_length=255)
@@ -165,8 +170,14 @@ def start(
         config = check_config(recipe, {**overrides, "name": model, "threads": settings.train_threads})
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from error
-    job = queue.submit(config, promote, settings.queue_limit, idempotency_key, feedback)
-    response.headers["location"] = f"/train/{job.id}"
+    if promote == "always" and not identity.may("admin") and _has_production(services.versions, model):
+        raise errors.Forbidden(
+            f"'promote: always' would replace {model!r} whatever comes out",
+            "use a key with the scope admin, or promote if_better",
+        )
+    submitter = Submitter(identity.who, identity.may("admin"))
+    job = queue.submit(config, promote, settings.queue_limit, idempotency_key, feedback, submitter)
+    response.headers["location"] = url_of(http.scope, f"/train/{job.id}")
     return _body(job, queue)
 
 
@@ -198,7 +209,7 @@ def show_job(id: str, queue: QueueDep) -> JobBody:
 )
 def cancel(id: str, queue: QueueDep, identity: MayTrain) -> JobBody:
     """End a queued or running job at once; its last complete epoch stays and can be resumed from."""
-    _job(queue, id)
+    _require_own(_job(queue, id), identity)
     return _body(queue.cancel(id), queue)
 
 
@@ -212,7 +223,7 @@ def cancel(id: str, queue: QueueDep, identity: MayTrain) -> JobBody:
 )
 def resume(id: str, queue: QueueDep, settings: SettingsDep, identity: MayTrain) -> JobBody:
     """Queue a cancelled or failed job again; it goes on from its last complete epoch."""
-    _job(queue, id)
+    _require_own(_job(queue, id), identity)
     return _body(queue.resume(id, settings.queue_limit), queue)
 
 
@@ -264,10 +275,12 @@ def metrics(id: str, queue: QueueDep) -> list[EventBody]:
     responses=problems.responses(errors.UnknownJob),
     dependencies=[MAY_READ],
 )
-def list_artifacts(id: str, services: ServicesDep) -> list[ArtifactBody]:
+def list_artifacts(id: str, request: Request, services: ServicesDep) -> list[ArtifactBody]:
     """Curves, confusion matrix, sample grid, log, metrics, and the weights with their card."""
     return [
-        ArtifactBody(name=name, bytes=path.stat().st_size, url=f"/train/{id}/artifacts/{name}")
+        ArtifactBody(
+            name=name, bytes=path.stat().st_size, url=url_of(request.scope, f"/train/{id}/artifacts/{name}")
+        )
         for name, path in _artifacts(services.queue, services.settings, id).items()
     ]
 
@@ -297,6 +310,17 @@ def _job(queue: Queue, job_id: str) -> Job:
     if job is None:
         raise errors.UnknownJob(f"there is no job {job_id!r}", "GET /train lists the jobs")
     return job
+
+
+def _require_own(job: Job, identity: Identity) -> None:
+    """A key of scope train looks after the jobs that it has started. Raises Forbidden."""
+    if not identity.may("admin") and job.submitted_by != identity.who:
+        raise errors.Forbidden("the job was started with another key", "use that key, or one of scope admin")
+
+
+def _has_production(versions: Versions, model: str) -> bool:
+    with versions.database.read() as connection:
+        return versions.in_production(connection, model) is not None
 
 
 def _body(job: Job, queue: Queue) -> JobBody:

@@ -1,0 +1,72 @@
+"""`minist check`, `minist backup` and `minist restore`: what lies under MINIST_HOME."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from app.cli.deployment import open_home, read_settings
+from app.store.backup import back_up, restore
+from app.store.check import check as findings
+from app.store.database import Database, StoreError
+from app.store.paths import HomePaths
+from app.store.versions import Versions
+
+
+def check(words: Sequence[str]) -> int:
+    """Say of all that is kept whether it is as it was written; 1 where something is not. Changes nothing."""
+    parser = argparse.ArgumentParser(
+        prog="minist check", description="Check all that is kept; changes nothing."
+    )
+    parser.parse_args(words)
+    paths = HomePaths(read_settings().home)
+    if not paths.database.exists():
+        print(f"error: there is no {paths.database}; MINIST_HOME names the folder", file=sys.stderr)
+        return 1
+    with closing(Database(paths.root)) as database:
+        found = list(findings(Versions(database, paths)))
+    for finding in found:
+        print(f"{finding.subject}: {finding.problem or 'ok'}")
+    return int(any(finding.problem for finding in found))
+
+
+def back_up_home(words: Sequence[str]) -> int:
+    """Write a backup, also while the service runs; 1 where a damaged version was left out."""
+    parser = argparse.ArgumentParser(
+        prog="minist backup",
+        description="Write database and models into one tar file. The service may run meanwhile.",
+    )
+    parser.add_argument("file", type=Path, help="tar file to write")
+    chosen = parser.parse_args(words)
+    home = open_home(read_settings())
+    try:
+        with closing(home.database):
+            backup = back_up(home.versions, chosen.file)
+    except OSError as error:
+        return _failed(error)
+    print(f"wrote {chosen.file}: the database and {backup.versions} versions")
+    for problem in backup.left_out:
+        print(f"left out: {problem}", file=sys.stderr)
+    return int(bool(backup.left_out))
+
+
+def restore_home(words: Sequence[str]) -> int:
+    """Put a backup in the place of what is there; the status."""
+    parser = argparse.ArgumentParser(
+        prog="minist restore",
+        description="Put a backup in the place of what is there, which is kept. The service must not run.",
+    )
+    parser.add_argument("file", type=Path, help="tar file of 'minist backup'")
+    chosen = parser.parse_args(words)
+    try:
+        aside = restore(HomePaths(read_settings().home), chosen.file)
+    except (StoreError, OSError) as error:
+        return _failed(error)
+    print(f"restored {chosen.file}" + (f"; what was there lies in {aside}" if aside else ""))
+    return 0
+
+
+def _failed(error: Exception) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 1

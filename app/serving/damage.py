@@ -1,0 +1,51 @@
+"""Versions that could not be loaded: why, and when each is tried again."""
+
+import time
+from collections.abc import Callable, Container, Iterable
+from dataclasses import dataclass
+
+FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds; doubled after each attempt
+
+
+@dataclass(frozen=True)
+class Damage:
+    """`until` is on the monotonic clock."""
+
+    reason: str
+    wait: float
+    until: float
+
+
+class DamagedVersions:
+    """By model and version."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._found: dict[tuple[str, int], Damage] = {}
+
+    def add(self, model: str, version: int, reason: str) -> None:
+        """An attempt has failed; the next one comes after twice the time."""
+        before = self._found.get((model, version))
+        wait = min(before.wait * 2, LONGEST_WAIT) if before else FIRST_WAIT
+        self._found[model, version] = Damage(reason, wait, self._clock() + wait)
+
+    def discard(self, model: str, version: int) -> None:
+        self._found.pop((model, version), None)
+
+    def keep(self, versions: Container[tuple[str, int]]) -> None:
+        """Forget those that do not exist any more; version 0 is a file that came with the service."""
+        self._found = {key: damage for key, damage in self._found.items() if key in versions or key[1] == 0}
+
+    def wait(self, model: str, version: int) -> float:
+        """Seconds until it may be tried; 0 or less: now."""
+        damage = self._found.get((model, version))
+        return damage.until - self._clock() if damage else 0.0
+
+    def due(self, versions: Iterable[tuple[str, int]]) -> bool:
+        """Whether one of these may be tried again now."""
+        now = self._clock()
+        return any((found := self._found.get(key)) is not None and found.until <= now for key in versions)
+
+    def reason(self, model: str, version: int) -> str | None:
+        damage = self._found.get((model, version))
+        return damage.reason if damage else None

@@ -1,0 +1,45 @@
+"""Whether a checkpoint answers: it is loaded and asked the way it is served."""
+
+from pathlib import Path
+
+import torch
+
+from models.classifier import Classifier
+from models.errors import CheckpointError, ModelError
+from models.inference import InferenceModel
+
+TOLERANCE = 1e-5  # of the sum of probabilities
+
+
+def load_verified(weights: Path, device: torch.device) -> tuple[Classifier, InferenceModel]:
+    """The classifier of a weights file and its serving form, after both have answered some images.
+
+    Raises CheckpointError for whatever keeps them from that: files that are missing or damaged, a card of
+    another release, weights that do not fit, answers that are not probabilities.
+    """
+    try:
+        classifier = Classifier.load(weights, device)
+        form = InferenceModel(classifier)
+        _ask(weights, classifier, form)
+    except CheckpointError:
+        raise
+    except ModelError as error:
+        raise CheckpointError(f"{weights}: {error}") from error
+    except Exception as error:  # whatever a card or weights that do not belong together make torch raise
+        raise CheckpointError(f"{weights}: cannot be loaded ({type(error).__name__}: {error})") from error
+    return classifier, form
+
+
+def _ask(weights: Path, classifier: Classifier, form: InferenceModel) -> None:
+    """Blank, full and random images."""
+    card = classifier.card
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (4, *card.input_shape), dtype=torch.uint8, generator=random)
+    images[0], images[1] = 0, 255
+    for answers in (classifier.probabilities(images).cpu(), form(images)):
+        if answers.shape != (len(images), len(card.classes)):
+            raise CheckpointError(
+                f"{weights}: it gives {answers.shape[-1]} figures, its card names {len(card.classes)} classes"
+            )
+        if not answers.isfinite().all() or ((answers.sum(1) - 1).abs() > TOLERANCE).any():
+            raise CheckpointError(f"{weights}: its answers are no probabilities; it has probably diverged")

@@ -1,0 +1,322 @@
+"""Input that is small to send and costly to read: its cost is bounded, and nobody else waits for it.
+
+Bounds are CPU seconds and bytes, so that a busy machine changes nothing. The event loop is never stopped: what
+one of its callbacks takes of the CPU is measured for each example.
+"""
+
+import asyncio
+import contextlib
+import gc
+import io
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from app.serving.decoding.pool import DecoderPool
+from app.web.dependencies import Services
+from app.web.prediction import MAX_BATCH_PIXELS
+from benchmarks.upload import FORM, form
+from tests import hostile
+from tests.hostile import (
+    FORM_OF_SEMICOLONS,
+    bmp_rle,
+    bmp_rle_of_short_rows,
+    exif_segments,
+    fill_bytes,
+    form_of_semicolons,
+    jpeg,
+    png_chunk,
+    png_of_chunks,
+    png_of_rows,
+    progressive_scans,
+    rgba16,
+)
+from tests.processes import alive, children, service, wait_for
+from tests.samples import PNG, is_problem, photograph
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc what a process has used")
+
+LOOP_SECONDS = 0.1  # of the CPU, in one callback of the event loop
+MIB = 1024 * 1024
+MULTIPART = {"content-type": FORM}
+NPY = {"content-type": "application/x-npy"}
+
+
+@dataclass
+class Cost:
+    """What a while has cost, in CPU seconds."""
+
+    loop: float = 0.0  # the longest callback of the event loop
+    api: float = 0.0  # this process; a test's own work included
+    decoders: float = 0.0  # those that were there at the start and at the end
+
+
+def services(client: TestClient) -> Services:
+    found: Services = client.app_state["services"]
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, words[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_bytes(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextmanager
+def measured(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cost]:
+    """The cost of what happens meanwhile. Callbacks are timed by their thread's own CPU clock."""
+    cost = Cost()
+    run = asyncio.Handle._run
+
+    def timed(handle: asyncio.Handle) -> None:
+        begun = time.thread_time()
+        run(handle)
+        cost.loop = max(cost.loop, time.thread_time() - begun)
+
+    pool = services(client).decoders
+    before = {pid: cpu_seconds(pid) for pid in ready(pool)}
+    begun = time.process_time()
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio.Handle, "_run", timed)
+        yield cost
+    cost.api = time.process_time() - begun
+    cost.decoders = sum(cpu_seconds(pid) - used for pid, used in before.items())
+
+
+def ready(pool: DecoderPool) -> list[int]:
+    """The decoders, once all of them are there."""
+    return wait_for(lambda: pool.pids if len(pool.pids) == pool.size else None)
+
+
+def test_the_clock_sees_a_loop_that_is_stopped(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stop() -> None:
+        until = time.thread_time() + 0.2
+        while time.thread_time() < until:
+            pass
+
+    assert client.portal is not None
+    with measured(client, monkeypatch) as cost:
+        client.portal.call(stop)
+    assert cost.loop >= 0.2
+
+
+# -- one picture ---------------------------------------------------------------------------------------
+
+PICTURES: dict[str, Callable[[], bytes]] = {
+    "PNG of 320,000 tiny chunks": lambda: png_of_chunks(b"tEXt", 320_000),
+    "PNG of empty IDATs": lambda: png_of_chunks(b"IDAT", 300_000),
+    "PNG of private chunks": lambda: png_of_chunks(b"prVt", 300_000),
+    "PNG of zTXt with an empty keyword": lambda: png_of_chunks(b"zTXt", 40_000),
+    "PNG of zTXt that are bombs": lambda: png_of_chunks(b"zTXt", 100, b"a\0\0" + hostile.deflated(8 * MIB)),
+    "PNG of one iCCP that is a bomb": lambda: png_of_chunks(b"iCCP", 1, b"a\0\0" + hostile.deflated(200 * MIB)),
+    "16 MB of tiny chunks": lambda: png_of_chunks(b"tEXt", 1_380_000),
+    "PNG, plain but for 300 chunks": lambda: hostile.png(png_chunk(b"tEXt", b"") * 300),
+    "JPEG fill bytes": lambda: fill_bytes(4_000_000),
+    "JPEG of EXIF segments": lambda: exif_segments(20_000),
+    "JPEG of comments": lambda: hostile.jpeg_of_segments(b"\xff\xfe\0\x02", 900_000),
+    "JPEG of restart markers": lambda: jpeg()[:-2] + b"\xff\xd0" * 2_000_000 + b"\xff\xd9",
+    "progressive JPEG of 200 scans": lambda: progressive_scans(7_000, 200),
+    "progressive JPEG of 90 scans": lambda: progressive_scans(7_000, 90),
+    "BMP RLE of 4 MB": lambda: bmp_rle(7_000, 7_000, b"\x02\x01" * 2_000_000),
+    "BMP RLE of one short row": lambda: bmp_rle_of_short_rows(50_000_000),
+    "a row of 50,000,000 pixels": lambda: png_of_rows(50_000_000, 1),
+    "a column of 5,000,000 pixels": lambda: png_of_rows(1, 5_000_000),
+    "7000x7000 of 16 bits and alpha": lambda: rgba16(7_000),
+    "GIF of many frames": lambda: hostile.gif_of_frames(30_000),
+    "not an image": lambda: b"\0" * 16_000_000,
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_costs_little_and_stops_nobody(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    body = form("file", [PICTURES[name]()])
+    assert len(body) <= 16 * MIB
+    with measured(client, monkeypatch) as cost:
+        response = client.post("/predict", content=body, headers=MULTIPART)
+    assert response.status_code in (200, 422), response.text
+    assert cost.loop < LOOP_SECONDS
+    assert cost.api < 1
+    assert cost.decoders < 8  # a picture may take 5, and then another decoder is started
+    is_answered(client)
+
+
+def is_answered(client: TestClient) -> None:
+    """An honest photograph gets its answer still."""
+    digit = Path(__file__).parent.parent / "examples" / "7.png"
+    response = client.post("/predict", content=photograph(digit.read_bytes(), (800, 600)), headers=PNG)
+    assert response.json()["label"] == "7"
+
+
+def test_no_picture_leaves_anything_in_memory(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors too: through a reference cycle each kept its picture, 422 MiB of a blank one."""
+    blank, damaged = rgba16(7_000), png_of_rows(7_000, 7_000)[:-1_000]
+    pool = services(client).decoders
+    client.post("/predict", content=blank, headers=PNG)
+    before = resident_bytes(os.getpid())
+    gc.disable()
+    try:
+        for _ in range(4):
+            for data in (blank, damaged, bytes(16_000_000)):
+                assert client.post("/predict", content=data, headers=PNG).status_code == 422
+        after = resident_bytes(os.getpid())
+    finally:
+        gc.enable()
+    assert after - before < 64 * MIB
+    assert all(resident_bytes(pid) < 150 * MIB for pid in ready(pool))
+    assert all(peak_bytes(pid) < pool.limits.memory_bytes for pid in pool.pids)
+
+
+# -- batches -------------------------------------------------------------------------------------------
+
+
+def test_many_wide_batches_wait_for_the_decoders_and_nobody_for_them(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, digits: dict[str, bytes]
+) -> None:
+    """45 batches of 52 kB in all stopped `/readyz` for 14 s: each was decoded in a thread of its own."""
+    batch = form("files", [png_of_rows(5_000_000, 1)])
+    before = threading.active_count()
+    with measured(client, monkeypatch) as cost, ThreadPoolExecutor(45) as senders:
+        sent = [
+            senders.submit(client.post, "/predict/batch", content=batch, headers=MULTIPART) for _ in range(45)
+        ]
+        for _ in range(10):
+            assert client.post("/predict", content=digits["7"], headers=PNG).json()["label"] == "7"
+            assert client.get("/readyz").status_code in (200, 503)
+        threads = threading.active_count()
+        answers = [one.result() for one in sent]
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    assert threads - before <= 45 + 20  # senders, and few of ours
+    assert cost.loop < LOOP_SECONDS
+
+
+def test_twelve_batches_of_the_costliest_pixels(client: TestClient) -> None:
+    """4.7 MB in all took 12.6 GB: now at most a picture for each decoder is there at a time."""
+    pool = services(client).decoders
+    batch = form("files", [rgba16(7_000)])
+    before = resident_bytes(os.getpid())
+    with ThreadPoolExecutor(12) as senders:
+        answers = list(
+            senders.map(
+                lambda _: client.post("/predict/batch", content=batch, headers=MULTIPART),
+                range(12),
+            )
+        )
+    assert {answer.status_code for answer in answers} <= {200, 503, 504}
+    assert all(peak_bytes(pid) < pool.limits.memory_bytes for pid in ready(pool))
+    assert resident_bytes(os.getpid()) - before < 200 * MIB
+
+
+def test_a_batch_has_one_budget_of_pixels(client: TestClient, digits: dict[str, bytes]) -> None:
+    side = 7_000
+    fit = MAX_BATCH_PIXELS // (side * side)
+    files = [digits["7"], *[png_of_rows(side, side)[:2_000]] * (fit + 2), digits["7"]]
+    answers = client.post("/predict/batch", content=form("files", files), headers=MULTIPART).json()
+    titles = [answer.get("title", "") for answer in answers]
+    assert titles[0] == titles[-1] == ""  # plain ones do not count
+    assert titles.count("Image too large") == 2
+    assert titles[-3:-1] == ["Image too large"] * 2
+    assert "fewer images" in answers[-2]["hint"]
+
+
+# -- forms ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("path", "field"), [("/predict", "file"), ("/predict/batch", "files")])
+def test_a_form_of_semicolons(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, path: str, field: str
+) -> None:
+    """3,500 parts with 4,000 semicolons each stopped the loop for 10 s."""
+    body = form_of_semicolons(*FORM_OF_SEMICOLONS, field)
+    with measured(client, monkeypatch) as cost:
+        response = client.post(path, content=body, headers=MULTIPART)
+    assert response.status_code == (400 if path == "/predict" else 200)
+    assert cost.loop < LOOP_SECONDS
+    assert cost.api + cost.decoders < 2
+
+
+def test_a_single_prediction_takes_few_parts(client: TestClient, digits: dict[str, bytes]) -> None:
+    some = {f"note{number}": b"x" for number in range(15)}
+    assert client.post("/predict", files={**some, "file": digits["7"]}).json()["label"] == "7"
+    response = client.post("/predict", files={**some, "more": b"x", "file": digits["7"]})
+    assert "16 parts" in str(is_problem(response, 400, "Malformed form")["detail"])
+
+
+@pytest.mark.parametrize("kind", [f"{FORM}; " + 'x="' * 20_000, FORM + ";" * 60_000, "a" * 60_000])
+def test_a_long_content_type(client: TestClient, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    for path in ("/predict", "/predict/batch"):
+        with measured(client, monkeypatch) as cost:
+            response = client.post(path, content=bytes(10_000), headers={"content-type": kind})
+        assert response.status_code in (400, 415)
+        assert cost.loop < LOOP_SECONDS
+
+
+def test_arrays_whose_header_is_a_trap(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.BytesIO()
+    np.save(stream, np.zeros((1, 28, 28), np.uint8))
+    nested = b"\x93NUMPY\x02\0" + (9_000).to_bytes(4, "little") + b"(" * 9_000
+    endless = b"\x93NUMPY\x02\0" + b"\xff\xff\xff\x7f" + b"{" * 60_000
+    for body in (nested, endless, b"\x93NUMPY\x02\0\xff\xff\xff\xff", stream.getvalue()[:-1]):
+        with measured(client, monkeypatch) as cost:
+            response = client.post("/predict/batch", content=body, headers=NPY)
+        is_problem(response, 422, "Wrong array")
+        assert cost.loop < LOOP_SECONDS
+
+
+# -- a process -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.survival
+def test_after_a_deadline_no_more_decoders_than_before_and_none_after_sigterm(tmp_path: Path) -> None:
+    """14 threads decoded on instead of 2, with 1.9 GB, and the process lived 45 s after SIGTERM."""
+    slow = progressive_scans(7_000, 9)
+    with service(tmp_path, "api", MINIST_REQUEST_TIMEOUT="1", MINIST_DECODERS="2") as (process, client):
+        decoders = wait_for(lambda: found if len(found := children(process.pid)) == 2 else None)
+
+        def send(_: int) -> int:
+            with contextlib.suppress(httpx2.TransportError):
+                return client.post("/predict", content=slow, headers=PNG).status_code
+            return 0
+
+        with ThreadPoolExecutor(8) as senders:
+            statuses = list(senders.map(send, range(16)))
+        assert set(statuses) <= {422, 503, 504}
+        assert 504 in statuses
+        assert len(children(process.pid)) <= 2
+        assert sum(map(resident_bytes, children(process.pid))) < 2 * 200 * MIB + 2 * 1_536 * MIB
+        with ThreadPoolExecutor(4) as senders:
+            futures = [senders.submit(send, number) for number in range(4)]
+            time.sleep(0.3)
+            used = cpu_seconds(process.pid)
+            decoders = sorted({*decoders, *children(process.pid)})
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+            for future in futures:
+                future.result()
+        assert process.returncode == 0
+        assert not any(map(alive, decoders))
+        assert used < 60
