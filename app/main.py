@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry.trace import TracerProvider
 from starlette.middleware.cors import CORSMiddleware
 
-import app
+from app import __version__
 from app.cpus import cpu_quota, threads_per_worker
 from app.home import Home
 from app.serving.batching import Batcher
@@ -34,6 +34,7 @@ from app.web.connections import Connections
 from app.web.dependencies import Services
 from app.web.draining import Draining, end_with_parent
 from app.web.fast_path import FastPath
+from app.web.near_misses import known_parameters
 from app.web.paths import Paths
 from app.web.rate_limit import RateLimited
 from app.web.routes import evaluation, feedback, models, predict, recipes, status, train
@@ -59,7 +60,7 @@ def create_app(settings: Settings | None = None, tracer_provider: TracerProvider
     observer = RequestObserver(Counters(), RequestLog() if settings.log_requests else None)
     application = FastAPI(
         title="minist",
-        version=app.__version__,
+        version=__version__,
         description=_DESCRIPTION,
         lifespan=lambda _: _lifespan(settings, observer),
         telemetry=_telemetry(settings, tracer_provider),
@@ -88,7 +89,9 @@ def _telemetry(settings: Settings, tracer_provider: TracerProvider | None) -> Te
 def _route(application: FastAPI) -> None:
     application.include_router(predict.router)  # reads its bodies itself, with limits of its own
     for part in (train, recipes, models, evaluation, feedback, status):
-        application.include_router(part.router, max_body_size=MAX_JSON_BYTES)
+        application.include_router(
+            part.router, max_body_size=MAX_JSON_BYTES, dependencies=[Depends(known_parameters)]
+        )
 
 
 def _put_in_front(application: FastAPI, settings: Settings, observer: RequestObserver) -> None:
@@ -197,3 +200,10 @@ def _save(services: Services, log: RequestLog | None) -> None:
     if log is not None:
         log.flush()
     services.processes.save()
+
+
+def __getattr__(name: str) -> FastAPI:
+    """`uvicorn app.main:app` works: an API without a training worker, made when it is asked for."""
+    if name == "app":
+        return create_app()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

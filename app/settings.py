@@ -1,10 +1,11 @@
 """The settings of a deployment, from environment variables with the prefix MINIST_."""
 
+import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MINIST_", frozen=True, populate_by_name=True)
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
-    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    port: int = Field(
+        default=8000, ge=0, le=65535, description="Port to listen on, else PORT; 0 takes a free one."
+    )
     workers: int = Field(default=1, ge=1, le=64, description="Processes that answer requests.")
     home: Path = Field(default=Path("var"), description="Folder that holds everything the service writes.")
     data_dir: Path = Field(
@@ -86,8 +89,8 @@ class Settings(BaseSettings):
     )
     cors_origins: str = Field(
         default="",
-        description="Origins whose pages may ask this service, as `https://example.org`, separated by commas; "
-        "`*` for all.",
+        description="Origins whose pages may use this service, such as `https://example.org`, separated "
+        "by commas; `*` for all.",
     )
     rate_limit: str | None = Field(
         default=None,
@@ -152,6 +155,21 @@ class Settings(BaseSettings):
         description="Bytes of the pictures of corrections; more are refused with 507.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_meant(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Values as deployments bring them: ending with a newline, empty, or set by Kubernetes for a Service.
+
+        A Service called `minist` sets MINIST_PORT=tcp://10.0.0.1:80 in every container of its namespace.
+        """
+        cleaned = {name: value.strip() if isinstance(value, str) else value for name, value in given.items()}
+        found = {name: value for name, value in cleaned.items() if value != ""}
+        if str(found.get("port")).startswith(("tcp://", "udp://")):
+            del found["port"]
+        if "port" not in found and (port := os.environ.get("PORT", "").strip()):  # as many hosts say it
+            found["port"] = port
+        return found
+
     @field_validator("api_key")
     @classmethod
     def _is_hard_to_guess(cls, key: SecretStr | None) -> SecretStr | None:
@@ -166,7 +184,7 @@ class Settings(BaseSettings):
     def _is_a_prefix(cls, text: str) -> str:
         prefix = text.rstrip("/")
         if prefix and not re.fullmatch(r"(/(?!\.\.?(/|$))[\w.~-]+)+", prefix, re.ASCII):
-            raise ValueError(f"{text!r} is no path; write one like /minist")
+            raise ValueError(f"{text!r} is not a path; write one like /minist")
         return prefix
 
     @field_validator("cors_origins")
@@ -174,7 +192,7 @@ class Settings(BaseSettings):
     def _are_origins(cls, text: str) -> str:
         for origin in filter(None, (part.strip() for part in text.split(","))):
             if origin != "*" and not re.fullmatch(r"https?://[^/\s]+/?", origin):
-                raise ValueError(f"{origin!r} is no origin; write one like https://example.org")
+                raise ValueError(f"{origin!r} is not an origin; write one like https://example.org")
         return text
 
     @field_validator("rate_limit")

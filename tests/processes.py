@@ -96,6 +96,16 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def supervisor_of(process: subprocess.Popen[str]) -> int:
+    """Pid of the training worker beside an API."""
+    (found,) = [
+        pid
+        for pid in children(process.pid)
+        if b"--attached" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    ]
+    return found
+
+
 def wait_for(what: Callable[[], T | None], seconds: float = 180) -> T:
     """What comes of it; a job's process has the lowest priority, so on a busy machine it may take long."""
     deadline = time.monotonic() + seconds

@@ -42,8 +42,15 @@ def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
 
 def _settings() -> str:
     fields = Settings.model_fields.items()
-    rows = ((f"`MINIST_{name.upper()}`", f"`{f.default}`", str(f.description)) for name, f in fields)
+    rows = ((f"`MINIST_{name.upper()}`", _default(f.default), str(f.description)) for name, f in fields)
     return _table(("variable", "default", ""), rows)
+
+
+def _default(value: object) -> str:
+    """As it would be written into the environment."""
+    if value is None or value == "":
+        return "none"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 @cache

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 from starlette.testclient import TestClient
 
 from app.cli import main
@@ -24,6 +24,8 @@ CHANGES = [
     ("PUT", "/models/minist/aliases/production", {"version": 1}),
     ("POST", "/models/minist/rollback", None),
     ("DELETE", "/models/minist/versions/1", None),
+    ("DELETE", "/models/minist/aliases/x", None),
+    ("DELETE", "/models/minist", None),
 ]
 READS = ["/models", "/models/minist", "/models/minist/versions", "/models/minist/audit", "/train", "/info"]
 
@@ -147,3 +149,10 @@ def test_closed_predictions_and_reads_need_a_key(closed: TestClient, digits: dic
     assert closed.post("/predict", files={"file": digits["1"]}, headers=ADMIN).status_code == 200
     assert closed.get("/readyz").status_code == 200  # probes stay open
     assert closed.get("/livez").status_code == 200
+
+
+@pytest.mark.parametrize("length", [1, 15])
+def test_a_short_key_is_refused(length: int) -> None:
+    with pytest.raises(ValidationError, match="at least 16 characters"):
+        Settings(api_key=SecretStr("k" * length))
+    assert Settings(api_key=SecretStr("k" * 16)).api_key is not None

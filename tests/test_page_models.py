@@ -79,3 +79,12 @@ def test_a_roll_back_to_nothing_is_refused_in_plain_words(new_page: NewPage, api
     problem = page.get_by_role("alert").filter(has_text="no other version")
     expect(problem).to_be_visible(timeout=SOON)
     assert "PUT" not in problem.inner_text()
+
+
+def test_a_version_that_cannot_be_loaded_is_named(new_page: NewPage) -> None:
+    broken = {"name": "cnn", "version": 3, "serving": 2, "reason": "cnn.pth is damaged"}
+    page = new_page()
+    page.route("**/readyz", lambda route: route.fulfill(json={"status": "ok", "degraded": [broken]}))
+    page.click("nav >> text=Models")
+    note = page.get_by_role("alert").filter(has_text="Version 3 of cnn cannot be loaded")
+    expect(note).to_contain_text("Version 2 answers instead. Cnn.pth is damaged.")

@@ -158,6 +158,14 @@ def test_the_page_works_behind_a_prefix(new_page: NewPage, api: httpx2.Client) -
     assert all("/prefix/" in url for url in asked)
 
 
+def test_a_page_whose_scripts_do_not_come_says_what_to_do(new_page: NewPage, api: httpx2.Client) -> None:
+    page = new_page("#/try")
+    expect(page.locator("#start")).to_have_count(0)
+    page.route("**/draw.js", lambda route: route.abort())
+    page.reload()
+    expect(page.get_by_text("Reload the page")).to_be_visible()
+
+
 def test_without_javascript_the_page_says_so_at_the_top(chromium: Browser, api: httpx2.Client) -> None:
     browser = chromium.browser_type.launch(
         executable_path=CHROMIUM, args=[*FLAGS, "--blink-settings=scriptEnabled=false"]
@@ -169,4 +177,5 @@ def test_without_javascript_the_page_says_so_at_the_top(chromium: Browser, api: 
     box = note.bounding_box()
     assert box
     assert box["y"] < 200
+    expect(page.locator("#start")).to_be_hidden()
     browser.close()

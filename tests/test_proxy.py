@@ -116,15 +116,15 @@ def test_the_fast_path_is_taken_under_a_prefix(
     from app.web import fast_path
 
     taken: list[str] = []
-    find = fast_path._served
+    find = fast_path._usual
 
     def note(scope: Any, headers: Any) -> Any:
-        served = find(scope, headers)
-        if served is not None:
+        options = find(scope, headers)
+        if options is not None:
             taken.append(scope["path"])
-        return served
+        return options
 
-    monkeypatch.setattr(fast_path, "_served", note)
+    monkeypatch.setattr(fast_path, "_usual", note)
     with TestClient(create_app(settings.model_copy(update={"root_path": "/x"}))) as client:
         for path in ("/x/predict", "/predict", "/x/predict/"):
             assert client.post(path, content=digits["7"], headers=PNG).json()["label"] == "7"
@@ -156,7 +156,7 @@ def test_an_address_is_believed_only_from_trusted_proxies(settings: Settings, di
 
 @pytest.mark.parametrize("path", ["minist", "/a/../b", "http://x", "/a b"])
 def test_a_setting_that_is_no_prefix_is_refused(path: str) -> None:
-    with pytest.raises(ValidationError, match="is no path; write one like /minist"):
+    with pytest.raises(ValidationError, match="is not a path; write one like /minist"):
         Settings(root_path=path)
 
 
@@ -230,7 +230,7 @@ def test_by_default_no_other_origin_is_allowed(client: TestClient) -> None:
 
 @pytest.mark.parametrize("origins", ["page.example", "https://page.example/path", "https://a, b"])
 def test_what_is_no_origin_is_refused(origins: str) -> None:
-    with pytest.raises(ValidationError, match=r"is no origin; write one like https://example\.org"):
+    with pytest.raises(ValidationError, match=r"is not an origin; write one like https://example\.org"):
         Settings(cors_origins=origins)
 
 

@@ -21,12 +21,22 @@ import pytest
 import torch
 
 from app.home import Home
-from app.jobs.executor import ChildProcess, RunDirectory
+from app.jobs.executor import ChildProcess, Execution, Executor, RunDirectory
 from app.jobs.queue import Queue
+from app.jobs.supervisor import Limits
 from app.settings import Settings
 from app.store.database import Database
 from tests.conftest import ROOT, SAMPLE
-from tests.processes import alive, children, free_port, resident_mib, service, wait_for, workers_of
+from tests.processes import (
+    alive,
+    children,
+    free_port,
+    resident_mib,
+    service,
+    supervisor_of,
+    wait_for,
+    workers_of,
+)
 from tests.samples import events
 from training.recipes import RECIPES
 from training.run import Run, train
@@ -100,7 +110,7 @@ def test_a_killed_child_or_supervisor_costs_no_more_than_an_epoch(
     with service(tmp_path, MINIST_LEASE_SECONDS=LEASE) as (process, client):
         job_id = post(client)
         in_epoch(client, job_id, 3)
-        (supervisor,) = children(process.pid)
+        supervisor = supervisor_of(process)
         (child,) = children(supervisor)
         os.kill(child if victim == "child" else supervisor, signal.SIGKILL)
         job = ended(client, job_id)
@@ -121,7 +131,7 @@ def test_a_job_that_learns_corrections_learns_the_same_after_a_kill(
         calm = ended(client, post(client, feedback=True, epochs=10))
         job_id = post(client, feedback=True, epochs=10)
         in_epoch(client, job_id, 2)
-        (supervisor,) = children(process.pid)
+        supervisor = supervisor_of(process)
         (child,) = children(supervisor)
         os.kill(child, signal.SIGKILL)
         assert client.delete("/feedback").status_code == 204
@@ -139,7 +149,7 @@ def test_after_kill_and_restart_the_job_goes_on(
     with service(tmp_path, MINIST_LEASE_SECONDS=LEASE) as (process, client):
         job_id = post(client)
         in_epoch(client, job_id, 3)
-        supervisors = children(process.pid)
+        supervisors = [supervisor_of(process)]
         tree = [process.pid, *supervisors, *(pid for parent in supervisors for pid in children(parent))]
         seen = client.get(f"/train/{job_id}/metrics").json()
         for pid in tree if victims == "all" else tree[:1]:
@@ -269,7 +279,7 @@ def test_cancelling_is_quick_and_the_last_epoch_can_be_resumed_from(
     with service(tmp_path) as (process, client):
         job_id = post(client)
         in_epoch(client, job_id, 3)
-        (supervisor,) = children(process.pid)
+        supervisor = supervisor_of(process)
         (child,) = children(supervisor)
         begun = time.monotonic()
         assert client.delete(f"/train/{job_id}").json()["status"] == "cancelled"
@@ -502,3 +512,198 @@ def test_a_killed_worker_is_replaced_while_the_other_answers(tmp_path: Path, dig
     assert not wrong
     assert len(failed) <= len(clients)  # each of its connections breaks once
     assert all(moment < killed + 1 for moment in failed)
+
+
+# -- state that survives anything ----------------------------------------------------------------------
+
+
+def test_a_database_that_is_locked_for_two_leases_costs_a_job_nothing(
+    tmp_path: Path, undisturbed: dict[str, torch.Tensor]
+) -> None:
+    with service(tmp_path, MINIST_LEASE_SECONDS=LEASE) as (_, client):
+        job_id = post(client)
+        in_epoch(client, job_id, 3)
+        lock = sqlite3.connect(tmp_path / "minist.db", timeout=60, isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")
+        time.sleep(2 * float(LEASE) + 1)
+        lock.execute("ROLLBACK")
+        lock.close()
+        job = ended(client, job_id)
+        assert_same(tmp_path, job, undisturbed)
+        assert job["attempts"] == 1
+        told_once(client, job_id)
+
+
+def test_a_diverged_run_never_becomes_a_version(tmp_path: Path, digits: Any) -> None:
+    with service(tmp_path) as (_, client):
+        before = client.get("/models/minist/versions").json()
+        job = ended(client, post(client, lr=100, epochs=2, promote="always"))
+        assert job["status"] == "failed"
+        assert job["version"] is None
+        assert "NaN" not in client.get(f"/train/{job['id']}/metrics").text
+        assert client.get("/models/minist/versions").json() == before
+        answer = client.post("/predict", params={"model": "minist"}, files={"file": digits["7"]})
+        assert answer.json()["version"] == 1
+
+
+def damage(path: Path) -> None:
+    """One bit."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_with_a_damaged_default_model_two_workers_start_and_answer(tmp_path: Path, digits: Any) -> None:
+    home = Home.open(Settings(home=tmp_path, device="cpu"))
+    for version in home.versions.snapshot().versions.values():
+        if version.model != "digits":  # of that one the file that came with the service answers
+            damage(version.weights)
+    damage(tmp_path / "models" / "digits" / "1" / "digits.pth")
+    home.database.close()
+    with service(tmp_path, "api", "--workers", "2") as (process, client):
+        assert client.post("/predict", files={"file": digits["7"]}).json()["label"] == "7"
+        assert client.get("/readyz").json()["degraded"] == []
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(40) == 0
+    log = (tmp_path / "service.log").read_text()
+    assert "it is read from the files that came with the service" in log
+
+
+def test_a_damaged_version_gives_way_says_so_and_is_served_again_when_it_is_whole(
+    tmp_path: Path, digits: Any
+) -> None:
+    with service(tmp_path) as (_, client):
+        assert ended(client, post(client, epochs=1, promote="always"))["version"] == 2
+        assert ended(client, post(client, model="mine", epochs=1))["version"] == 1
+    weights = [
+        tmp_path / "models" / model / n / f"{model}.pth" for model, n in (("minist", "2"), ("mine", "1"))
+    ]
+    whole = [path.read_bytes() for path in weights]
+    for path in weights:
+        damage(path)
+    with service(tmp_path, MINIST_DEFAULT_MODEL="minist") as (_, client):
+        assert client.post("/predict", files={"file": digits["7"]}).json()["version"] == 1
+        # asked for by name, what is damaged is neither unknown nor our error
+        for name in ("minist@2", "mine", "mine@1"):
+            answer = client.post("/predict", params={"model": name}, files={"file": digits["7"]})
+            assert (answer.status_code, answer.json()["title"]) == (503, "Damaged model")
+            assert int(answer.headers["retry-after"]) >= 1
+        degraded = {
+            (one["name"], one["version"]): one["serving"] for one in client.get("/readyz").json()["degraded"]
+        }
+        assert degraded == {("minist", 2): 1, ("mine", 1): None}
+        assert 'minist_degraded{model="mine",version="1"} 1.0' in client.get("/metrics").text
+        assert client.get("/models/minist/versions").status_code == 200
+        for path, data in zip(weights, whole, strict=True):
+            path.write_bytes(data)
+        wait_for(lambda: not client.get("/readyz").json()["degraded"], 90)
+        assert client.post("/predict", files={"file": digits["7"]}).json()["version"] == 2
+
+
+def test_a_version_that_is_deleted_under_load_is_404_or_503(tmp_path: Path, digits: Any) -> None:
+    """16 connections ask for versions that are deleted meanwhile: no 500, no broken connection."""
+    with service(tmp_path) as (_, client):
+        versions = [ended(client, post(client, epochs=1))["version"] for _ in range(3)]
+        stop = threading.Event()
+        statuses: dict[int, set[int]] = {version: set() for version in versions}
+        broken: list[object] = []
+
+        def ask(number: int) -> None:
+            with httpx2.Client(base_url=client.base_url, timeout=60, trust_env=False) as mine:
+                version = versions[number % len(versions)]
+                while not stop.is_set():
+                    try:
+                        params = {"model": f"minist@{version}"}
+                        answer = mine.post("/predict", params=params, files={"file": digits["7"]})
+                        statuses[version].add(answer.status_code)
+                    except httpx2.TransportError as error:
+                        broken.append(error)
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(16)]
+        for thread in threads:
+            thread.start()
+        try:
+            wait_for(lambda: all(200 in found for found in statuses.values()), 60)
+            for version in versions:
+                assert client.delete(f"/models/minist/versions/{version}").status_code == 204
+            wait_for(lambda: all(404 in found for found in statuses.values()), 60)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+    assert not broken
+    assert set().union(*statuses.values()) <= {200, 404, 503}
+    assert not list((tmp_path / "models" / "minist").glob(".deleted-*"))
+
+
+def test_a_child_does_not_inherit_the_keys_of_the_service(tmp_path: Path) -> None:
+    with service(tmp_path, OTEL_EXPORTER_OTLP_HEADERS="authorization=secret") as (process, client):
+        in_epoch(client, post(client, epochs=1000), 1)
+        supervisor = supervisor_of(process)
+        (child,) = children(supervisor)
+        environment = Path(f"/proc/{child}/environ").read_bytes()
+        assert b"PATH=" in environment
+        assert b"MINIST_" not in environment
+        assert b"OTEL_" not in environment
+
+
+class HesitantExecutor:
+    """Finds no process at first, as when descriptors or memory are short; then starts real ones."""
+
+    def __init__(self, executor: Executor, failures: int) -> None:
+        self.executor = executor
+        self.failures = failures
+
+    def start(self, run: RunDirectory, lease: float) -> Execution:
+        self.failures -= 1
+        if self.failures >= 0:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return self.executor.start(run, lease)
+
+
+def test_what_cannot_be_started_is_tried_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.jobs.supervisor.RETRY_SECONDS", 0.1)
+    job_id = submit(home, epochs=1)
+    supervisor = home.supervisor()
+    supervisor.executor = HesitantExecutor(supervisor.executor, 4)
+    for _ in range(4):
+        assert supervisor.run_one()
+        job = home.queue.get(job_id)
+        assert job is not None
+        assert (job.status, job.attempts, job.crashes) == ("queued", 0, 0)
+        assert "Resource temporarily unavailable" in str(job.error)
+    assert supervisor.run_one()
+    done = finished(home, job_id)
+    assert done is not None
+    assert (done["status"], done["attempts"]) == ("succeeded", 1)
+
+
+def test_a_job_has_so_many_hours_and_no_more(home: Home) -> None:
+    job_id = submit(home, epochs=1000)
+    supervisor = home.supervisor()
+    supervisor.limits = Limits(lease=10, seconds=6)
+    begun = time.monotonic()
+    assert supervisor.run_one()
+    assert time.monotonic() - begun >= 6
+    done = finished(home, job_id)
+    assert done is not None
+    assert done["status"] == "failed"
+    assert "MINIST_JOB_HOURS" in done["error"]
+
+
+def test_a_supervisor_goes_on_after_what_nobody_foresaw(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.jobs.supervisor.RETRY_SECONDS", 0.1)
+    job_id = submit(home, epochs=1)
+    supervisor = home.supervisor()
+    turns: list[int] = []
+
+    def prune() -> None:
+        turns.append(1)
+        if len(turns) == 1:
+            raise RuntimeError("nobody foresaw this")
+        supervisor.stop()
+
+    monkeypatch.setattr(supervisor.retention, "prune", prune)
+    supervisor.run()
+    assert len(turns) == 2
+    assert finished(home, job_id) is not None

@@ -12,6 +12,7 @@ from app.jobs.queue import Job, Queue
 from app.main import create_app
 from app.settings import Settings
 from app.store.database import Database
+from app.store.keys import Keys
 from tests.conftest import ADMIN, ADMIN_KEY, SAMPLE
 from tests.samples import events, is_problem
 from training.recipes import RECIPES
@@ -201,3 +202,55 @@ def test_aliases_over_http(api: TestClient) -> None:
     is_problem(api.post("/models/minist/rollback"), 409, "Conflict")
     is_problem(api.post("/models/nope/rollback"), 404, "Unknown model")
     is_problem(api.get("/models/nope/versions"), 404, "Unknown model")
+
+
+@pytest.fixture
+def trainers(settings: Settings, api: TestClient) -> list[dict[str, str]]:
+    """The headers of two keys of scope train."""
+    database = Database(settings.home)
+    keys = Keys(database, None)
+    made = [{"x-api-key": keys.create("same name", ["train"])} for _ in range(2)]
+    database.close()
+    return made
+
+
+def test_a_train_key_looks_after_its_own_jobs_alone(api: TestClient, trainers: list[dict[str, str]]) -> None:
+    one, other = trainers
+    admin = api.headers["authorization"]
+    del api.headers["authorization"]
+    job = api.post("/train", json=JOB, headers=one).json()["id"]
+    is_problem(api.delete(f"/train/{job}", headers=other), 403, "Forbidden")
+    assert api.delete(f"/train/{job}", headers=one).json()["status"] == "cancelled"
+    is_problem(api.post(f"/train/{job}/resume", headers=other), 403, "Forbidden")
+    assert api.post(f"/train/{job}/resume", headers=one).json()["status"] == "queued"
+    assert api.delete(f"/train/{job}", headers={"authorization": admin}).json()["status"] == "cancelled"
+
+
+def test_promoting_always_needs_an_admin_where_there_is_a_version(
+    api: TestClient, trainers: list[dict[str, str]]
+) -> None:
+    admin = api.headers["authorization"]
+    del api.headers["authorization"]
+    always = {**JOB, "promote": "always"}
+    is_problem(api.post("/train", json=always, headers=trainers[0]), 403, "Forbidden")
+    assert api.post("/train", json={**always, "model": "mine"}, headers=trainers[0]).status_code == 202
+    assert api.post("/train", json=always, headers={"authorization": admin}).status_code == 202
+
+
+def test_models_and_aliases_are_deleted_over_http(api: TestClient) -> None:
+    api.put("/models/minist/aliases/canary", json={"version": 1})
+    assert api.delete("/models/minist/aliases/canary").status_code == 204
+    is_problem(api.delete("/models/minist/aliases/canary"), 404, "Unknown alias")
+    is_problem(api.delete("/models/minist/aliases/production"), 409, "Conflict")
+    is_problem(api.delete("/models/digits"), 409, "Conflict")  # the default model
+    assert api.delete("/models/cnn").status_code == 204
+    is_problem(api.get("/models/cnn"), 404, "Unknown model")
+    is_problem(api.delete("/models/cnn"), 404, "Unknown model")
+    assert [entry["action"] for entry in api.get("/models/cnn/audit").json()][:1] == ["delete"]
+
+
+def test_versions_are_listed_also_where_a_card_cannot_be_read(api: TestClient, settings: Settings) -> None:
+    (settings.home / "models" / "cnn" / "1" / "cnn.json").write_text("{}")
+    (version,) = api.get("/models/cnn/versions").json()
+    assert version["accuracy"] is None
+    assert "not a model card" in version["problem"]

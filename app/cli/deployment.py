@@ -1,8 +1,10 @@
 """The settings and the home of a deployment, or one line that says why there are none."""
 
 import getpass
+import os
 import socket
 import sys
+import tempfile
 
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
@@ -18,19 +20,32 @@ def read_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         for problem in error.errors():
-            print(f"error: MINIST_{str(problem['loc'][0]).upper()}: {problem['msg']}", file=sys.stderr)
+            name = str(problem["loc"][0]).upper().removeprefix("MINIST_")
+            print(f"error: MINIST_{name}: {problem['msg']}", file=sys.stderr)
         sys.exit(2)
 
 
 def open_home(settings: Settings) -> Home:
     """Open MINIST_HOME. Ends the process with status 1 and a line where it cannot be written."""
     try:
-        return Home.open(settings)
+        home = Home.open(settings)
+        _give_temporary_folder(home)
+        return home
     except StoreError as error:
         sys.exit(f"error: {error}")
     except (OSError, OperationalError) as error:
         reason = error.strerror if isinstance(error, OSError) else error.orig
         sys.exit(f"error: MINIST_HOME {settings.home} cannot be written ({reason}): name another folder")
+
+
+def _give_temporary_folder(home: Home) -> None:
+    """A read-only root file system without /tmp: this process and its children use a folder of the home."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        folder = home.paths.root.absolute() / "tmp"
+        folder.mkdir(exist_ok=True)
+        os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
 
 
 def who() -> str:

@@ -4,12 +4,14 @@ import argparse
 import gc
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 
 from app.cli.deployment import open_home, read_settings
+from app.cli.listening import listen, url
 from app.cli.worker import AttachedSupervisor, supervise
 from app.home import Home
 from app.settings import Settings
@@ -28,8 +30,9 @@ def run(words: Sequence[str]) -> int:
     os.environ.update({f"MINIST_{name.upper()}": value for name, value in given.items() if value is not None})
     if chosen.part == "worker":
         return supervise(chosen.attached)
-    _serve(open_home(read_settings()), alone=chosen.part == "api")
-    return 0
+    settings = read_settings()
+    sockets = listen(settings.host, settings.port)  # first: what cannot be served leaves nothing behind
+    return _serve(open_home(settings), sockets, alone=chosen.part == "api")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,11 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _serve(home: Home, alone: bool) -> None:
+def _serve(home: Home, sockets: list[socket.socket], alone: bool) -> int:
     gc.disable()  # as for the commands themselves
-    import uvicorn  # here: a training worker does without
-
-    import app.main  # noqa: F401
+    import app.main  # noqa: F401 (here: a training worker does without)
 
     gc.freeze()
     gc.enable()
@@ -62,29 +63,43 @@ def _serve(home: Home, alone: bool) -> None:
     _check_device(settings)
     _check_tracing(settings)
     _check_default_model(home)
-    _greet(home)
+    _greet(home, url(settings.host, sockets))
     supervisor = None if alone else AttachedSupervisor()
     numbers = tempfile.mkdtemp(prefix="minist-metrics-")  # of the workers; also on a read-only file system
     os.environ[metrics.DIRECTORY] = numbers
     try:
-        uvicorn.run(
-            "app.main:create_app",
-            factory=True,
-            host=settings.host,
-            port=settings.port,
-            workers=settings.workers,
-            timeout_graceful_shutdown=DRAIN_SECONDS,
-            http="app.web.protocol:HttpProtocol",  # bounds what a client may send, and how slowly
-            ws="none",
-            proxy_headers=False,  # app.web.paths knows whom to believe
-            access_log=False,  # app.web.access_log writes a line per request
-            server_header=False,
-            log_config=logs.config(settings.log_level),
-        )
+        return _run_api(settings, sockets)
     finally:
         shutil.rmtree(numbers, ignore_errors=True)
         if supervisor is not None:
             supervisor.end()
+
+
+def _run_api(settings: Settings, sockets: list[socket.socket]) -> int:
+    """The API in this process, or in so many workers; the status."""
+    import uvicorn
+    from uvicorn.config import STARTUP_FAILURE
+    from uvicorn.supervisors import Multiprocess
+
+    config = uvicorn.Config(
+        "app.main:create_app",
+        factory=True,
+        workers=settings.workers,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        http="app.web.protocol:HttpProtocol",  # bounds what a client may send, and how slowly
+        ws="none",
+        proxy_headers=False,  # app.web.paths knows whom to believe
+        access_log=False,  # app.web.access_log writes a line per request
+        server_header=False,
+        log_config=logs.config(settings.log_level),
+    )
+    if settings.workers == 1:
+        server = uvicorn.Server(config)
+        server.run(sockets)
+        return 0 if server.started else STARTUP_FAILURE
+    workers = Multiprocess(config, sockets)
+    workers.run()
+    return STARTUP_FAILURE if any(one.exitcode == STARTUP_FAILURE for one in workers.processes) else 0
 
 
 # -- what no process could start with is said here, in one line ------------------------------------
@@ -120,9 +135,8 @@ def _check_default_model(home: Home) -> None:
         sys.exit(f"error: no model is called {default!r}: set MINIST_DEFAULT_MODEL to one of {known}")
 
 
-def _greet(home: Home) -> None:
+def _greet(home: Home, url: str) -> None:
     """Say where it is; on the first start, also the admin key."""
-    url = f"http://{home.settings.host}:{home.settings.port}"
     print(f"minist is at {url} (documentation: {url}/docs)", flush=True)
     path = home.paths.admin_key
     key = home.keys.make_first(path)

@@ -127,7 +127,8 @@ class ChildProcess:
 def _environment() -> dict[str, str]:
     """A child's: without the settings of the service, whose keys are none of its business."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(SECRET)}
-    return {**kept, "MPLBACKEND": "agg", "PYTHONUNBUFFERED": "1"}
+    # LOGNAME: torch asks for the user's name, which a container's arbitrary uid has not
+    return {"LOGNAME": "minist", **kept, "MPLBACKEND": "agg", "PYTHONUNBUFFERED": "1"}
 
 
 def check_config(recipe: str, overrides: Mapping[str, Any]) -> dict[str, Any]:

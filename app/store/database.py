@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool, QueuePool
 
@@ -38,9 +38,7 @@ class Database:
         event.listen(self._writers, "begin", _begin_immediate)
 
     def _engine(self, **options: Any) -> Engine:
-        engine = create_engine(
-            f"sqlite:///{self.path}", poolclass=QueuePool, pool_size=4, max_overflow=64, **options
-        )
+        engine = create_engine(_url(self.path), poolclass=QueuePool, pool_size=4, max_overflow=64, **options)
         event.listen(engine, "connect", self._prepare)
         return engine
 
@@ -96,7 +94,7 @@ class Database:
 
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-        engine = create_engine(f"sqlite:///{self.path}", poolclass=NullPool)
+        engine = create_engine(_url(self.path), poolclass=NullPool)
         with engine.begin() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
@@ -146,6 +144,11 @@ def _make_private(path: Path) -> None:
     if path.stat().st_mode & 0o077:
         with suppress(PermissionError):  # somebody else's file, which the operator lets us use
             path.chmod(0o600)
+
+
+def _url(path: Path) -> URL:
+    """Of any path: written as text, `?` and `%20` in it would mean something."""
+    return URL.create("sqlite", database=str(path))
 
 
 def _head() -> str:

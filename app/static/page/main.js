@@ -32,6 +32,7 @@ class Page {
       train: new TrainView(this.api),
       models: new ModelsView(this.api),
     };
+    $("start").remove();
     this.#watchService();
     this.#watchKey();
     addEventListener("hashchange", () => this.#route());

@@ -1,10 +1,10 @@
 // Models: what is served, every version, its mistakes, and two versions side by side.
 
 import { comparison } from "./compare.js";
-import { $, act, fill, h, loading, trouble } from "./dom.js";
+import { $, act, fill, h, loading, note, trouble } from "./dom.js";
 import { mistakesOf } from "./mistakes.js";
 import { modelPath, pageOf } from "./paths.js";
-import { count, percent, plural } from "./text.js";
+import { count, percent, plural, sentences } from "./text.js";
 import { facts, history, versionCard } from "./versions.js";
 
 /** @import * as Wire from "./wire.d.ts" */
@@ -51,7 +51,20 @@ export class ModelsView {
     /** @type {Wire.ModelSummary[]} */
     const models = await this.api.get("models");
     const cards = await Promise.all(models.map((model) => this.#card(model)));
-    return [h("ul.shelf", { role: "list" }, cards)];
+    return [...(await this.#degraded()), h("ul.shelf", { role: "list" }, cards)];
+  }
+
+  /** Notes about versions that cannot be loaded. */
+  async #degraded() {
+    /** @type {Wire.Readiness} */
+    const { degraded } = await this.api.get("readyz").catch(() => ({ degraded: [] }));
+    return degraded.map(({ name, version, serving, reason }) => {
+      const instead =
+        serving === null
+          ? "The model does not answer"
+          : `${serving ? `Version ${serving}` : "The shipped one"} answers instead`;
+      return note("error", `Version ${version} of ${name} cannot be loaded`, sentences(instead, reason));
+    });
   }
 
   /** @param {Wire.ModelSummary} model */

@@ -14,15 +14,18 @@ import { h } from "./dom.js";
 const HEIGHT = 190;
 const LIBRARY = new URL("vendor/uPlot.iife.min.js", import.meta.url).href;
 
-/** @returns {Promise<ChartClass>} */
-async function chartClass() {
-  const known = /** @type {{ uPlot?: ChartClass }} */ (/** @type {unknown} */ (globalThis));
-  if (!known.uPlot)
-    await new Promise((onload, onerror) =>
-      document.head.append(h("script", { src: LIBRARY, onload, onerror })),
-    );
-  if (!known.uPlot) throw new Error("uPlot was not loaded");
-  return known.uPlot;
+class Library {
+  /** @type {Promise<ChartClass> | undefined} */
+  static #loading;
+
+  static load() {
+    this.#loading ??= new Promise((done, fail) => {
+      const known = /** @type {{ uPlot: ChartClass }} */ (/** @type {unknown} */ (globalThis));
+      const onload = () => done(known.uPlot);
+      document.head.append(h("script", { src: LIBRARY, onload, onerror: fail }));
+    });
+    return this.#loading;
+  }
 }
 
 export class Plot {
@@ -42,7 +45,7 @@ export class Plot {
 
   /** Draws anew, in the present colours. */
   async build() {
-    const Chart = await chartClass();
+    const Chart = await Library.load();
     this.remove();
     this.#chart = new Chart(this.#options(), this.#columns, this.element);
   }

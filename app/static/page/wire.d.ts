@@ -15,6 +15,17 @@ export interface Info {
   device: string;
 }
 
+export interface DegradedBody {
+  name: string;
+  version: number;
+  serving: number | null;
+  reason: string;
+}
+
+export interface Readiness {
+  degraded: DegradedBody[];
+}
+
 export interface ModelSummary {
   name: string;
   version: number;

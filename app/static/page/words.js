@@ -3,13 +3,13 @@
 import { Away, Problem } from "./api.js";
 import { duration, sentences } from "./text.js";
 
-/** @type {Record<string, [title: string, text: string]>} by the end of the problem's type */
+/** @type {Record<string, [title: string, text: string]>} by the end of the problem's type; without a text the service's own */
 const WORDS = {
   unauthorized: [
     "A valid key is needed",
     "This key is not known here; ask the operator of the service for one.",
   ],
-  forbidden: ["This key may not do that", "Training needs a key for training, everything else an admin key."],
+  forbidden: ["This key may not do that", ""],
   "too-many-requests": ["Too many requests", "The service limits how often one address may ask."],
   overloaded: ["The service is busy", "Too many requests are waiting."],
   "not-ready": ["The service is not ready", "It is starting or stopping."],
@@ -32,7 +32,7 @@ export function words(error) {
   if (!(error instanceof Problem)) return { title: "Something went wrong", text: sentences(String(error)) };
   const [title, text] = WORDS[error.type.replace("urn:minist:", "")] ?? [error.message, own(error)];
   const again = error.retryAfter === null ? null : `Try again in ${duration(error.retryAfter)}`;
-  return { title, text: sentences(text, again) };
+  return { title, text: sentences(text || own(error), again) };
 }
 
 /** @param {Problem} problem */
