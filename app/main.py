@@ -179,7 +179,7 @@ def _repeat(services: Services, log: RequestLog | None) -> None:
     async def follow_aliases() -> None:
         """Serve what the aliases point at, also when another process moved them."""
         await asyncio.to_thread(registry.refresh)
-        await asyncio.to_thread(registry.freeze)
+        await asyncio.to_thread(registry.freeze, lambda: services.draining.begun)
 
     async def write_predictions() -> None:
         if memory is not None and memory.due:
