@@ -28,7 +28,8 @@ def lock(requirements: list[str], name: str) -> None:
         pinned.write_text("\n".join(constraints))
         words = [*OPTIONS, *PLAIN, f"--constraint={pinned}", f"--output-file={made}", str(wanted)]
         subprocess.run([sys.executable, "-m", "piptools", "compile", *words], check=True)
-        (ROOT / "deploy" / name).write_text(HEADER + made.read_text())
+        lines = [line for line in made.read_text().splitlines() if line and not line.startswith("#")]
+        (ROOT / "deploy" / name).write_text(HEADER + "\n".join(lines) + "\n")
 
 
 def _is_kept(line: str) -> bool:
