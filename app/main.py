@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry.trace import TracerProvider
 from starlette.middleware.cors import CORSMiddleware
@@ -34,9 +34,11 @@ from app.web.connections import Connections
 from app.web.dependencies import Services
 from app.web.draining import Draining, end_with_parent
 from app.web.fast_path import FastPath
+from app.web.near_misses import known_parameters
 from app.web.paths import Paths
 from app.web.rate_limit import RateLimited
 from app.web.routes import evaluation, feedback, models, predict, recipes, status, train
+from app.web.training_workers import TrainingWorkers
 from app.web.uploads import ContentLengthLimit
 from models.devices import choose_device
 
@@ -88,7 +90,9 @@ def _telemetry(settings: Settings, tracer_provider: TracerProvider | None) -> Te
 def _route(application: FastAPI) -> None:
     application.include_router(predict.router)  # reads its bodies itself, with limits of its own
     for part in (train, recipes, models, evaluation, feedback, status):
-        application.include_router(part.router, max_body_size=MAX_JSON_BYTES)
+        application.include_router(
+            part.router, max_body_size=MAX_JSON_BYTES, dependencies=[Depends(known_parameters)]
+        )
 
 
 def _put_in_front(application: FastAPI, settings: Settings, observer: RequestObserver) -> None:
@@ -144,6 +148,7 @@ def _start(home: Home, counters: Counters) -> Services:
         registry=registry,
         versions=home.versions,
         queue=home.queue,
+        training_workers=TrainingWorkers(home.supervisors),
         feedback=home.feedback,
         recent_predictions=RecentPredictions(home.database) if settings.feedback else None,
         evaluator=Evaluator(settings.data_dir),
@@ -170,7 +175,7 @@ def _repeat(services: Services, log: RequestLog | None) -> None:
     async def follow_aliases() -> None:
         """Serve what the aliases point at, also when another process moved them."""
         await asyncio.to_thread(registry.refresh)
-        await asyncio.to_thread(registry.freeze)
+        await asyncio.to_thread(registry.freeze, lambda: services.draining.begun)
 
     async def write_predictions() -> None:
         if memory is not None and memory.due:
@@ -183,10 +188,14 @@ def _repeat(services: Services, log: RequestLog | None) -> None:
     async def save_numbers() -> None:
         services.processes.save()
 
+    async def count_training_workers() -> None:
+        await asyncio.to_thread(services.training_workers.refresh)
+
     services.background.repeat("following the aliases", 0.25, follow_aliases)
     services.background.repeat("remembering predictions", 0.05, write_predictions)
     services.background.repeat("writing the request log", 0.25, write_log)
     services.background.repeat("closing slow connections", 1, services.connections.sweep)
+    services.background.repeat("counting training workers", 2, count_training_workers)
     services.background.repeat("saving the numbers of this process", 1, save_numbers)
 
 

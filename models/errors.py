@@ -16,7 +16,7 @@ ModelError
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
+    from pydantic import ValidationError  # the decoders of images do without
 
 
 class ModelError(Exception):

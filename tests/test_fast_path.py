@@ -37,7 +37,7 @@ def part(content: bytes, name: str = "file", more: str = "") -> bytes:
 def slow_way(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing is usual: every request goes through FastAPI."""
     with monkeypatch.context() as patch:
-        patch.setattr(app.web.fast_path, "_served", lambda scope, headers: None)
+        patch.setattr(app.web.fast_path, "_usual", lambda scope, headers: None)
         yield
 
 

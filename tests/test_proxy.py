@@ -116,15 +116,15 @@ def test_the_fast_path_is_taken_under_a_prefix(
     from app.web import fast_path
 
     taken: list[str] = []
-    find = fast_path._served
+    find = fast_path._usual
 
     def note(scope: Any, headers: Any) -> Any:
-        served = find(scope, headers)
-        if served is not None:
+        options = find(scope, headers)
+        if options is not None:
             taken.append(scope["path"])
-        return served
+        return options
 
-    monkeypatch.setattr(fast_path, "_served", note)
+    monkeypatch.setattr(fast_path, "_usual", note)
     with TestClient(create_app(settings.model_copy(update={"root_path": "/x"}))) as client:
         for path in ("/x/predict", "/predict", "/x/predict/"):
             assert client.post(path, content=digits["7"], headers=PNG).json()["label"] == "7"

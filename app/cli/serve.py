@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     for name in OPTIONS:
         description = Settings.model_fields[name].description
         parser.add_argument(f"--{name}", help=f"{description} (MINIST_{name.upper()})")
-    parser.add_argument("--attached", action="store_true", help=argparse.SUPPRESS)  # end with standard input
+    parser.add_argument("--attached", metavar="NAME", help=argparse.SUPPRESS)  # end with standard input
     return parser
 
 
@@ -64,7 +64,7 @@ def _serve(home: Home, sockets: list[socket.socket], alone: bool) -> int:
     _check_tracing(settings)
     _check_default_model(home)
     _greet(home, url(settings.host, sockets))
-    supervisor = None if alone else AttachedSupervisor()
+    supervisor = None if alone else AttachedSupervisor(home.supervisors)
     numbers = tempfile.mkdtemp(prefix="minist-metrics-")  # of the workers; also on a read-only file system
     os.environ[metrics.DIRECTORY] = numbers
     try:

@@ -10,7 +10,7 @@ the nearest version that can be loaded. It is tried again, less and less often.
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -166,10 +166,12 @@ class Registry:
         self._loaded[key] = served
         return served
 
-    def freeze(self) -> None:
+    def freeze(self, ending: Callable[[], bool] = lambda: False) -> None:
         """Give every classifier its quickest form; not done while loading, so that the service is up sooner."""
         with self._freezing:
             for served in self.models:
+                if ending():
+                    return
                 served.forward.freeze()
 
     def get(self, name: str | None) -> ServedModel | None:

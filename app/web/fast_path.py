@@ -17,17 +17,18 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.serving.encoding import MEDIA_TYPE
-from app.serving.registry import ServedModel
 from app.web import problems
 from app.web.access_log import CLIENT_GONE, RequestObserver, RequestObserverMiddleware
 from app.web.auth import Headers
 from app.web.dependencies import services_of
 from app.web.paths import path_of
+from app.web.payloads import Options
 from app.web.prediction import predict_one
 
 log = logging.getLogger("minist")
 
 ROUTE = "/predict"
+_DEFAULT = Options()
 _PLAIN_MODEL = re.compile(rb"model=([\w.@-]+)", re.ASCII)
 
 
@@ -40,8 +41,8 @@ class FastPath:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: Headers = dict(scope["headers"]) if scope["type"] == "http" else {}
-        served = _served(scope, headers)
-        if served is None:
+        options = _usual(scope, headers)
+        if options is None:
             await self.app(scope, receive, send)
             return
         begun = time.perf_counter()
@@ -50,7 +51,7 @@ class FastPath:
         request_id = self.observer.request_id(headers)
         status = CLIENT_GONE
         try:
-            status, more, body = await _answer(scope, served, headers, receive, request_id)
+            status, more, body = await _answer(scope, options, headers, receive, request_id)
             found = [*more, (b"content-length", b"%d" % len(body)), (b"x-request-id", request_id)]
             await send({"type": "http.response.start", "status": status, "headers": found})
             await send({"type": "http.response.body", "body": body})
@@ -61,8 +62,8 @@ class FastPath:
             self.observer.note(scope, headers, request_id, ROUTE, status, seconds)
 
 
-def _served(scope: Scope, headers: Headers) -> ServedModel | None:
-    """The model that answers a usual request; None for all others."""
+def _usual(scope: Scope, headers: Headers) -> Options | None:
+    """The options of a usual request; None for all others."""
     if (
         scope["type"] != "http"
         or scope["method"] != "POST"
@@ -70,12 +71,12 @@ def _served(scope: Scope, headers: Headers) -> ServedModel | None:
         or len(headers) != len(scope["headers"])
     ):
         return None
-    registry = services_of(scope).registry
     query = scope["query_string"]
     if not query:
-        return registry.get(None)
-    name = _PLAIN_MODEL.fullmatch(query)
-    return registry.get(name[1].decode()) if name else None
+        return _DEFAULT
+    found = _PLAIN_MODEL.fullmatch(query)
+    name = found[1].decode() if found else ""
+    return Options(model=name) if services_of(scope).registry.get(name) is not None else None
 
 
 def _name_span() -> None:
@@ -89,13 +90,13 @@ _JSON = [(b"content-type", MEDIA_TYPE)]
 
 
 async def _answer(
-    scope: Scope, served: ServedModel, headers: Headers, receive: Receive, request_id: bytes
+    scope: Scope, options: Options, headers: Headers, receive: Receive, request_id: bytes
 ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """Status, headers without the length, and body. Raises ClientDisconnect."""
     services = services_of(scope)
     try:
         await services.authenticator.may_predict(headers)
-        return 200, _JSON, await predict_one(services, served, "auto", headers, receive, request_id)
+        return 200, _JSON, await predict_one(services, options, headers, receive, request_id)
     except ClientDisconnect:
         raise
     except Exception as error:

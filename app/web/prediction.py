@@ -15,38 +15,34 @@ from starlette.types import Receive
 
 from app import errors
 from app.serving.batching import Rows
-from app.serving.decoding.announced import announced_in_body, announced_pixels
-from app.serving.decoding.forms import FORM, MAX_HEADER_BYTES, form_files, media_type, one_image
+from app.serving.decoding.announced import announced_pixels
+from app.serving.decoding.forms import MAX_HEADER_BYTES
 from app.serving.decoding.wire import Decoded, Result, Task
 from app.serving.encoding import most_probable, with_id, with_more
 from app.serving.registry import ServedModel
-from app.web import problems
+from app.web import payloads, problems
 from app.web.auth import Headers
 from app.web.dependencies import Services
+from app.web.payloads import Options, Part, Payload, unpacked
 from app.web.schemas import explanation_fields, to_json
-from app.web.uploads import ARRAYS, images_array, read_body
+from app.web.uploads import images_array, read_body
 from models.classifier import Classifier
 from models.errors import ImageError, ImageTooLarge
 from models.preprocessing.preprocess import InputInfo, PreprocessMode
 
 T = TypeVar("T")
-MAX_BATCH_PARTS = 100_000
-PLAIN_BYTES = 4_096  # of a body, or of a file in one: what is larger is not parsed in the event loop
+PLAIN_BYTES = 4_096  # of a file: a larger one is not decoded in the event loop
+INLINE_BYTES = 64 * 1024  # of a body: a larger one is not even cut in the event loop
 MAX_BATCH_PIXELS = 400_000_000  # of the files of one request, plain ones apart
 _BATCHES_AT_ONCE = CapacityLimiter(2)  # in threads: to cut forms, and to write answers
+_CUT_AT_ONCE = CapacityLimiter(2)
 _EXPLAINED_AT_ONCE = CapacityLimiter(2)
 
 
 async def predict_one(
-    services: Services,
-    served: ServedModel,
-    mode: PreprocessMode,
-    headers: Headers,
-    receive: Receive,
-    request_id: bytes,
-    explain: bool = False,
+    services: Services, options: Options, headers: Headers, receive: Receive, request_id: bytes
 ) -> bytes:
-    """The PredictionBody of the one image that a request carries; with `explain`, what counted for it too.
+    """The PredictionBody of the one image that a request carries.
 
     Raises a RequestError, an ImageError, or ClientDisconnect.
     """
@@ -55,11 +51,13 @@ async def predict_one(
         batcher = services.batcher
         batcher.admit(len(body))
         try:
-            content_type = headers.get(b"content-type", b"")[:MAX_HEADER_BYTES]
-            pixels, done = await _decode_one(services, served, mode, content_type, body, receive)
+            payload = await _payload(payloads.one, services.settings.max_upload_bytes, headers, body)
+            options = options.merged(payload.options)
+            served = await find_served(services, options.model)
+            pixels, done = await _decode_one(services, served, options, payload.images[0], receive)
             answer = batcher.submit(served, pixels, 1)
             row = (await (_unless_gone(answer, receive) if batcher.backlogged else answer))[0]
-            more = await _explanation(served.classifier, pixels) if explain else None
+            more = await _explanation(served.classifier, pixels) if options.explain else None
         finally:
             batcher.release(len(body))
     index = most_probable(row)
@@ -74,6 +72,23 @@ async def predict_one(
     return with_id(encoded, name)
 
 
+async def find_served(services: Services, name: str | None) -> ServedModel:
+    """The model of that name, the default where it is None. Raises UnknownModel."""
+    served = services.registry.get(name)
+    return served if served is not None else await to_thread.run_sync(services.registry.find, name)
+
+
+async def _payload(read: Callable[[str, bytes], Payload], limit: int, headers: Headers, body: bytes) -> Payload:
+    """What a body carries; a large or packed one is cut in a thread."""
+    content_type = headers.get(b"content-type", b"")[:MAX_HEADER_BYTES].decode("latin-1")
+    encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
+    if encoding:
+        body = await to_thread.run_sync(unpacked, encoding, body, limit, limiter=_CUT_AT_ONCE)
+    if len(body) <= INLINE_BYTES or content_type.startswith("image/"):
+        return read(content_type, body)
+    return await to_thread.run_sync(read, content_type, body, limiter=_CUT_AT_ONCE)
+
+
 async def _explanation(classifier: Classifier, pixels: bytes) -> bytes:
     """The fields that `explain` adds, as JSON; the gradient is computed in a thread."""
     grey = np.frombuffer(pixels, np.uint8).reshape(classifier.card.input_shape[1:])
@@ -82,33 +97,19 @@ async def _explanation(classifier: Classifier, pixels: bytes) -> bytes:
 
 
 async def _decode_one(
-    services: Services,
-    served: ServedModel,
-    mode: PreprocessMode,
-    content_type: bytes,
-    body: bytes,
-    receive: Receive,
+    services: Services, served: ServedModel, options: Options, encoded: Part, receive: Receive
 ) -> tuple[bytes, InputInfo | None]:
     """Pixels, and with `auto` what was done for them."""
     begun = time.perf_counter()
-    classifier = served.classifier
-    pixels = _plain_pixels(classifier, mode, content_type, body)
+    classifier, mode = served.classifier, options.preprocess or "auto"
+    pixels = classifier.decode_plain_png(bytes(encoded), mode) if len(encoded) <= PLAIN_BYTES else None
     done = classifier.identity if mode == "auto" else None
     if pixels is None:
-        task = Task(classifier.card, mode, body, content_type, announced_in_body(content_type, body))
+        task = Task(classifier.card, mode, encoded, pixels=announced_pixels(encoded))
         (result,) = await _decoded(services, [task], receive)
         pixels, done = _pixels_and_info(result)
     services.counters.seconds["decode"].observe(time.perf_counter() - begun)
     return pixels, done
-
-
-def _plain_pixels(
-    classifier: Classifier, mode: PreprocessMode, content_type: bytes, body: bytes
-) -> bytes | None:
-    """Those of a plain PNG in a small body; None for whatever a decoder has to look at."""
-    if len(body) > PLAIN_BYTES:
-        return None
-    return classifier.decode_plain_png(bytes(one_image(content_type.decode("latin-1"), body)), mode)
 
 
 async def _decoded(services: Services, tasks: Sequence[Task], receive: Receive) -> list[Result]:
@@ -126,9 +127,7 @@ def _pixels_and_info(result: Result) -> tuple[bytes, InputInfo | None]:
         del result  # else the error would keep itself, and the body, alive until the garbage is collected
 
 
-async def predict_batch(
-    services: Services, served: ServedModel, mode: PreprocessMode, headers: Headers, receive: Receive
-) -> bytes:
+async def predict_batch(services: Services, options: Options, headers: Headers, receive: Receive) -> bytes:
     """A list with a PredictionBody, or the Problem with it, for each image that a request carries, in order.
 
     Raises a RequestError or ClientDisconnect.
@@ -140,8 +139,10 @@ async def predict_batch(
         batcher.admit(len(body))
         try:
             begun = time.perf_counter()
-            content_type = headers.get(b"content-type", b"")[:MAX_HEADER_BYTES].decode("latin-1")
-            found = await _in_thread(_split_batch, served, mode, content_type, body)
+            payload = await _payload(payloads.many, limit, headers, body)
+            options = options.merged(payload.options)
+            served = await find_served(services, options.model)
+            found = await _in_thread(_plain_or_task, served, options.preprocess or "auto", payload)
             pixels, read = await _decode_many(services, found, receive)
             services.counters.seconds["decode"].observe(time.perf_counter() - begun)
             count = sum(not isinstance(one, ImageError) for one in read)
@@ -160,24 +161,18 @@ class _Plain:
     count: int = 1
 
 
-def _split_batch(
-    served: ServedModel, mode: PreprocessMode, content_type: str, body: bytes
+def _plain_or_task(
+    served: ServedModel, mode: PreprocessMode, payload: Payload
 ) -> list[_Plain | Task | ImageError]:
-    """The images that a body carries: pixels, or a decoder's task, or why they are refused."""
-    kind = media_type(content_type)
-    if kind in ARRAYS:
-        pixels, count = images_array(content_type, body, served.input_shape[1:])
+    """Of each image its pixels, or a decoder's task, or why it is refused."""
+    if payload.array is not None:
+        pixels, count = images_array(payload.array, payload.body, served.input_shape[1:])
         return [_Plain(pixels, None, count)]
-    if kind != FORM:
-        raise errors.WrongContentType(
-            f"the content type is {kind or 'not given'}",
-            f"send {FORM} with many fields 'files', or an array as {' or '.join(ARRAYS)}",
-        )
     classifier = served.classifier
     identity = classifier.identity if mode == "auto" else None
     found: list[_Plain | Task | ImageError] = []
     left = MAX_BATCH_PIXELS
-    for encoded in form_files(content_type, body, "files", MAX_BATCH_PARTS):
+    for encoded in payload.images:
         if len(encoded) <= PLAIN_BYTES:
             plain = classifier.decode_plain_png(bytes(encoded), mode)
             if plain is not None:

@@ -7,13 +7,10 @@ import numpy as np
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import BodyTooLarge, EmptyBody, WrongArray
-from app.serving.decoding.forms import media_type
+from app.errors import BodyTooLarge, EmptyBody, WrongArray, WrongContentType
 from app.web.paths import path_of
 from app.web.problems import response_of
 from models.idx import idx_header
-
-ARRAYS = ("application/x-npy", "application/x-idx")
 
 
 async def read_body(announced: bytes, receive: Receive, limit: int) -> bytes:
@@ -45,8 +42,11 @@ def _too_large(limit: int) -> BodyTooLarge:
     )
 
 
+_WRONG_ENCODING = WrongContentType("the body has a content encoding", "send it as it is")
+
+
 class ContentLengthLimit:
-    """ASGI in front of ASGI: what announces too large a body is refused as a problem, `free` paths apart.
+    """ASGI in front of ASGI: what announces too large a body, or a packed one, is refused, `free` paths apart.
 
     `FastAPI(max_body_size=..)` counts the bytes that arrive, but answers an announced size in plain text.
     """
@@ -59,20 +59,23 @@ class ContentLengthLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = self.app
         if scope["type"] == "http" and path_of(scope) not in self.free:
-            announced = dict(scope["headers"]).get(b"content-length", b"")
+            headers = dict(scope["headers"])
+            announced = headers.get(b"content-length", b"")
             if announced.isdigit() and int(announced) > self.limit:
                 answer = response_of(_too_large(self.limit))
+            elif headers.get(b"content-encoding", b"identity") != b"identity":
+                answer = response_of(_WRONG_ENCODING)
         await answer(scope, receive, send)
 
 
-def images_array(content_type: str, body: bytes, size: tuple[int, int]) -> tuple[memoryview, int]:
+def images_array(kind: str, body: bytes, size: tuple[int, int]) -> tuple[memoryview, int]:
     """The pixels in a body in the npy or idx format, uint8 [N, height, width], and N.
 
     Raises EmptyBody or WrongArray; nothing is allocated for a header that promises more than came.
     """
     if not body:
         raise EmptyBody("the body has no bytes", f"send uint8 [N, {size[0]}, {size[1]}] as npy or idx")
-    npy = media_type(content_type) == "application/x-npy"
+    npy = kind == "application/x-npy"
     shape, dtype, offset, fortran = _npy_header(body) if npy else _idx_header(body)
     if dtype != "uint8" or len(shape) != 3 or shape[1:] != size or shape[0] == 0 or fortran:
         order = " in Fortran order" if fortran else ""

@@ -7,6 +7,8 @@ nothing is read.
 import re
 from collections.abc import Iterator
 
+from python_multipart.multipart import parse_options_header
+
 from app.errors import EmptyBody, MalformedForm, WrongContentType, WrongFields
 
 FORM = "multipart/form-data"
@@ -16,15 +18,11 @@ MAX_HEADER_BYTES = 4_096  # of one part
 MAX_HEADERS = MAX_PARAMETERS = 16  # of a part, of a header
 MAX_BOUNDARY_BYTES = 200  # the standard says 70
 _WINDOW = 1024 * 1024  # bytes searched in one go: a search holds the interpreter's lock
-_PARAMETER = re.compile(rb';\s*([^=;\s]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)\s*', re.S)
 _ASK_THE_CLIENT = "let your HTTP client build the form"
-_PLAIN_HEADERS = {
-    field: re.compile(
-        rb'(?i:content-disposition): form-data; name="%s"(?:; filename="[^"\\\r\n]{0,1024}")?'
-        rb"(?:\r\n(?i:content-type): [\w/.+-]{1,100})?\r\n\r\n" % field.encode()
-    )
-    for field in ("file", "files")
-}
+_PLAIN_HEADERS = re.compile(
+    rb'(?i:content-disposition): form-data; name="(\w{1,32})"(?:; filename="[^"\\\r\n]{0,1024}")?'
+    rb"(?:\r\n(?i:content-type): [\w/.+-]{1,100})?\r\n\r\n"
+)
 
 
 def media_type(content_type: str) -> str:
@@ -68,19 +66,25 @@ def form_files(content_type: str, body: bytes, field: str, max_parts: int) -> li
         raise EmptyBody("the body has no bytes", f"send {FORM} with a field {field!r}")
     found: list[memoryview] = []
     others: list[bytes] = []
-    view = memoryview(body)
-    for count, (start, end) in enumerate(_parts(content_type, body)):
-        if count == max_parts:
-            raise MalformedForm(f"the form has more than {max_parts:,} parts", "send fewer files at a time")
-        name, start = _name_and_content(body, start, end, field)
+    for name, content in form_parts(content_type, body, max_parts):
         if name == field.encode():
-            found.append(view[start:end])
+            found.append(content)
         elif len(others) < 5:
             others.append(name)
     if not found:
         names = ", ".join(repr(name.decode("utf-8", "replace")) for name in others) or "no fields"
         raise WrongFields(f"the form has no field {field!r} but {names}", f"name the field {field!r}")
     return found
+
+
+def form_parts(content_type: str, body: bytes, max_parts: int) -> Iterator[tuple[bytes, memoryview]]:
+    """Name and content of every part, in order. Raises MalformedForm."""
+    view = memoryview(body)
+    for count, (start, end) in enumerate(_parts(content_type, body)):
+        if count == max_parts:
+            raise MalformedForm(f"the form has more than {max_parts:,} parts", "send fewer files at a time")
+        name, start = _name_and_content(body, start, end)
+        yield name, view[start:end]
 
 
 def _parts(content_type: str, body: bytes) -> Iterator[tuple[int, int]]:
@@ -117,11 +121,11 @@ def _line_end(body: bytes, at: int) -> int:
     return end + 2
 
 
-def _name_and_content(body: bytes, start: int, end: int, field: str) -> tuple[bytes, int]:
+def _name_and_content(body: bytes, start: int, end: int) -> tuple[bytes, int]:
     """The name of a part, and where its content starts."""
-    plain = _PLAIN_HEADERS[field].match(body, start, end)
+    plain = _PLAIN_HEADERS.match(body, start, end)
     if plain is not None:
-        return field.encode(), plain.end()
+        return plain[1], plain.end()
     if body.startswith(b"\r\n", start):  # no headers
         return b"", start + 2
     stop = body.find(b"\r\n\r\n", start, min(end, start + MAX_HEADER_BYTES))
@@ -142,13 +146,6 @@ def _name_and_content(body: bytes, start: int, end: int, field: str) -> tuple[by
 
 def _parameter(value: bytes, wanted: bytes) -> bytes:
     """A parameter of a header, b"" where it has none. Raises MalformedForm for a header with too many."""
-    at = value.find(b";")
-    for _ in range(MAX_PARAMETERS):
-        if at < 0:
-            return b""
-        found = _PARAMETER.match(value, at)
-        if found is not None and found[1].lower() == wanted:
-            text = found[2].strip()
-            return re.sub(rb"\\(.)", rb"\1", text[1:-1]) if text.startswith(b'"') else text
-        at = value.find(b";", at + 1 if found is None else found.end())
-    raise MalformedForm(f"a header has more than {MAX_PARAMETERS} parameters", _ASK_THE_CLIENT)
+    if value.count(b";") > MAX_PARAMETERS:  # reading them takes time that is quadratic in their number
+        raise MalformedForm(f"a header has more than {MAX_PARAMETERS} parameters", _ASK_THE_CLIENT)
+    return parse_options_header(value)[1].get(wanted, b"")

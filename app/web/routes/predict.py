@@ -2,20 +2,19 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from app import errors
 from app.serving.decoding.forms import FORM, IMAGES
-from app.serving.registry import ServedModel
 from app.web import prediction, problems
 from app.web.dependencies import AUTH_ERRORS, Services, ServicesDep, headers_of
+from app.web.near_misses import known_parameters
+from app.web.payloads import ARRAYS, JSON, Options
 from app.web.schemas import EXAMPLE, PredictionBody
-from app.web.uploads import ARRAYS
 from models.preprocessing.preprocess import PreprocessMode
 
-router = APIRouter(tags=["predict"])
+router = APIRouter(tags=["predict"], dependencies=[Depends(known_parameters)])
 
 ModelName = Annotated[
     str | None,
@@ -24,9 +23,9 @@ ModelName = Annotated[
 PreprocessParam = Annotated[
     PreprocessMode,
     Query(
-        description="auto: a picture of any size; the digit in it is found, scaled and centred (other models: "
-        "only size and polarity are changed); a picture like the training images is left unchanged. "
-        "none: only pictures of the model's own size, unchanged."
+        description="auto: a picture of any size; the digit in it is found, scaled and centred "
+        "(other models: only size and polarity are changed); a picture like the training images is left "
+        "unchanged. none: only pictures of the model's own size, unchanged."
     ),
 ]
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -36,8 +35,17 @@ _READING = (*AUTH_ERRORS, errors.EmptyBody, errors.MalformedForm, errors.WrongFi
 _LOAD = (errors.Overloaded, errors.DeadlineExceeded)
 
 
-def _form(field: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"schema": {"type": "object", "required": [field], "properties": {field: schema}}}
+_OPTIONS: dict[str, Any] = {
+    "model": {"type": "string"},
+    "preprocess": {"type": "string", "enum": ["auto", "none"]},
+}
+_EXPLAIN = {"explain": {"type": "boolean"}}
+_BASE64 = {"type": "string", "description": "the file in base64, or as a data URL"}
+
+
+def _form(field: str, schema: dict[str, Any], **options: Any) -> dict[str, Any]:
+    properties = {field: schema, **_OPTIONS, **options}
+    return {"schema": {"type": "object", "required": [field], "properties": properties}}
 
 
 @router.post(
@@ -51,7 +59,11 @@ def _form(field: str, schema: dict[str, Any]) -> dict[str, Any]:
         "security": _OPTIONAL_KEY,
         "requestBody": {
             "required": True,
-            "content": {FORM: _form("file", _FILE), **dict.fromkeys(IMAGES, _BINARY)},
+            "content": {
+                FORM: _form("file", _FILE, **_EXPLAIN),
+                JSON: _form("image", _BASE64, **_EXPLAIN),
+                **dict.fromkeys(IMAGES, _BINARY),
+            },
         },
     },
 )
@@ -61,27 +73,22 @@ async def predict(
     model: ModelName = None,
     preprocess: PreprocessParam = "auto",
     explain: Annotated[
-        bool, Query(description="Add `seen` and `saliency`: what the model saw, and which pixels counted.")
+        bool,
+        Query(description="Add `seen` and `saliency`: what the model saw, and which pixels counted."),
     ] = False,
 ) -> Response:
     """Probabilities of every class for one picture: a photograph, a scan, a drawing, an image of 28x28 pixels.
 
-    Send a form with one field `file`, or the image itself as the body with its content type. `input` says
+    Send a form with one field `file`, the image itself as the body, or JSON with the image in base64. `model`,
+    `preprocess` and `explain` may also be fields of the form or the JSON object. `input` says
     what was done to the picture; one with nothing on it is a problem (422). `preprocess=none` takes images of
     28x28 pixels only, as they are; transparent pixels take the colour of the ground that the model was
     trained on. Where predictions can be corrected (`MINIST_FEEDBACK`), `id` names this one for
     `POST /feedback`.
     """
-    served = await _served(request, services, model)
-    answer = await prediction.predict_one(
-        services,
-        served,
-        preprocess,
-        headers_of(request),
-        request.receive,
-        request.scope["request_id"],
-        explain,
-    )
+    options = await _options(request, services, model, preprocess, explain)
+    headers, request_id = headers_of(request), request.scope["request_id"]
+    answer = await prediction.predict_one(services, options, headers, request.receive, request_id)
     return Response(answer, media_type="application/json")
 
 
@@ -125,14 +132,18 @@ async def predict_batch(
     Send a form with many `files`, or one array of grey images, uint8 [N, 28, 28], as
     `application/x-npy` (numpy.save) or `application/x-idx` (the format of MNIST's own files).
     """
-    served = await _served(request, services, model)
-    answers = await prediction.predict_batch(services, served, preprocess, headers_of(request), request.receive)
+    options = await _options(request, services, model, preprocess)
+    answers = await prediction.predict_batch(services, options, headers_of(request), request.receive)
     return Response(answers, media_type="application/json")
 
 
-async def _served(request: Request, services: Services, model: str | None) -> ServedModel:
-    """The model of that name, for a request that may predict."""
+async def _options(
+    request: Request, services: Services, model: str | None, preprocess: PreprocessMode, explain: bool = False
+) -> Options:
+    """Those that stand in the query, for a request that may predict; the model that they name is there."""
     await services.authenticator.may_predict(headers_of(request))
-    registry = services.registry
-    served = registry.get(model)
-    return served if served is not None else await run_in_threadpool(registry.find, model)
+    await prediction.find_served(services, model)
+    given = request.query_params
+    return Options(
+        model, preprocess if "preprocess" in given else None, explain if "explain" in given else None
+    )
