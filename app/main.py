@@ -34,6 +34,8 @@ from app.web.connections import Connections
 from app.web.dependencies import Services
 from app.web.draining import Draining, end_with_parent
 from app.web.fast_path import FastPath
+from app.web.hosts import AllowedHosts
+from app.web.hosts import patterns as allowed
 from app.web.near_misses import known_parameters
 from app.web.paths import Paths
 from app.web.rate_limit import RateLimited
@@ -103,6 +105,8 @@ def _put_in_front(application: FastAPI, settings: Settings, observer: RequestObs
         application.add_middleware(RateLimited, text=settings.rate_limit, observer=observer)
     if settings.cors_origins:
         application.add_middleware(CORSMiddleware, **_cross_origin(settings.cors_origins))
+    if hosts := allowed(settings.allowed_hosts):
+        application.add_middleware(AllowedHosts, patterns=hosts, observer=observer)
     application.add_middleware(Paths, prefix=settings.root_path, trusted=settings.trusted_proxies)
 
 

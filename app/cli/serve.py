@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from app.cli.deployment import open_home, read_settings
-from app.cli.listening import listen, url
+from app.cli.listening import listen, own_names, url
 from app.cli.worker import AttachedSupervisor, supervise
 from app.home import Home
 from app.settings import Settings
@@ -31,6 +31,9 @@ def run(words: Sequence[str]) -> int:
     if chosen.part == "worker":
         return supervise(chosen.attached)
     settings = read_settings()
+    if not settings.allowed_hosts:
+        os.environ["MINIST_ALLOWED_HOSTS"] = ",".join(own_names(settings.host))
+        settings = read_settings()
     sockets = listen(settings.host, settings.port)  # first: what cannot be served leaves nothing behind
     return _serve(open_home(settings), sockets, alone=chosen.part == "api")
 
