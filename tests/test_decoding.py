@@ -238,7 +238,7 @@ def test_only_the_picture_that_kills_its_decoder_fails(task: Callable[..., Task]
 def test_a_picture_that_takes_too_much_time_of_the_cpu_is_refused(
     task: Callable[..., Task], picture: bytes
 ) -> None:
-    slow = progressive_scans(7_000, 9)  # 2 s
+    slow = progressive_scans(7_000, 32)  # 2 s
 
     async def work(pool: DecoderPool) -> tuple[list[Result], dict[str, int], list[Result]]:
         found = await pool.decode([task(slow)])

@@ -1,6 +1,7 @@
 """Clean drawings, transparent ones, odd colours and odd levels: what a page, a stylus or a tool leaves."""
 
 import io
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from models.card import read_card
 from models.classifier import Classifier, Prediction
-from models.errors import NothingFound
+from models.errors import NotAnImage, NothingFound
 from models.preprocessing.decode import Grey, open_image
 from models.preprocessing.preprocess import read
 from tests.conftest import WEIGHTS
@@ -190,3 +191,17 @@ def test_a_strip_with_something_on_it() -> None:
     pixels, done = read(open_image(encoded(image)), FASHION)
     assert pixels.shape == (28, 28)
     assert done.box == (0, 0, 20_000, 40)
+
+
+def test_a_heic_picture_as_telephones_write_it(digits_model: Classifier) -> None:
+    """With the extra `heif`."""
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    image = Image.fromarray(255 - drawn(7, 0, 20, 0.8)).convert("RGB")
+    assert right(digits_model, [(7, encoded(image, "HEIF", quality=80))]) == 1
+
+
+def test_without_the_extra_a_heic_picture_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(NotAnImage, match=r"HEIC.*heif"):
+        open_image(b"\0\0\0\x1cftypheic\0\0\0\0mif1heic" + bytes(99))
