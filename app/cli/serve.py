@@ -31,6 +31,7 @@ def run(words: Sequence[str]) -> int:
     if chosen.part == "worker":
         return supervise(chosen.attached)
     settings = read_settings()
+    _check_workers(settings)
     if not settings.allowed_hosts:
         os.environ["MINIST_ALLOWED_HOSTS"] = ",".join(own_names(settings.host))
         settings = read_settings()
@@ -106,6 +107,12 @@ def _run_api(settings: Settings, sockets: list[socket.socket]) -> int:
 
 
 # -- what no process could start with is said here, in one line ------------------------------------
+
+
+def _check_workers(settings: Settings) -> None:
+    """There, loops that share a socket start no processes, and pictures are decoded in processes."""
+    if os.name == "nt" and settings.workers > 1:
+        sys.exit("error: MINIST_WORKERS: on Windows one process answers; start several services on other ports")
 
 
 def _check_device(settings: Settings) -> None:
