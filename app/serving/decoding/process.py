@@ -62,6 +62,10 @@ class Decoder:
 
     async def kill(self) -> int:
         """End it at once, and wait until it is gone; how it ended: negative, by that signal."""
+        if self._results.at_eof():  # it is ending: Popen.kill would take its status from asyncio (bpo-43884)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._process.wait()
         with suppress(ProcessLookupError):
             self._process.kill()
         self._tasks.close()
