@@ -1,18 +1,13 @@
+# By digest in what is built for others: `make image` resolves the tag, and labels the image with it.
+ARG BASE=python:3.11-slim
 # Where torch and torchvision come from: PyTorch's wheels for the CPU, as the ordinary index's bring
 # gigabytes of CUDA along. Empty: wherever pip is configured to look.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
 
-FROM python:3.11-slim AS base
+FROM ${BASE} AS base
 # The official image has no bytecode of the standard library, and at run time nobody can write it.
 RUN python -m compileall -q -x '/(site-packages|tests?|lib2to3)/' /usr/local/lib/python3.*/
-
-
-# A stage of its own: a change of pyproject.toml elsewhere than in this list installs nothing anew.
-FROM base AS requirements
-COPY pyproject.toml .
-RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
-    > requirements.txt
 
 
 FROM base AS packages
@@ -20,12 +15,24 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv --without-pip /opt/venv
 COPY constraints.txt .
 ARG TORCH_INDEX
-# In two steps, since PyTorch's index need not have the pinned versions of what torch needs.
-RUN pip --python /opt/venv/bin/python install --constraint constraints.txt --no-deps \
-        ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch torchvision \
-    && pip --python /opt/venv/bin/python install --constraint constraints.txt torch torchvision
-COPY --from=requirements requirements.txt .
-RUN pip --python /opt/venv/bin/python install --constraint constraints.txt --requirement requirements.txt
+# PyTorch's index has files of its own, whose hashes are not in the list; from the ordinary one also CUDA comes.
+RUN if [ -n "$TORCH_INDEX" ]; then set -- --no-deps --index-url "$TORCH_INDEX"; fi; \
+    pip --python /opt/venv/bin/python install --constraint constraints.txt "$@" torch torchvision
+COPY deploy/requirements.txt .
+RUN pip --python /opt/venv/bin/python install --require-hashes --no-deps --requirement requirements.txt \
+    && pip --python /opt/venv/bin/python check
+
+
+# What is installed, as CycloneDX: `docker build --target sbom --output . .` writes it alone.
+FROM packages AS inventory
+COPY deploy/build-requirements.txt .
+RUN python -m venv /opt/tools \
+    && /opt/tools/bin/pip install --require-hashes --no-deps --requirement build-requirements.txt \
+    && /opt/tools/bin/cyclonedx-py environment --output-reproducible --output-file /sbom.cdx.json /opt/venv/bin/python
+
+
+FROM scratch AS sbom
+COPY --from=inventory /sbom.cdx.json /
 
 
 FROM base AS code
@@ -36,29 +43,35 @@ COPY models models
 COPY training training
 # Readable for everybody, whatever the umask of the checkout. The bytecode is never checked against its
 # source, which cannot change.
-RUN chmod -R u=rwX,go=rX . && python -m compileall -q --invalidation-mode unchecked-hash .
+RUN chmod -R u=rwX,go=rX . && python -m compileall -q --invalidation-mode unchecked-hash . \
+    && printf '#!/bin/sh\nexec python -P -m app "$@"\n' > /usr/local/bin/minist \
+    && chmod 755 /usr/local/bin/minist
 
 
 FROM base
+# Group 0 has the rights of the user: some platforms run every container with a uid of its own and that group.
 RUN useradd --uid 10001 --user-group --home-dir /data --no-create-home minist \
-    && install --directory --owner minist --group minist /data
+    && install --directory --owner minist --group 0 --mode 0770 /data
 COPY --from=packages /opt/venv /opt/venv
+COPY --from=inventory /sbom.cdx.json /usr/share/doc/minist/
+COPY --from=code /usr/local/bin/minist /usr/local/bin/minist
 COPY --from=code /srv/minist /srv/minist
-# MPLCONFIGDIR: training draws pictures, and matplotlib wants to keep a cache.
+# LOGNAME, for torch: an arbitrary uid has no name. MPLCONFIGDIR: matplotlib wants to keep a cache.
 ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONPATH=/srv/minist \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    LOGNAME=minist \
     MPLCONFIGDIR=/tmp/matplotlib \
     MINIST_HOST=0.0.0.0 \
-    MINIST_PORT=8000 \
     MINIST_HOME=/data \
     MINIST_DATA_DIR=/data/datasets
-WORKDIR /srv/minist
-USER 10001:10001
+ARG BASE
+LABEL org.opencontainers.image.base.name=${BASE}
+WORKDIR /data
+USER 10001:0
 VOLUME /data
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-# http.client, since urllib would ask the proxy that Docker may hand to containers.
-HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --start-interval=1s \
-    CMD ["python", "-IS", "-c", "import http.client, os; c = http.client.HTTPConnection('localhost', os.environ['MINIST_PORT'], timeout=4); c.request('GET', '/readyz'); raise SystemExit(c.getresponse().status != 200)"]
-CMD ["python", "-m", "app"]
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --start-interval=2s CMD ["minist", "health"]
+CMD ["minist", "serve"]

@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: serve test install lint page types fast full weights clean
+.PHONY: serve test install lint page types fast full weights lock image clean
 
 serve: install
 	$(BIN)/python -m app
@@ -41,6 +41,16 @@ full: install
 # The shipped weights: one command each, from the full data under MINIST_DATA_DIR.
 weights: install
 	sh models/weights/train.sh
+
+# deploy/*requirements.txt: what the image installs, with hashes; after a change of the pinned versions.
+lock: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip-tools
+	$(BIN)/python deploy/lock.py
+
+# The image on a base that is named by its digest.
+image:
+	docker pull --quiet python:3.11-slim
+	docker build --build-arg BASE="$$(docker inspect --format '{{index .RepoDigests 0}}' python:3.11-slim)" --tag minist .
 
 clean:
 	rm -rf .venv node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

@@ -2,6 +2,7 @@
 
 RequestError
 ├── MalformedRequest   bytes that are not HTTP
+├── UnknownHost        a Host header with a name that is not this service's
 ├── HeadTooLarge       a request line and headers above the limit
 ├── TooSlow            a request that comes too slowly
 ├── MalformedForm      a form that cannot be read
@@ -44,6 +45,10 @@ class RequestError(Exception):
 
 class MalformedRequest(RequestError):
     """Bytes that are not HTTP."""
+
+
+class UnknownHost(RequestError):
+    """A Host header with a name that is not this service's."""
 
 
 class HeadTooLarge(RequestError):

@@ -17,6 +17,7 @@ from app.store.keys import Keys
 from app.store.paths import HomePaths
 from app.store.recovery import reconcile
 from app.store.shipped import publish_shipped
+from app.store.supervisors import Supervisors
 from app.store.versions import Versions
 
 
@@ -31,6 +32,7 @@ class Home:
     versions: Versions
     keys: Keys
     feedback: Feedback
+    supervisors: Supervisors
 
     @classmethod
     def open(cls, settings: Settings) -> "Home":
@@ -49,7 +51,8 @@ class Home:
         from_environment = settings.api_key.get_secret_value() if settings.api_key else None
         keys = Keys(database, from_environment)
         feedback = Feedback(database, settings.feedback_max_count, settings.feedback_max_bytes)
-        return cls(settings, paths, database, Queue(database), versions, keys, feedback)
+        supervisors = Supervisors(database)
+        return cls(settings, paths, database, Queue(database), versions, keys, feedback, supervisors)
 
     def supervisor(self) -> Supervisor:
         """A supervisor for the jobs of this home."""

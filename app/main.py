@@ -34,10 +34,13 @@ from app.web.connections import Connections
 from app.web.dependencies import Services
 from app.web.draining import Draining, end_with_parent
 from app.web.fast_path import FastPath
+from app.web.hosts import AllowedHosts
+from app.web.hosts import patterns as allowed
 from app.web.near_misses import known_parameters
 from app.web.paths import Paths
 from app.web.rate_limit import RateLimited
 from app.web.routes import evaluation, feedback, models, predict, recipes, status, train
+from app.web.training_workers import TrainingWorkers
 from app.web.uploads import ContentLengthLimit
 from models.devices import choose_device
 
@@ -102,6 +105,8 @@ def _put_in_front(application: FastAPI, settings: Settings, observer: RequestObs
         application.add_middleware(RateLimited, text=settings.rate_limit, observer=observer)
     if settings.cors_origins:
         application.add_middleware(CORSMiddleware, **_cross_origin(settings.cors_origins))
+    if hosts := allowed(settings.allowed_hosts):
+        application.add_middleware(AllowedHosts, patterns=hosts, observer=observer)
     application.add_middleware(Paths, prefix=settings.root_path, trusted=settings.trusted_proxies)
 
 
@@ -147,6 +152,7 @@ def _start(home: Home, counters: Counters) -> Services:
         registry=registry,
         versions=home.versions,
         queue=home.queue,
+        training_workers=TrainingWorkers(home.supervisors),
         feedback=home.feedback,
         recent_predictions=RecentPredictions(home.database) if settings.feedback else None,
         evaluator=Evaluator(settings.data_dir),
@@ -187,12 +193,16 @@ def _repeat(services: Services, log: RequestLog | None) -> None:
     async def save_numbers() -> None:
         services.processes.save()
 
+    async def count_training_workers() -> None:
+        await asyncio.to_thread(services.training_workers.refresh)
+
     services.background.repeat("following the aliases", 0.25, follow_aliases)
     if memory is not None:
         services.background.repeat("remembering predictions", 0.05, write_predictions)
     if log is not None:
         services.background.repeat("writing the request log", 0.25, write_log)
     services.background.repeat("closing slow connections", 1, services.connections.sweep)
+    services.background.repeat("counting training workers", 2, count_training_workers)
     services.background.repeat("saving the numbers of this process", 1, save_numbers)
 
 

@@ -81,6 +81,11 @@ class Settings(BaseSettings):
         default="",
         description="Path under which a proxy serves this service, like `/minist`; stripped by it or not.",
     )
+    allowed_hosts: str = Field(
+        default="",
+        description="Names that requests may be for, such as `example.org,*.example.org`; `*` for all. "
+        "Default of `minist serve`: MINIST_HOST and localhost, or all where that is 0.0.0.0 or ::.",
+    )
     trusted_proxies: str = Field(
         default="",
         validation_alias=AliasChoices("MINIST_TRUSTED_PROXIES", "FORWARDED_ALLOW_IPS"),

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from models.card import Card
-from models.preprocessing.decode import decode, load_grey, open_image
+from models.preprocessing.decode import decode, load, open_image
 from models.preprocessing.preprocess import ENOUGH, preprocess_digit, read
 
 CARD = Card(
@@ -49,7 +49,7 @@ def photograph(side: int, paper: str, share: float) -> bytes:
 
 
 def decoded(data: bytes, long: int) -> Image.Image:
-    return load_grey(open_image(data), long)
+    return load(open_image(data), long)[0]
 
 
 def milliseconds(work: Callable[[], object], times: int = 50) -> float:

@@ -121,7 +121,7 @@ class Classifier:
                 pixels.append(grey)
                 answers.append(done)
             except ImageError as error:
-                answers.append(error)
+                answers.append(error.with_traceback(None))  # which would keep the picture
         predictions = iter(self.predict(stack(pixels)) if pixels else [])
         return [
             answer if isinstance(answer, ImageError) else replace(next(predictions), input=answer)

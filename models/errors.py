@@ -13,7 +13,10 @@ ModelError
     └── NothingFound          a blank page, or nothing on it that could be a digit
 """
 
-from pydantic import ValidationError
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError  # the decoders of images do without
 
 
 class ModelError(Exception):
@@ -65,7 +68,7 @@ class NothingFound(ImageError):
     """A blank page, or nothing on it that could be a digit."""
 
 
-def first_problem(error: ValidationError) -> str:
+def first_problem(error: "ValidationError") -> str:
     """The first thing that pydantic found, on one line: `field: what is wrong`."""
     problem = error.errors(include_url=False)[0]
     field = ".".join(map(str, problem["loc"]))

@@ -14,7 +14,9 @@ from socket import MSG_PEEK
 import httpx2
 import pytest
 
+import app
 from tests.conftest import ADMIN, ADMIN_KEY, ROOT, SAMPLE
+from tests.processes import run_job
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(1800)]  # the first build installs torch
 
@@ -45,12 +47,13 @@ def image(engine: None) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def start(image: str) -> Iterator[Callable[[], str]]:
+def start(image: str) -> Iterator[Callable[..., str]]:
     """Starts the service with no more rights than it needs; answers the container's id once it is healthy."""
     started: list[str] = []
 
-    def run() -> str:
-        container = docker("run", "--detach", "--publish=127.0.0.1::8000", *HARDENED, image)
+    def run(*options: str, port: int = 8000) -> str:
+        options = options or HARDENED
+        container = docker("run", "--detach", f"--publish=127.0.0.1::{port}", *options, image)
         started.append(container)
         wait_until(lambda: state(container, ".Health.Status") == "healthy", container)
         return container
@@ -79,6 +82,49 @@ def test_the_health_check_asks_the_service(container: str) -> None:
     docker("exec", container, *command)
     with pytest.raises(AssertionError, match="Connection refused"):
         docker("exec", "--env=MINIST_PORT=1", container, *command)
+
+
+def test_any_user_of_group_0_may_run_it_on_any_port(
+    start: Callable[..., str], digits: dict[str, bytes]
+) -> None:
+    """As OpenShift does; with the variable that Kubernetes sets for a Service of this name."""
+    variables = (
+        "--env=PORT=9000",
+        "--env=MINIST_PORT=tcp://10.96.12.7:80",
+        f"--env=MINIST_API_KEY={ADMIN_KEY}",
+    )
+    data = f"--volume={SAMPLE}:/data/datasets:ro"
+    container = start("--user=12345:0", *variables, data, *HARDENED, port=9000)
+    address = docker("port", container, "9000")
+    assert label(digits["7"], address) == "7"
+    with httpx2.Client(base_url=f"http://{address}", headers=ADMIN, trust_env=False, timeout=60) as client:
+        run_job(client)
+
+
+def test_it_runs_without_a_temporary_folder(start: Callable[..., str], digits: dict[str, bytes]) -> None:
+    container = start("--read-only", "--cap-drop=ALL")
+    assert label(digits["7"], docker("port", container, "8000")) == "7"
+
+
+def test_who_may_not_write_is_told_in_one_line(image: str) -> None:
+    done = subprocess.run(
+        ["docker", "run", "--rm", "--user=12345:12345", image], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert (
+        done.stderr == "error: MINIST_HOME /data cannot be written (Permission denied): name another folder\n"
+    )
+
+
+def test_it_says_what_it_is_made_of(image: str) -> None:
+    """An inventory in CycloneDX's form, with the versions of constraints.txt."""
+    inventory = json.loads(docker("run", "--rm", image, "cat", "/usr/share/doc/minist/sbom.cdx.json"))
+    found = {f"{part['name'].lower()}=={part['version']}" for part in inventory["components"]}
+    pinned = {line.lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    assert inventory["bomFormat"] == "CycloneDX"
+    for name in ("starlette", "sqlalchemy", "pillow", "numpy"):
+        assert {line for line in pinned if line.startswith(f"{name}==")} <= found
+    assert docker("run", "--rm", image, "minist", "--version") == f"minist {app.__version__}"
 
 
 def test_the_service_is_not_root(container: str) -> None:
@@ -133,6 +179,7 @@ def test_a_change_of_code_installs_nothing_anew(image: str, tmp_path: Path) -> N
     """
     for name in ("app", "models", "training"):
         shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
     for name in ("Dockerfile", ".dockerignore", "pyproject.toml", "constraints.txt", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
     with (tmp_path / "app" / "__init__.py").open("a") as source:
@@ -158,6 +205,8 @@ def test_compose_brings_the_service_up(image: str, digits: dict[str, bytes]) -> 
         docker(*COMPOSE, "up", "--build", "--wait", **variables)
         address = docker(*COMPOSE, "port", "api", "8000", **variables)
         assert label(digits["7"], address) == "7"
+        for service in ("api", "worker"):
+            assert limits(docker(*COMPOSE, "ps", "--quiet", service, **variables)) == LIMITS[service]
         # the worker, a container of its own, takes what the API accepted; there are no data to train on
         with httpx2.Client(base_url=f"http://{address}", headers=ADMIN, trust_env=False) as client:
             job = (
@@ -170,6 +219,23 @@ def test_compose_brings_the_service_up(image: str, digits: dict[str, bytes]) -> 
         assert "data set 'mnist' is neither in" in shown["error"]
     finally:
         docker(*COMPOSE, "down", "--volumes", "--rmi=local", **variables)
+
+
+GIB = 2**30
+LIMITS = {"api": (2 * GIB, 10**9, 256, True, "10m"), "worker": (4 * GIB, 10**9, 256, True, "10m")}
+
+
+def limits(container: str) -> tuple[object, ...]:
+    """Bytes, billionths of a CPU, processes, whether an init reaps them, bytes of a log file."""
+    host = json.loads(docker("inspect", "--format={{json .HostConfig}}", container))
+    assert state(container, ".Health.Status") == "healthy"
+    return (
+        host["Memory"],
+        host["NanoCpus"],
+        host["PidsLimit"],
+        host["Init"],
+        host["LogConfig"]["Config"]["max-size"],
+    )
 
 
 def docker(*words: str, **variables: str) -> str:

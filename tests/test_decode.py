@@ -3,6 +3,8 @@
 import io
 import time
 import tracemalloc
+import zlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,9 +13,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from models.errors import BrokenImage, EmptyImage, ImageError, ImageTooLarge, NotAnImage, WrongImageSize
-from models.preprocessing.decode import Grey, decode
+from models.errors import (
+    BrokenImage,
+    CostlyImage,
+    EmptyImage,
+    ImageError,
+    ImageTooLarge,
+    NotAnImage,
+    WrongImageSize,
+)
+from models.preprocessing.decode import Grey, decode, load, open_image
 from models.tensors import normalise
+from tests.hostile import (
+    bmp_rle_of_short_rows,
+    exif_segments,
+    fill_bytes,
+    png_chunk,
+    png_of_chunks,
+    progressive_scans,
+)
 from tests.samples import png_header
 
 SIZE = (28, 28)
@@ -123,7 +141,121 @@ def test_not_an_image(data: bytes) -> None:
 
 def test_a_format_that_is_not_offered_is_not_opened() -> None:
     with pytest.raises(NotAnImage):
-        decode(encoded(Image.fromarray(GREY), "TIFF"), SIZE, 0)
+        decode(encoded(Image.fromarray(GREY), "PPM"), SIZE, 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"%PDF-1.7 \n", "PDF"),
+        (b" <svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
+        (b"\0\0\1\0\1\0", "ICO"),
+        (b"\0\0\0\x20ftypisom", "MP4"),
+        (b"<!doctype html>", "HTML"),
+    ],
+)
+def test_what_is_sent_instead_of_a_picture_is_named(data: bytes, name: str) -> None:
+    with pytest.raises(NotAnImage, match=name):
+        decode(data, SIZE, 0)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "AVIF", "GIF", "WEBP"])
+def test_formats_that_pillow_decodes(kind: str) -> None:
+    image = Image.fromarray(np.repeat(np.repeat(GREY, 4, 0), 4, 1))
+    options = {"lossless": True} if kind == "WEBP" else {"quality": 100} if kind == "AVIF" else {}
+    pixels = decode(encoded(image, kind, **options), (112, 112), 0)
+    assert np.abs(pixels.astype(int) - np.asarray(image)).mean() < 2
+
+
+@pytest.mark.parametrize(("bits", "top"), [(8, 255), (10, 1023), (12, 4095), (16, 65535)])
+def test_sixteen_bit_png_of_fewer_bits(bits: int, top: int) -> None:
+    values = np.rint(GREY * (top / GREY.max())).astype(np.uint16)
+    expected = values >> (bits - 8)
+    assert np.array_equal(decode(encoded(Image.fromarray(values), "PNG"), SIZE, 0), expected)
+
+
+def png_with(chunk: bytes) -> bytes:
+    data = encoded(Image.fromarray(GREY), "PNG")
+    return data[:33] + chunk + data[33:]
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        png_chunk(b"eXIf", b"Exif nonsense"),
+        png_chunk(b"tEXt", b"a\0b")[:-4] + b"\0\0\0\0",
+        png_chunk(b"tEXt", b"a\0" + bytes(3_000_000)),
+        png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(3_000_000))),
+        png_chunk(b"iCCP", b"nonsense"),
+        png_chunk(b"prVt", bytes(70_000)),
+    ],
+)
+def test_odd_metadata_of_a_png_spoils_no_picture(chunk: bytes) -> None:
+    assert np.array_equal(decode(png_with(chunk), SIZE, 0), GREY)
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "JPEG"])
+def test_damaged_exif_spoils_no_picture(kind: str) -> None:
+    image = Image.fromarray(GREY).convert("RGB")
+    plain = decode(encoded(image, kind), SIZE, 0)
+    assert np.array_equal(decode(encoded(image, kind, exif=b"Exif\0\0II*\0nonsense"), SIZE, 0), plain)
+
+
+def test_a_jpeg_that_lacks_its_last_tenth() -> None:
+    """Every browser shows it; the rows that are missing are no ink."""
+    photo = np.random.default_rng(0).integers(0, 255, (300, 300), np.uint8)
+    data = encoded(Image.fromarray(photo), "JPEG")
+    pixels, size = load(open_image(data[: len(data) * 9 // 10]), 400)
+    assert size == (300, 300)
+    assert 260 <= pixels.height < 280
+    with pytest.raises(BrokenImage, match="ends early"):
+        load(open_image(data[: len(data) // 2]), 400)
+
+
+def test_a_bmp_whose_alpha_is_zero_everywhere_is_opaque() -> None:
+    image = Image.fromarray(GREY).convert("RGBA")
+    image.putalpha(0)
+    pixels, _ = load(open_image(encoded(image, "PNG")), 400)
+    assert pixels.mode == "RGB"
+    assert np.array_equal(np.asarray(pixels)[..., 0], GREY)
+
+
+def test_a_gif_that_begins_with_a_blank_frame() -> None:
+    frames = [Image.new("L", SIZE), Image.fromarray(GREY)]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert np.array_equal(decode(data, SIZE, 0), GREY)
+
+
+def test_run_lengths_in_a_bmp_are_refused() -> None:
+    with pytest.raises(NotAnImage, match="run-length"):
+        decode(bmp_rle_of_short_rows(1000), SIZE, 0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(lambda: png_of_chunks(b"tEXt", 320_000), id="tiny chunks"),
+        pytest.param(lambda: png_of_chunks(b"IDAT", 320_000), id="empty IDATs"),
+        pytest.param(lambda: exif_segments(20_000), id="EXIF segments"),
+        pytest.param(lambda: fill_bytes(4_000_000), id="fill bytes"),
+        pytest.param(lambda: progressive_scans(200, 200), id="scans"),
+        pytest.param(lambda: progressive_scans(7_000, 60), id="pixels of scans"),
+    ],
+)
+def test_what_no_honest_picture_has_is_refused_at_once(data: Callable[[], bytes]) -> None:
+    encoded = data()
+    begun = time.process_time()
+    with pytest.raises((CostlyImage, BrokenImage)):
+        decode(encoded, SIZE, 0)
+    assert time.process_time() - begun < 0.5
+
+
+def test_an_error_keeps_no_other_one() -> None:
+    """For that would keep its frames, and they the picture."""
+    with pytest.raises(BrokenImage) as caught:
+        decode(encoded(Image.fromarray(GREY), "PNG")[:-30], SIZE, 0)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "WEBP"])

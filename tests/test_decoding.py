@@ -238,7 +238,7 @@ def test_only_the_picture_that_kills_its_decoder_fails(task: Callable[..., Task]
 def test_a_picture_that_takes_too_much_time_of_the_cpu_is_refused(
     task: Callable[..., Task], picture: bytes
 ) -> None:
-    slow = progressive_scans(7_000, 90)  # 4 s
+    slow = progressive_scans(7_000, 32)  # 2 s
 
     async def work(pool: DecoderPool) -> tuple[list[Result], dict[str, int], list[Result]]:
         found = await pool.decode([task(slow)])
@@ -409,3 +409,18 @@ def test_a_pool_that_cannot_start_a_decoder_says_so(
                 await pool.decode([task(picture)])
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.001, 0.03, 0.1, 0.2, 0.4])
+def test_a_pool_that_ends_while_it_starts_leaves_nothing(seconds: float) -> None:
+    """No process, and no pipe that a ResourceWarning (an error here) would tell of."""
+
+    async def run() -> None:
+        async with DecoderPool(Counters(), 2, 10**9):
+            await asyncio.sleep(seconds)
+
+    before = children(os.getpid())
+    asyncio.run(run())
+    gc.collect()
+    if sys.platform == "linux":
+        assert children(os.getpid()) == before

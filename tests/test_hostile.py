@@ -293,7 +293,7 @@ def test_arrays_whose_header_is_a_trap(client: TestClient, monkeypatch: pytest.M
 @pytest.mark.survival
 def test_after_a_deadline_no_more_decoders_than_before_and_none_after_sigterm(tmp_path: Path) -> None:
     """14 threads decoded on instead of 2, with 1.9 GB, and the process lived 45 s after SIGTERM."""
-    slow = progressive_scans(7_000, 90)
+    slow = progressive_scans(7_000, 32)
     with service(tmp_path, "api", MINIST_REQUEST_TIMEOUT="1", MINIST_DECODERS="2") as (process, client):
         decoders = wait_for(lambda: found if len(found := children(process.pid)) == 2 else None)
 

@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from app.cli.listening import listen, url
+from app.cli.serve import _check_workers
 from app.settings import Settings
 from tests.conftest import ADMIN_KEY, ROOT
 from tests.processes import free_port, service, wait_until_ready
@@ -91,6 +92,13 @@ def test_every_address_of_the_host_is_listened_on(host: str, start: str) -> None
     finally:
         for one in sockets:
             one.close()
+
+
+def test_windows_has_one_worker_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.cli.serve.os.name", "nt")
+    with pytest.raises(SystemExit, match="MINIST_WORKERS: on Windows one process answers"):
+        _check_workers(Settings(workers=2))
+    _check_workers(Settings(workers=1))
 
 
 def test_an_address_that_is_not_ours_is_one_line() -> None:

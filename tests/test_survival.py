@@ -574,7 +574,7 @@ def test_a_damaged_version_gives_way_says_so_and_is_served_again_when_it_is_whol
 ) -> None:
     with service(tmp_path) as (_, client):
         assert ended(client, post(client, epochs=1, promote="always"))["version"] == 2
-        assert ended(client, post(client, model="mine", epochs=1))["version"] == 1
+        assert ended(client, post(client, model="mine", epochs=1, promote="always"))["version"] == 1
     weights = [
         tmp_path / "models" / model / n / f"{model}.pth" for model, n in (("minist", "2"), ("mine", "1"))
     ]

@@ -68,7 +68,7 @@ def test_buckets_are_cumulative() -> None:
     counts = Counters()
     for value in (0.00005, 0.002, 0.002, 100.0):
         counts.seconds["queue"].observe(value)
-    found = samples(exposition([counts.snapshot(0, 0)] * 2, {}, {}, []).decode())
+    found = samples(exposition([counts.snapshot(0, 0)] * 2, {}, {}, [], 1).decode())
     bucket = {dict(key[1])["le"]: value for key, value in found.items() if dict(key[1]).get("stage") == "queue"
               and key[0] == "minist_seconds_bucket"}  # fmt: skip
     assert (bucket["0.0001"], bucket["0.0025"], bucket["10.0"], bucket["+Inf"]) == (2, 6, 6, 8)
@@ -83,7 +83,7 @@ def test_numbers_of_other_processes_are_added_and_outlive_them(tmp_path: Path) -
     processes = Processes(tmp_path, lambda: counts.snapshot(1, 2))
     processes.save()
     assert len(list(tmp_path.glob("*.json"))) == 2
-    found = samples(exposition(processes.all(), {}, {}, [("digits", 3)]).decode())
+    found = samples(exposition(processes.all(), {}, {}, [("digits", 3)], 1).decode())
     assert found["minist_requests_total", (("route", "/predict"), ("status", "200"))] == 10
     assert found["minist_waiting_images", ()] == 1
 

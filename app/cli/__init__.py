@@ -31,6 +31,7 @@ COMMANDS = (
     Command("check", "app.cli.storage:check", "check all that is kept under MINIST_HOME"),
     Command("backup", "app.cli.storage:back_up_home", "write database and models into one file"),
     Command("restore", "app.cli.storage:restore_home", "put a backup in the place of what is there"),
+    Command("health", "app.cli.health:run", "ask the service on this machine whether it does its work"),
     Command("publish", "app.cli.publish:run", "make a finished run a version that is served"),
     Command("train", "training.cli:train", "train a classifier by a recipe"),
     Command("evaluate", "training.cli:evaluate", "loss and accuracy of any weights file on a test set"),

@@ -10,6 +10,7 @@ Address = tuple[Any, ...]  # as the family has it
 
 BACKLOG = 2048
 NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 WILDCARDS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
@@ -38,6 +39,13 @@ def url(host: str, sockets: list[socket.socket]) -> str:
     name = WILDCARDS.get(host, host)
     port = sockets[0].getsockname()[1]
     return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+
+
+def own_names(host: str) -> tuple[str, ...]:
+    """What a request may call the service where nothing else is set: `*` where it listens on every address."""
+    if host in WILDCARDS:
+        return ("*",)
+    return (f"[{host}]" if ":" in host else host, *LOOPBACK)
 
 
 def _addresses(host: str, port: int) -> list[tuple[int, Address]]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from app.cli.deployment import open_home, read_settings
-from app.cli.listening import listen, url
+from app.cli.listening import listen, own_names, url
 from app.cli.worker import AttachedSupervisor, supervise
 from app.home import Home
 from app.settings import Settings
@@ -31,6 +31,10 @@ def run(words: Sequence[str]) -> int:
     if chosen.part == "worker":
         return supervise(chosen.attached)
     settings = read_settings()
+    _check_workers(settings)
+    if not settings.allowed_hosts:
+        os.environ["MINIST_ALLOWED_HOSTS"] = ",".join(own_names(settings.host))
+        settings = read_settings()
     sockets = listen(settings.host, settings.port)  # first: what cannot be served leaves nothing behind
     return _serve(open_home(settings), sockets, alone=chosen.part == "api")
 
@@ -48,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     for name in OPTIONS:
         description = Settings.model_fields[name].description
         parser.add_argument(f"--{name}", help=f"{description} (MINIST_{name.upper()})")
-    parser.add_argument("--attached", action="store_true", help=argparse.SUPPRESS)  # end with standard input
+    parser.add_argument("--attached", metavar="NAME", help=argparse.SUPPRESS)  # end with standard input
     return parser
 
 
@@ -64,7 +68,7 @@ def _serve(home: Home, sockets: list[socket.socket], alone: bool) -> int:
     _check_tracing(settings)
     _check_default_model(home)
     _greet(home, url(settings.host, sockets))
-    supervisor = None if alone else AttachedSupervisor()
+    supervisor = None if alone else AttachedSupervisor(home.supervisors)
     numbers = tempfile.mkdtemp(prefix="minist-metrics-")  # of the workers; also on a read-only file system
     os.environ[metrics.DIRECTORY] = numbers
     try:
@@ -103,6 +107,12 @@ def _run_api(settings: Settings, sockets: list[socket.socket]) -> int:
 
 
 # -- what no process could start with is said here, in one line ------------------------------------
+
+
+def _check_workers(settings: Settings) -> None:
+    """There, loops that share a socket start no processes, and pictures are decoded in processes."""
+    if os.name == "nt" and settings.workers > 1:
+        sys.exit("error: MINIST_WORKERS: on Windows one process answers; start several services on other ports")
 
 
 def _check_device(settings: Settings) -> None:

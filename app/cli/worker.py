@@ -7,10 +7,12 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable
+from secrets import token_hex
 from types import FrameType
 
 from app.cli.deployment import open_home, read_settings
 from app.interpreter import module_command
+from app.store.supervisors import Heartbeat, Supervisors
 from app.telemetry import logs
 
 log = logging.getLogger("minist.jobs")
@@ -18,8 +20,8 @@ log = logging.getLogger("minist.jobs")
 RETRY_SECONDS = 5.0
 
 
-def supervise(attached: bool) -> int:
-    """Run jobs until a signal; attached: also until standard input closes."""
+def supervise(attached: str | None) -> int:
+    """Run jobs until a signal; attached, under the name that its parent gave: also until its input closes."""
     settings = read_settings()
     home = open_home(settings)
     logging.config.dictConfig(logs.config(settings.log_level))
@@ -31,7 +33,8 @@ def supervise(attached: bool) -> int:
     signal.signal(signal.SIGTERM, stop)
     # Ctrl-C reaches the whole process group: an attached supervisor ends when its parent does
     signal.signal(signal.SIGINT, signal.SIG_IGN if attached else stop)
-    supervisor.run(alive=_watch_stdin() if attached else lambda: True)
+    with Heartbeat(home.supervisors, attached or token_hex(8)):
+        supervisor.run(alive=_watch_stdin() if attached else lambda: True)
     return 0
 
 
@@ -51,14 +54,16 @@ def _watch_stdin() -> Callable[[], bool]:
 class AttachedSupervisor:
     """A supervisor as a child process, started again when it dies; it ends when this process does."""
 
-    def __init__(self) -> None:
+    def __init__(self, supervisors: Supervisors) -> None:
+        self._name = token_hex(8)
+        supervisors.beat(self._name)  # jobs that come while it starts are not told that nobody takes them
         self._ending = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._keep, name="supervisor", daemon=True)
         self._thread.start()
 
     def _keep(self) -> None:
-        command = module_command("app", "serve", "worker", "--attached")
+        command = module_command("app", "serve", "worker", "--attached", self._name)
         while not self._ending.is_set():
             try:
                 self._process = subprocess.Popen(command, stdin=subprocess.PIPE)

@@ -107,6 +107,14 @@ keys = Table(
     UniqueConstraint("digest"),
 )
 
+supervisors = Table(
+    "supervisors",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("host", String(255), nullable=False),
+    Column("seen_at", Float, nullable=False),
+)
+
 predictions = Table(
     "predictions",  # that can still be corrected
     metadata,

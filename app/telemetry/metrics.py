@@ -58,6 +58,7 @@ def exposition(
     jobs: Mapping[str, int],
     accuracies: Mapping[tuple[str, int], float],
     degraded: Sequence[tuple[str, int]],
+    training_workers: int,
 ) -> bytes:
     """The page: `snapshots` added up, jobs by status, test accuracy by model and served version, and the names
     whose version cannot be loaded."""
@@ -70,6 +71,7 @@ def exposition(
             yield from _predictions(snapshots)
             yield from _gauges(snapshots, jobs, accuracies)
             yield _degraded(degraded)
+            yield _training_workers(training_workers)
 
     registry = CollectorRegistry()
     registry.register(All())
@@ -158,6 +160,12 @@ def _degraded(degraded: Sequence[tuple[str, int]]) -> Any:
     for name, version in degraded:
         family.add_metric((name, str(version)), 1)
     return family
+
+
+def _training_workers(number: int) -> Any:
+    from prometheus_client.core import GaugeMetricFamily
+
+    return GaugeMetricFamily("minist_training_workers", "Processes that take training jobs.", value=number)
 
 
 def _gauges(

@@ -24,6 +24,7 @@ from app.web.auth import Authenticator, Headers, presented_key
 from app.web.background import Background
 from app.web.connections import Connections
 from app.web.draining import Draining
+from app.web.training_workers import TrainingWorkers
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Services:
     registry: Registry
     versions: Versions
     queue: Queue
+    training_workers: TrainingWorkers
     feedback: Feedback
     recent_predictions: RecentPredictions | None  # none: predictions cannot be corrected
     evaluator: Evaluator

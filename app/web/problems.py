@@ -49,6 +49,7 @@ class _Row(NamedTuple):
 _TABLE: Mapping[type[Exception], _Row] = {
     errors.RequestError: _Row(400, "Bad request"),
     errors.MalformedRequest: _Row(400, "Malformed request"),
+    errors.UnknownHost: _Row(400, "Unknown host"),
     errors.HeadTooLarge: _Row(431, "Request header fields too large"),
     errors.TooSlow: _Row(408, "Request timeout"),
     errors.MalformedForm: _Row(400, "Malformed form"),

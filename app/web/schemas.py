@@ -74,6 +74,7 @@ class Info(BaseModel):
     device: str
     threads: int = Field(description="CPU threads of one forward pass")
     workers: int = Field(description="processes that answer requests")
+    training_workers: int = Field(description="processes that take training jobs; 0: jobs wait")
     cpu_quota: float = Field(description="CPUs that the container may use, of all workers together")
     default_model: str
     models: list[str]
@@ -98,6 +99,7 @@ class Readiness(Status):
     """Whether predictions can be answered, and which not as they should."""
 
     degraded: list[DegradedBody]
+    training_workers: int = Field(description="processes that take training jobs; 0: jobs wait")
 
 
 def explanation_fields(explanation: Explanation) -> dict[str, str]:

@@ -16,6 +16,7 @@ TOLERANCE = 0.15  # of the contrast: how far a level may stray
 EDGE = 2  # pixels: what is between the levels is an edge or a hairline, narrower than twice this and one
 STRAY = 0.001  # share of pixels that may be neither
 LEVEL = 30  # percentile of the darker and of the lighter half that counts as its level
+FRAMES = 3  # a margin, a printed frame, and what is inside
 MOSTLY = 0.65  # share of the border that is certainly background
 
 
@@ -36,10 +37,12 @@ class Drawing:
         return (share if ink_is_dark else 1 - share).clip(0, 1).astype(np.float32)
 
     def ink_is_dark(self, page: Plane) -> bool | None:
-        """Whether the darker level is the ink: the border, inside a frame, is background. None in doubt."""
+        """Whether the darker level is the ink: the border, inside of frames, is background. None in doubt."""
         dark = page < self.middle
-        inset = frame_width(dark) if border(dark).mean() > 0.5 else frame_width(~dark)
-        share = float(border(dark[inset : page.shape[0] - inset, inset : page.shape[1] - inset]).mean())
+        for _ in range(FRAMES):
+            inset = frame_width(dark if border(dark).mean() > 0.5 else ~dark)
+            dark = dark[inset : dark.shape[0] - inset, inset : dark.shape[1] - inset]
+        share = float(border(dark).mean())
         return None if 1 - MOSTLY < share < MOSTLY else share < 0.5
 
 

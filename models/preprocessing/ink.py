@@ -33,6 +33,7 @@ LOW, HIGH = 0.3, 0.5  # ink is above the one, and a component somewhere above th
 NOISE = 3  # ink is above this many times the level that a third of all pixels stay below
 INDISTINCT = 0.8  # noise at this share of the peak: nothing can be told from it
 CORE = 0.6  # rank of the digit's ink that counts as full strength
+BLANK = 0.6  # share of such a sheet that nothing is written on
 RECTANGLE = 0.83  # rectangularity of a sheet in a clean drawing, even in perspective; a 0 has at most 0.82
 FLOOR, FULL = 0.4, 0.95  # less than this share of `low` becomes 0, more than this share of the core becomes 1
 RULED = 80  # pixels along the longer side: where there are fewer, ruled lines are no lines any more
@@ -124,8 +125,10 @@ def segment_drawing(page: Plane, drawing: Drawing, dark: bool, step: int, size: 
     turned = 255 - page if dark else page
     near, background = black_tophat(turned, NARROW)
     found = _segment_sheet(near, background, turned, not dark, step, size)
-    if found is not None and found.sheet is not None and rectangularity(found.sheet) > RECTANGLE:
-        return found
+    if found is not None and found.sheet is not None:
+        blank = (drawing.ink(page, dark) > 0.5)[found.sheet]  # a printed frame has other levels inside
+        if blank.mean() > BLANK and rectangularity(found.sheet) > RECTANGLE:
+            return found
     ink = drawing.ink(page, dark)
     page = page if dark else 255 - page
     found = _segment_ink(ink.copy(), page, dark, step, size, clean=True)

@@ -14,6 +14,7 @@ _START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _GREY = b"\x08\x00\x00\x00\x00"  # bits, colour type, compression, filter, interlace
 _END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _HEADER_ENDS = 33
+MAX_BYTES = 1 << 14  # more than a small digit needs; this is read in the event loop
 # What changes no pixel, and the least length without which Pillow calls the file broken.
 _PLAIN = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9, b"tIME": 7, b"tEXt": 0, b"bKGD": 0, b"sBIT": 0}
 _chunk = struct.Struct(">I4s").unpack_from
@@ -42,9 +43,9 @@ def _image_data(data: bytes) -> bytes | None:
         return None
     parts: list[bytes] = []
     at, before = _HEADER_ENDS, b""
-    while data[at:] != _END:
-        if at + 12 > len(data):
-            return None
+    if len(data) > MAX_BYTES or not data.endswith(_END):
+        return None
+    while at < len(data) - len(_END):
         length, kind = _chunk(data, at)
         end = at + 8 + length
         if end + 4 > len(data) or _checksum(data, end)[0] != zlib.crc32(data[at + 4 : end]):

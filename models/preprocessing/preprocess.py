@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from models.errors import NothingFound
 from models.preprocessing.background import SMALL
-from models.preprocessing.decode import Grey, load_exact, load_grey
+from models.preprocessing.decode import Grey, load, load_exact
 from models.preprocessing.drawing import find_levels
+from models.preprocessing.grey import flatten
 from models.preprocessing.ink import Box, Ink, ink_is_dark, refine, segment, segment_drawing
 from models.preprocessing.morphology import Plane, border, bounding_box, grow, stroke_width
 
@@ -29,9 +30,14 @@ EDGE = 0.3  # ink that still counts for the size of a digit
 THINNEST, THICKENED = 1.8, 2.2  # width of strokes in the 20x20 box: thinner ones become the second number
 THICKEST, THINNED = 4.5, 4.0  # the same for wider ones; 1 % of MNIST's training digits are wider than 4.5
 ONE_COLOUR = 8  # grey levels between the darkest and the lightest pixel of a blank picture
-OPAQUE = 127  # alpha above this shows
-SHADES = 60  # grey levels that make what shows a picture rather than ink of one colour
+DIM = 192  # pixels as trained have something at least this bright; all images of MNIST and Fashion-MNIST do
+QUIET = 16  # grey level of the background of a digit as trained, at most; MNIST has 0
+QUIET_MEAN = 13  # mean of the border once the background is black; MNIST has at most 9
+ONE_SIDED = 4  # times further from the background the brightest pixel is than the darkest
+NOISE = 24  # grey levels that an uneven background may reach
+PADDED = 1024  # pixels along the longer side of a picture that is made square
 _INVERTED = bytes(range(255, -1, -1))
+_DIM = bytes(range(DIM))
 
 
 class InputSpec(Protocol):
@@ -70,43 +76,61 @@ def read(image: Image.Image, card: InputSpec, mode: PreprocessMode = "auto") -> 
     height, width = card.input_shape[1:]
     if mode == "none" or sorted(image.size) == [min(height, width), max(height, width)]:
         pixels = load_exact(image, (height, width), card.ground)
-        if mode == "none" or needs_no_preprocessing(pixels.tobytes(), card, image.has_transparency_data):
-            return pixels, InputInfo((width, height), False, (0, 0, width, height))
-    before = image.size
-    grey = load_grey(image, ENOUGH)
-    if (grey.width < grey.height) != (before[0] < before[1]):
-        before = before[::-1]  # an EXIF rotation was undone
+        scaled = pixels if mode == "none" else scale_as_trained(pixels, card)
+        if scaled is not None:
+            return scaled, InputInfo((width, height), False, (0, 0, width, height))
+    picture, before = load(image, ENOUGH)
     if card.preprocessing == "digit":
-        pixels, inverted, box = preprocess_digit(grey, height)
+        pixels, inverted, box = preprocess_digit(picture, height)
     else:
-        pixels, inverted, box = preprocess_size(grey, (height, width))
-    scale = before[0] / grey.width
+        pixels, inverted, box = preprocess_size(picture, (height, width))
+    scale = max(before) / max(picture.size)
     left, top, right, bottom = (round(scale * side) for side in box)
     if card.polarity == "dark-on-light":
         pixels, inverted = 255 - pixels, not inverted
-    return pixels, InputInfo(before, inverted, (left, top, min(right, before[0]), min(bottom, before[1])))
+    right, bottom = min(max(right, left + 1), before[0]), min(max(bottom, top + 1), before[1])
+    return pixels, InputInfo(before, inverted, (min(left, right - 1), min(top, bottom - 1), right, bottom))
 
 
-def needs_no_preprocessing(pixels: bytes, card: InputSpec, transparent: bool = False) -> bool:
-    """Whether grey pixels of the card's size have its ground at the border, and something on it.
-
-    Transparency can hide ink of the ground's own colour: then the ink must stand out.
-    """
-    ink = pixels if card.ground == 0 else pixels.translate(_INVERTED)  # bytes are quicker than arrays so small
+def needs_no_preprocessing(pixels: bytes, card: InputSpec) -> bool:
+    """Whether grey pixels of the card's size are as trained: its background at the border, something bright."""
+    ink = pixels if card.ground == 0 else pixels.translate(_INVERTED)  # bytes are faster than arrays so small
     width = card.input_shape[2]
     around = ink[:width] + ink[-width:] + ink[::width] + ink[width - 1 :: width]
-    if sum(around) > 127 * len(around):
-        return False
-    return max(ink) > 127 if transparent else ink.count(0) < len(ink)
+    if card.preprocessing == "size":
+        quiet = sum(around) <= 127 * len(around)  # a coat fills its picture
+    else:
+        quiet = 2 * around.count(0) >= len(around) or sorted(around)[len(around) // 2] <= QUIET
+    return quiet and len(ink.translate(None, _DIM)) > 0
+
+
+def scale_as_trained(pixels: Grey, card: InputSpec) -> Grey | None:
+    """Pixels of the card's size with the levels that it was trained on; None where more must be done.
+
+    Levels 0 and 1, or 0 to 15, dim pictures and dark grey backgrounds are scaled to 0..255.
+    """
+    if needs_no_preprocessing(pixels.tobytes(), card):
+        return pixels
+    ink = (pixels if card.ground == 0 else 255 - pixels).astype(np.float32)
+    around = border(ink)
+    low, high = float(np.median(around)), float(ink.max())
+    clean = float(ink.min()) == low
+    if high - low < (1 if clean else NOISE) or high - low < ONE_SIDED * (low - float(ink.min())):
+        return None
+    scaled = ((ink - low) * (255 / (high - low))).clip(0, 255)
+    if border(scaled).mean() > QUIET_MEAN:
+        return None
+    result = np.rint(scaled).astype(np.uint8)
+    return result if card.ground == 0 else 255 - result
 
 
 def preprocess_digit(image: Image.Image, side: int = 28) -> tuple[Grey, bool, Box]:
-    """The digit in a picture (grey, "L", or grey with alpha, "LA") as MNIST would show it.
+    """The digit in a picture ("L", "LA", "RGB" or "RGBA") as MNIST would show it.
 
     Returns pixels [side, side], light on dark, whether the picture had to be inverted for that, and
     where the digit was found. Raises NothingFound.
     """
-    picture, inverted = flatten_alpha(image)
+    picture, inverted = flatten(image)
     step = -(-max(picture.size) // WORK)
     small = picture.reduce(step) if step > 1 else picture
     found = _found(small, step, picture.size, inverted is not None)
@@ -140,38 +164,25 @@ def preprocess_size(image: Image.Image, size: tuple[int, int]) -> tuple[Grey, bo
 
     Raises NothingFound for a picture of one colour.
     """
-    sheet, inverted = flatten_alpha(image)
-    pixels = np.asarray(sheet)
-    if int(pixels.max()) - int(pixels.min()) < ONE_COLOUR:
+    sheet, inverted = flatten(image)
+    low, high = sheet.getextrema()
+    if not isinstance(low, int) or not isinstance(high, int) or high - low < ONE_COLOUR:
         raise NothingFound("nothing found in the picture: it has one colour", "send a picture of one thing")
-    ground = int(np.median(border(pixels)))
+    step = max(1, max(sheet.size) // PADDED)
+    sheet = sheet.reduce(step) if step > 1 else sheet
+    ground = int(np.median(border(np.asarray(sheet))))
     long = max(sheet.size)
     square = Image.new("L", (long, long), ground)
     square.paste(sheet, ((long - sheet.width) // 2, (long - sheet.height) // 2))
     small = np.asarray(square.resize(size[::-1], Image.Resampling.HAMMING))
-    dark = ground >= 128
-    return (255 - small if dark else small), dark if inverted is None else inverted, (0, 0, *image.size)
-
-
-def flatten_alpha(image: Image.Image) -> tuple[Image.Image, bool | None]:
-    """A picture as opaque grey; and, where only alpha tells the ink, whether that ink is dark.
-
-    Then the picture is the alpha, as dark ink on white.
-    """
-    if image.mode == "L":
-        return image, None
-    grey, alpha = image.split()
-    step = max(1, max(image.size) // 128)
-    seen, shades = np.asarray(alpha.reduce(step)), np.asarray(grey.reduce(step))
-    if int(seen.min()) > OPAQUE:
-        return grey, None
-    shade = shades[seen > OPAQUE]
-    if shade.size == 0 or np.percentile(shade, 95) - np.percentile(shade, 5) < SHADES:
-        ink_is_dark = shade.size == 0 or float(np.median(shade)) < 128
-        return ImageOps.invert(alpha), ink_is_dark
-    sheet = Image.new("L", image.size, int(np.median(shade)))
-    sheet.paste(grey, mask=alpha)
-    return sheet, None
+    contrast = max(ground - low, high - ground)
+    dark = ground >= 128 if contrast >= DIM else ground - low > high - ground
+    if contrast < DIM:
+        difference = ground - small.astype(np.float32) if dark else small.astype(np.float32) - ground
+        small = np.rint((difference * (255 / contrast)).clip(0, 255)).astype(np.uint8)
+    elif dark:
+        small = 255 - small
+    return small, dark if inverted is None else inverted, (0, 0, *image.size)
 
 
 def center_by_mass(ink: Plane, side: int) -> Grey:

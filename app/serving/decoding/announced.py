@@ -43,6 +43,8 @@ def _size(data: bytes | memoryview, start: int, head: bytes) -> tuple[int, int]:
         width, height = struct.unpack_from("<HH" if head[14] == 12 else "<ii", head, 18)
     elif head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return _webp_size(head)
+    elif head[4:8] == b"ftyp" or head[:4] in (b"II*\0", b"MM\0*"):
+        raise IndexError  # AVIF, HEIC, TIFF: the size stands anywhere
     else:
         return 1, 1  # no image: refused at once
     return width, height

@@ -13,6 +13,7 @@ from app.serving.decoding import wire
 from app.serving.decoding.wire import Limits, Result, Task
 
 START_SECONDS = 60  # on a machine that is very busy
+CLOSE_SECONDS = 1
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -64,7 +65,12 @@ class Decoder:
         with suppress(ProcessLookupError):
             self._process.kill()
         self._tasks.close()
-        return await self._process.wait()
+        code = await self._process.wait()
+        with suppress(OSError, TimeoutError):  # until the pipes are closed too
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._results.read()
+                await self._tasks.wait_closed()
+        return code
 
 
 def environment() -> dict[str, str]:

@@ -40,7 +40,12 @@ async def readyz(services: ServicesDep) -> Readiness:
         raise errors.NotReady(f"{stopped[0]} has stopped", "look into the service's log, and start it again")
     if not default_answers(services.registry):
         raise errors.NotReady("the default model does not answer", "look into the service's log")
-    return Readiness(status="ok", degraded=[DegradedBody(**vars(one)) for one in services.registry.degraded])
+    workers = services.training_workers.count
+    return Readiness(
+        status="ok",
+        training_workers=workers,
+        degraded=[DegradedBody(**vars(one)) for one in services.registry.degraded],
+    )
 
 
 @router.get("/info", summary="What runs here?", dependencies=[MAY_READ])
@@ -53,6 +58,7 @@ def info(registry: RegistryDep, services: ServicesDep) -> Info:
         device=str(registry.device),
         threads=torch.get_num_threads(),
         workers=services.settings.workers,
+        training_workers=services.training_workers.count,
         cpu_quota=services.cpu_quota,
         default_model=registry.default,
         models=[served.name for served in registry.models],
@@ -74,7 +80,9 @@ def show_metrics(services: ServicesDep) -> Response:
         if (test := served.classifier.card.metrics.get("test"))
     }
     degraded = [(one.name, one.version) for one in services.registry.degraded]
-    page = metrics.exposition(services.processes.all(), services.queue.counts(), accuracies, degraded)
+    page = metrics.exposition(
+        services.processes.all(), services.queue.counts(), accuracies, degraded, services.training_workers.count
+    )
     return Response(page, media_type=metrics.MEDIA_TYPE)
 
 

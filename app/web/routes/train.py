@@ -104,6 +104,7 @@ class JobBody(BaseModel):
     version: int | None = Field(description="version of the model that came out")
     decision: dict[str, Any] | None = Field(description="whether production moved to it, and why")
     feedback: FeedbackChange | None = Field(description="null where the job does not learn from corrections")
+    warning: str | None = Field(default=None, description="when it is queued: nobody is there to take it")
 
 
 class JobPage(BaseModel):
@@ -178,7 +179,7 @@ def start(
     submitter = Submitter(identity.who, identity.may("admin"))
     job = queue.submit(config, promote, settings.queue_limit, idempotency_key, feedback, submitter)
     response.headers["location"] = url_of(http.scope, f"/train/{job.id}")
-    return _body(job, queue)
+    return _body(job, queue, services.training_workers.warning())
 
 
 @router.get("", summary="List the jobs", dependencies=[MAY_READ])
@@ -221,10 +222,12 @@ def cancel(id: str, queue: QueueDep, identity: MayTrain) -> JobBody:
         *AUTH_ERRORS, errors.UnknownJob, errors.Conflict, QueueFull, errors.StorageTrouble
     ),
 )
-def resume(id: str, queue: QueueDep, settings: SettingsDep, identity: MayTrain) -> JobBody:
+def resume(id: str, services: ServicesDep, identity: MayTrain) -> JobBody:
     """Queue a cancelled or failed job again; it goes on from its last complete epoch."""
+    queue = services.queue
     _require_own(_job(queue, id), identity)
-    return _body(queue.resume(id, settings.queue_limit), queue)
+    job = queue.resume(id, services.settings.queue_limit)
+    return _body(job, queue, services.training_workers.warning())
 
 
 @router.get(
@@ -323,7 +326,7 @@ def _has_production(versions: Versions, model: str) -> bool:
         return versions.in_production(connection, model) is not None
 
 
-def _body(job: Job, queue: Queue) -> JobBody:
+def _body(job: Job, queue: Queue, warning: str | None = None) -> JobBody:
     epochs_done = job.last["epoch"] if job.last else 0
     within = (
         job.progress if job.progress and job.status == "running" and job.progress["epoch"] > epochs_done else {}
@@ -331,6 +334,7 @@ def _body(job: Job, queue: Queue) -> JobBody:
     running = job.progress if job.progress and job.status == "running" else {}
     return JobBody(
         id=job.id,
+        warning=warning,
         status=job.status,  # type: ignore[arg-type]
         model=job.model,
         recipe=job.config["recipe"],
