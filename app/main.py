@@ -182,12 +182,13 @@ def _repeat(services: Services, log: RequestLog | None) -> None:
         await asyncio.to_thread(registry.freeze, lambda: services.draining.begun)
 
     async def write_predictions() -> None:
-        if memory is not None and memory.due:
+        assert memory is not None
+        if memory.due:
             await asyncio.to_thread(memory.write)
 
     async def write_log() -> None:
-        if log is not None:
-            log.flush()
+        assert log is not None
+        log.flush()
 
     async def save_numbers() -> None:
         services.processes.save()
@@ -196,8 +197,10 @@ def _repeat(services: Services, log: RequestLog | None) -> None:
         await asyncio.to_thread(services.training_workers.refresh)
 
     services.background.repeat("following the aliases", 0.25, follow_aliases)
-    services.background.repeat("remembering predictions", 0.05, write_predictions)
-    services.background.repeat("writing the request log", 0.25, write_log)
+    if memory is not None:
+        services.background.repeat("remembering predictions", 0.05, write_predictions)
+    if log is not None:
+        services.background.repeat("writing the request log", 0.25, write_log)
     services.background.repeat("closing slow connections", 1, services.connections.sweep)
     services.background.repeat("counting training workers", 2, count_training_workers)
     services.background.repeat("saving the numbers of this process", 1, save_numbers)

@@ -22,13 +22,12 @@ from app.web.access_log import CLIENT_GONE, RequestObserver, RequestObserverMidd
 from app.web.auth import Headers
 from app.web.dependencies import services_of
 from app.web.paths import path_of
-from app.web.payloads import Options
+from app.web.payloads import NO_OPTIONS, Options
 from app.web.prediction import predict_one
 
 log = logging.getLogger("minist")
 
 ROUTE = "/predict"
-_DEFAULT = Options()
 _PLAIN_MODEL = re.compile(rb"model=([\w.@-]+)", re.ASCII)
 
 
@@ -73,7 +72,7 @@ def _usual(scope: Scope, headers: Headers) -> Options | None:
         return None
     query = scope["query_string"]
     if not query:
-        return _DEFAULT
+        return NO_OPTIONS
     found = _PLAIN_MODEL.fullmatch(query)
     name = found[1].decode() if found else ""
     return Options(model=name) if services_of(scope).registry.get(name) is not None else None

@@ -14,7 +14,7 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 from app.errors import BodyTooLarge, EmptyBody, InvalidRequest, MalformedForm, WrongContentType, WrongFields
 from app.serving.decoding.forms import FORM, IMAGES, MAX_PARTS, form_parts, media_type
@@ -28,6 +28,12 @@ _DEFAULTS = ("", "application/octet-stream", "application/x-www-form-urlencoded"
 MAX_BATCH_PARTS = 100_000
 MAX_OPTION_BYTES = 256
 MAX_MEMBERS = 16
+PLAIN_FORM_BYTES = 4_096
+_PLAIN_FORM = re.compile(r"multipart/form-data; ?boundary=([\w.+-]{1,70})", re.ASCII)
+_PLAIN_FILE = re.compile(
+    rb'\r\n(?i:content-disposition): form-data; name="(?:file|image|upload)"(?:; filename="[^"\\\r\n]*")?'
+    rb"(?:\r\n(?i:content-type): [\w/.+-]+)?\r\n\r\n"
+)
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
 _MAGIC_ARRAYS = ((b"\x93NUMPY", ARRAYS[0]), (b"\0\0\x08", ARRAYS[1]))
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_\r\n-]{16,}={0,2}\s*")
@@ -53,6 +59,8 @@ class Options:
 
     def merged(self, other: "Options") -> "Options":
         """Both together. Raises InvalidRequest where they contradict each other."""
+        if other is NO_OPTIONS:
+            return self
         for name, value in vars(other).items():
             mine = getattr(self, name)
             if None not in (mine, value) and mine != value:
@@ -62,12 +70,15 @@ class Options:
         return replace(self, **{name: value for name, value in vars(other).items() if value is not None})
 
 
-@dataclass(frozen=True)
+NO_OPTIONS = Options()
+
+
+@dataclass(frozen=True, slots=True)
 class Payload:
     """The encoded images in a body, in order; or an array of them; and the options beside them."""
 
     images: list[Part] = field(default_factory=list)
-    options: Options = Options()
+    options: Options = NO_OPTIONS
     array: str | None = None  # the media type of `body`
     body: bytes = b""
 
@@ -77,6 +88,10 @@ def one(content_type: str, body: bytes) -> Payload:
 
     Raises EmptyBody, WrongContentType, MalformedForm, WrongFields or InvalidRequest.
     """
+    if len(body) <= PLAIN_FORM_BYTES:
+        image = _lone_file(content_type, body)
+        if image is not None and image.startswith(_MAGIC):
+            return Payload([image])
     kind = _kind(content_type, body)
     if kind in ARRAYS:
         raise _wrong_type(content_type, "an array goes to /predict/batch, an image here")
@@ -86,6 +101,18 @@ def one(content_type: str, body: bytes) -> Payload:
             f"the form has {len(payload.images)} files", "send one image here; many go to /predict/batch"
         )
     return payload
+
+
+def _lone_file(content_type: str, body: bytes) -> bytes | None:
+    """The file of a form as most clients write it: one part, a file. As the parser finds it, only sooner."""
+    boundary = _PLAIN_FORM.fullmatch(content_type)
+    if boundary is None:
+        return None
+    parts = (b"\r\n" + body).split(b"\r\n--" + boundary[1].encode(), 3)
+    if len(parts) != 3 or parts[0] or parts[2] not in (b"--", b"--\r\n"):
+        return None
+    headers = _PLAIN_FILE.match(parts[1])
+    return parts[1][headers.end() :] if headers else None
 
 
 def many(content_type: str, body: bytes) -> Payload:
@@ -170,6 +197,8 @@ def _sorted(parts: Iterator[tuple[bytes, Part]], options: tuple[str, ...], name:
 
 
 def _options(said: Mapping[str, str]) -> Options:
+    if not said:
+        return NO_OPTIONS
     mode, explain = said.get("preprocess") or None, said.get("explain", "").lower() or None
     if mode is not None and mode not in get_args(PreprocessMode):
         raise InvalidRequest(f"preprocess is {mode!r}", "choose one of auto, none")
@@ -177,7 +206,7 @@ def _options(said: Mapping[str, str]) -> Options:
         raise InvalidRequest(f"explain is {explain!r}", "choose true or false")
     return Options(
         said.get("model") or None,
-        cast(Literal["auto", "none"] | None, mode),
+        cast("PreprocessMode | None", mode),
         None if explain is None else explain in ("true", "1", "on", "yes"),
     )
 

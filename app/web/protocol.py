@@ -176,8 +176,11 @@ class HttpProtocol(HttpToolsProtocol):
                 self._lingering_transport.close_now()
             return
         self._unset_keepalive_if_required()
+        if len(data) <= MAX_HEAD_BYTES:
+            self._feed(data)
+            return
         for at in range(0, len(data), MAX_HEAD_BYTES):
-            self._feed(data if len(data) <= MAX_HEAD_BYTES else data[at : at + MAX_HEAD_BYTES])
+            self._feed(data[at : at + MAX_HEAD_BYTES])
             if self.lingering or self.transport.is_closing():
                 return
 
@@ -221,7 +224,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         if len(self.pipeline) > MAX_PIPELINED:
             raise errors.MalformedRequest("too many requests wait on this connection", "wait for the answers")
-        self._in_head, self._in_body, self._fed, self._since = False, True, 0, self.loop.time()
+        self._in_head, self._in_body, self._fed = False, True, 0
         super().on_headers_complete()
 
     def _head_bytes(self) -> int:
