@@ -32,7 +32,7 @@ def test_try_it_out_classifies_an_uploaded_digit(page: Page, tmp_path: Path) -> 
     with service(tmp_path) as (_, client):
         page.goto(f"{client.base_url}/docs")
         for path in ("/predict", "/predict/batch", "/models", "/models/{name}", "/livez", "/readyz", "/info"):
-            page.locator(f".opblock-summary-path[data-path='{path}']").wait_for()
+            page.locator(f".opblock-summary-path[data-path='{path}']").first.wait_for()
         block = page.locator("#operations-predict-predict_predict_post")
         block.locator(".opblock-summary-control").click()
         block.locator("input[type=file]").set_input_files(ROOT / "examples" / "7.png")

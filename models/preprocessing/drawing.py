@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.preprocessing.lines import frame_width
+from models.preprocessing.lines import FRAME_INK, frame_width
 from models.preprocessing.morphology import Plane, border, erosion
 
 LEAST_CONTRAST = 12  # grey levels between the two: with less, noise may be one of them
-TOLERANCE = 0.15  # of the contrast: how far a level may stray
-EDGE = 2  # pixels: what is between the levels is an edge or a hairline, narrower than twice this and one
+TOLERANCE, LEAST_TOLERANCE = 0.05, 3  # of the contrast; grey levels: how far a level may stray
+EDGE = 2  # pixels: what has neither level is an edge or a hairline, at most twice this wide
 STRAY = 0.001  # share of pixels that may be neither
 LEVEL = 30  # percentile of the darker and of the lighter half that counts as its level
 FRAMES = 3  # a margin, a printed frame, and what is inside
@@ -27,10 +27,6 @@ class Drawing:
     dark: float
     light: float
 
-    @property
-    def middle(self) -> float:
-        return (self.dark + self.light) / 2
-
     def ink(self, page: Plane, ink_is_dark: bool) -> Plane:
         """The share of ink in each pixel, 0..1, of grey levels [height, width]."""
         share = (self.light - page) / np.float32(self.light - self.dark)
@@ -38,7 +34,7 @@ class Drawing:
 
     def ink_is_dark(self, page: Plane) -> bool | None:
         """Whether the darker level is the ink: the border, inside of frames, is background. None in doubt."""
-        dark = page < self.middle
+        dark = self.ink(page, ink_is_dark=True) > FRAME_INK  # a hairline may be half of a reduced pixel
         for _ in range(FRAMES):
             inset = frame_width(dark if border(dark).mean() > 0.5 else ~dark)
             dark = dark[inset : dark.shape[0] - inset, inset : dark.shape[1] - inset]
@@ -56,8 +52,7 @@ def find_levels(page: Plane) -> Drawing | None:
     light = float(np.percentile(page[~below], 100 - LEVEL))
     if light - dark < LEAST_CONTRAST:
         return None
-    tolerance = TOLERANCE * (light - dark)
-    beyond = np.count_nonzero((page < dark - tolerance) | (page > light + tolerance))
-    between = erosion((page > dark + tolerance) & (page < light - tolerance), EDGE)
-    stray = beyond + np.count_nonzero(between)
+    tolerance = max(TOLERANCE * (light - dark), LEAST_TOLERANCE)
+    neither = (np.abs(page - dark) > tolerance) & (np.abs(page - light) > tolerance)
+    stray = np.count_nonzero(erosion(neither, EDGE))
     return Drawing(dark, light) if stray <= STRAY * page.size else None
