@@ -116,8 +116,9 @@ def hand_words(port: int, workers: int) -> list[str]:
     return [*words, "--port", str(port), "--workers", str(workers)]
 
 
-def minist_words(port: int, workers: int) -> list[str]:
-    return [sys.executable, "-m", "app", "serve", "api", "--port", str(port), "--workers", str(workers)]
+def minist_words(port: int, workers: int, tree: Path = ROOT) -> list[str]:
+    command = ["serve", "api"] if (tree / "app" / "cli").is_dir() else ["api"]  # before 0.2.0
+    return [sys.executable, "-m", "app", *command, "--port", str(port), "--workers", str(workers)]
 
 
 STARTS = {"hand": (hand_words, upload("/def")), "minist": (minist_words, upload("/predict"))}
@@ -317,9 +318,8 @@ def start_ours(wanted: list[Target], directory: Path, stack: ExitStack, tree_bef
         port = free_port()
         log = directory / f"{port}.log"
         home, cwd = ("home-before", tree_before) if kind == "before" else ("home", ROOT)
-        servers[name] = stack.enter_context(
-            started(words(port, int(workers)), port, way, log, variables(directory, home), cwd)
-        )
+        command = minist_words(port, int(workers), cwd) if kind != "hand" else words(port, int(workers))
+        servers[name] = stack.enter_context(started(command, port, way, log, variables(directory, home), cwd))
     return servers
 
 

@@ -43,8 +43,10 @@ _EXPLAIN = {"explain": {"type": "boolean"}}
 _BASE64 = {"type": "string", "description": "the file in base64, or as a data URL"}
 
 
-def _form(field: str, schema: dict[str, Any], **options: Any) -> dict[str, Any]:
-    properties = {field: schema, **_OPTIONS, **options}
+def _body(field: str, schema: dict[str, Any], **options: Any) -> dict[str, Any]:
+    """The schema of a form or a JSON object. A form may have the options as well, but is not shown with them:
+    the documentation page would fill them in beside the query parameters."""
+    properties = {field: schema, **options}
     return {"schema": {"type": "object", "required": [field], "properties": properties}}
 
 
@@ -60,8 +62,8 @@ def _form(field: str, schema: dict[str, Any], **options: Any) -> dict[str, Any]:
         "requestBody": {
             "required": True,
             "content": {
-                FORM: _form("file", _FILE, **_EXPLAIN),
-                JSON: _form("image", _BASE64, **_EXPLAIN),
+                FORM: _body("file", _FILE),
+                JSON: _body("image", _BASE64, **_OPTIONS, **_EXPLAIN),
                 **dict.fromkeys(IMAGES, _BINARY),
             },
         },
@@ -115,7 +117,7 @@ async def predict(
         "requestBody": {
             "required": True,
             "content": {
-                FORM: _form("files", {"type": "array", "items": _FILE}),
+                FORM: _body("files", {"type": "array", "items": _FILE}),
                 **dict.fromkeys(ARRAYS, _BINARY),
             },
         },
