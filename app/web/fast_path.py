@@ -32,7 +32,7 @@ _PLAIN_MODEL = re.compile(rb"model=([\w.@-]+)", re.ASCII)
 
 
 class FastPath:
-    """ASGI in front of ASGI; with tracing, inside of FastAPI's telemetry, which makes a span of every request."""
+    """ASGI in front of ASGI; with tracing inside of FastAPI's telemetry, which makes a span of each request."""
 
     def __init__(self, app: ASGIApp, observer: RequestObserver) -> None:
         self.app = RequestObserverMiddleware(app, observer)
