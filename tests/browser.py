@@ -66,6 +66,7 @@ def explained(page: Page, model: str = "digits") -> None:
 
 def choose(page: Page, *models: str) -> None:
     """These models and no others answer."""
+    page.locator("#chosen label").first.wait_for(timeout=SOON)
     for label in page.locator("#chosen label").all():
         box = label.locator("input")
         if box.get_attribute("value") in models and not box.is_checked():
