@@ -214,7 +214,7 @@ def test_a_picture_with_nothing_on_it_is_an_error_that_is_announced(page: Page, 
 
 def test_chosen_models_stay_in_the_address(page: Page, api: httpx2.Client) -> None:
     choose(page, "minist", "cnn")
-    assert page.url == f"{address(api)}/#/try?model=minist,cnn"
+    expect(page).to_have_url(f"{address(api)}/#/try?model=minist,cnn")
     page.reload()
     draw(page, "5")
     for model in ("minist", "cnn"):
@@ -223,7 +223,7 @@ def test_chosen_models_stay_in_the_address(page: Page, api: httpx2.Client) -> No
     page.click("nav >> text=Models")
     page.click("nav >> text=Try")
     expect(page.locator(".answer")).to_have_count(2)
-    assert page.url == f"{address(api)}/#/try?model=minist,cnn"
+    expect(page).to_have_url(f"{address(api)}/#/try?model=minist,cnn")
 
 
 def test_a_link_names_models_and_versions(new_page: NewPage, api: httpx2.Client) -> None:
