@@ -109,9 +109,9 @@ def _run_api(settings: Settings, sockets: list[socket.socket]) -> int:
 # -- what no process could start with is said here, in one line ------------------------------------
 
 
-def _check_workers(settings: Settings) -> None:
-    """There, loops that share a socket start no processes, and pictures are decoded in processes."""
-    if os.name == "nt" and settings.workers > 1:
+def _check_workers(settings: Settings, system: str = os.name) -> None:
+    """On Windows, loops that share a socket start no processes, and pictures are decoded in processes."""
+    if system == "nt" and settings.workers > 1:
         sys.exit("error: MINIST_WORKERS: on Windows one process answers; start several services on other ports")
 
 
