@@ -32,7 +32,7 @@ def test_fields_tell_type_bounds_choices_and_meaning(client: TestClient) -> None
         "maximum": 1000,
         "exclusive": [],
         "choices": None,
-        "description": None,
+        "description": "passes over the training images",
     }
     assert (fields["lr"]["minimum"], fields["lr"]["maximum"], fields["lr"]["exclusive"]) == (
         0,

@@ -179,7 +179,7 @@ def test_linear_regression_recovers_the_line(tmp_path: Path, capsys: pytest.Capt
     names |= {"linear-regression.pth", "linear-regression.json"}
     assert {path.name for path in (tmp_path / "line").iterdir()} == names
     assert main(["report", str(tmp_path / "line")]) == 1
-    assert "no classifier" in capsys.readouterr().err
+    assert "has no report" in capsys.readouterr().err
     lines = (tmp_path / "line" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
 
