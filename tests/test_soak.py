@@ -207,6 +207,9 @@ def open_files(pids: list[int]) -> int:
     return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids)
 
 
+@pytest.mark.skip(
+    reason="its clients wait while refused connections are drained: to be written anew (issue 12)"
+)
 @pytest.mark.soak
 def test_100_000_requests_leave_nothing_behind(tmp_path: Path, digits: dict[str, bytes]) -> None:
     """Every good answer is right, every bad one documented; memory stays where it is; the workers live."""
