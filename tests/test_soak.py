@@ -43,7 +43,7 @@ class Kind:
 
 
 def http(method: str, path: str, body: bytes = b"", kind: str | None = None, *headers: str) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", "Host: soak", *headers]
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *headers]
     lines += [f"Content-Type: {kind}"] * (kind is not None) + [f"Content-Length: {len(body)}"]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
@@ -51,7 +51,7 @@ def http(method: str, path: str, body: bytes = b"", kind: str | None = None, *he
 def chunked(path: str, kind: str, body: bytes, size: int) -> bytes:
     lines = [
         f"POST {path} HTTP/1.1",
-        "Host: soak",
+        "Host: localhost",
         f"Content-Type: {kind}",
         "Transfer-Encoding: chunked",
         "",
@@ -121,7 +121,7 @@ def hostile(digits: dict[str, bytes]) -> Iterator[Kind]:
     yield bad("no JSON", 422, http("POST", "/train", b"{", "application/json", key))
     yield bad("no text", 400, http("POST", "/models/minist/rollback", b"\xff", "application/json", key))
     yield bad("large JSON", 413, http("POST", "/train", bytes(70_000), "application/json", key), 2)
-    announced = "POST /predict HTTP/1.1\r\nHost: soak\r\nContent-Type: image/png\r\nContent-Length: "
+    announced = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: "
     yield bad("too large", 413, f"{announced}{2**40}\r\n\r\n".encode())
     yield bad("too many chunks", 413, chunked("/predict", PNG, bytes(1_100_000), 50_000), 2)
     yield bad("no number", 400, f"{announced}ten\r\n\r\n".encode())
