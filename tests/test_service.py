@@ -176,7 +176,7 @@ def test_rows_of_clients_that_have_gone_never_reach_the_model(tmp_path: Path, di
     def array(model: str) -> bytes:
         body = b"\x00\x00\x08\x03" + many.to_bytes(4) + (28).to_bytes(4) * 2 + bytes(many * 784)
         head = f"POST /predict/batch?model={model} HTTP/1.1\r\nHost: localhost\r\n"
-            "Content-Type: application/x-idx\r\n"
+        head += "Content-Type: application/x-idx\r\n"
         return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
     def single() -> bytes:
