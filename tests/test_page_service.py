@@ -149,7 +149,9 @@ def test_the_page_works_behind_a_prefix(new_page: NewPage, api: httpx2.Client) -
     expect(page.locator("#curl")).to_contain_text(f"{address(api)}/prefix/predict?model=digits")
     page.goto(f"{address(api)}/prefix/#/train/{job}")
     expect(page.locator(".outcome")).to_be_visible(timeout=SOON)
-    page.locator(".pictures img").first.scroll_into_view_if_needed()
+    # drawn anew whenever the stream of events ends, as it does through `strip`: in one step
+    page.wait_for_selector(".pictures img", state="attached")
+    page.evaluate("document.querySelector('.pictures img').scrollIntoView()")
     shown(page.locator(".pictures img").first)
     page.goto(f"{address(api)}/prefix/#/models/behind")
     expect(page.locator(".version-card")).to_be_visible(timeout=SOON)

@@ -1,11 +1,13 @@
 """The database under MINIST_HOME: SQLite in WAL mode, short transactions, migrations by Alembic.
 
 Writers begin with BEGIN IMMEDIATE, so that two of them wait for each other rather than fail half-way;
-readers never wait.
+readers never wait. SQLite lets writers that wait try again now and then, whoever is luckier: the threads of a
+process take turns before they get that far, so that none of them is unlucky for long.
 """
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -33,6 +35,7 @@ class Database:
         home.mkdir(parents=True, exist_ok=True)
         self.path = home / "minist.db"
         self._busy_seconds = busy_seconds
+        self._turn = threading.Lock()
         self._readers = self._engine(isolation_level="AUTOCOMMIT")
         self._writers = self._engine()
         event.listen(self._writers, "begin", _begin_immediate)
@@ -51,8 +54,14 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction: committed at the end, rolled back on an exception."""
-        with self._writers.begin() as connection:
-            yield connection
+        if not self._turn.acquire(timeout=self._busy_seconds):
+            locked = sqlite3.OperationalError("database is locked")
+            raise OperationalError("BEGIN IMMEDIATE", None, locked)
+        try:
+            with self._writers.begin() as connection:
+                yield connection
+        finally:
+            self._turn.release()
 
     def close(self) -> None:
         self._readers.dispose()

@@ -77,13 +77,15 @@ class RequestObserverMiddleware:
         begun = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         request_id = scope["request_id"] = self.observer.request_id(headers)
-        status = 0
+        status, whole = 0, False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, whole
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message = {**message, "headers": [*message["headers"], (b"x-request-id", request_id)]}
+            else:
+                whole = not message.get("more_body", False)
             await send(message)
 
         try:
@@ -92,9 +94,10 @@ class RequestObserverMiddleware:
             status = CLIENT_GONE
         except Exception as error:
             log.exception("a request failed")
-            if status:  # too late for another answer: the server closes the connection
+            if status and not whole:  # too late for another answer: the server closes the connection
                 raise
-            await response_of(error)(scope, receive, send_with_id)
+            if not status:
+                await response_of(error)(scope, receive, send_with_id)
         finally:
             seconds = time.perf_counter() - begun
             self.observer.note(scope, headers, request_id, _route(scope), status or 500, seconds)

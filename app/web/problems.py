@@ -162,7 +162,7 @@ def install(app: FastAPI) -> None:
     async def answer(request: Request, error: Exception) -> Response:
         return response_of(error)
 
-    for kind in (*_TABLE, OperationalError):
+    for kind in (*_TABLE, OperationalError, Exception):
         app.add_exception_handler(kind, answer)
 
     @app.exception_handler(RequestValidationError)
