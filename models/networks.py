@@ -16,6 +16,12 @@ from models.card import Shape
 MNIST_SHAPE: Shape = (1, 28, 28)
 
 
+def _gaussian(*shape: int) -> nn.Parameter:
+    """N(0, 0.01). In place: other arithmetic on the "meta" device, where files are checked, imports torch's
+    compiler, which takes seconds and 100 MB."""
+    return nn.Parameter(torch.randn(shape).mul_(0.01))
+
+
 class Softmax(nn.Module):
     """Softmax regression: one linear layer (keys `linear.*`), started at N(0, 0.01) and zero.
 
@@ -25,7 +31,7 @@ class Softmax(nn.Module):
     def __init__(self, classes: int = 10, input_shape: Shape = MNIST_SHAPE) -> None:
         super().__init__()
         self.linear = nn.Linear(prod(input_shape), classes)
-        nn.init.normal_(self.linear.weight, std=0.01)
+        self.linear.weight = _gaussian(*self.linear.weight.shape)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,7 +48,7 @@ class SoftmaxScratch(nn.Module):
 
     def __init__(self, classes: int = 10, input_shape: Shape = MNIST_SHAPE) -> None:
         super().__init__()
-        self.W = nn.Parameter(0.01 * torch.randn(prod(input_shape), classes))
+        self.W = _gaussian(prod(input_shape), classes)
         self.b = nn.Parameter(torch.zeros(classes))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,9 +63,9 @@ class MLPScratch(nn.Module):
 
     def __init__(self, classes: int = 10, input_shape: Shape = MNIST_SHAPE) -> None:
         super().__init__()
-        self.W1 = nn.Parameter(0.01 * torch.randn(prod(input_shape), 256))
+        self.W1 = _gaussian(prod(input_shape), 256)
         self.b1 = nn.Parameter(torch.zeros(256))
-        self.W2 = nn.Parameter(0.01 * torch.randn(256, classes))
+        self.W2 = _gaussian(256, classes)
         self.b2 = nn.Parameter(torch.zeros(classes))
 
     def forward(self, x: Tensor) -> Tensor:

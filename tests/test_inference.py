@@ -1,5 +1,8 @@
 """The form of a model that serves says what the classifier says."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -8,7 +11,7 @@ from models.architectures import ARCHITECTURES, build
 from models.card import Card
 from models.classifier import Classifier
 from models.inference import TOLERANCE, InferenceModel
-from tests.conftest import SHIPPED, WEIGHTS
+from tests.conftest import ROOT, SHIPPED, WEIGHTS
 
 
 def classifier_of(model: nn.Module, cpu: torch.device, architecture: str = "any") -> Classifier:
@@ -76,3 +79,21 @@ def test_a_model_without_a_bias_is_folded_too(cpu: torch.device) -> None:
     classifier = classifier_of(nn.Sequential(nn.Flatten(), nn.Linear(784, 10, bias=False)), cpu)
     found = InferenceModel(classifier)(images(5))
     assert torch.allclose(found, classifier.probabilities(images(5)), rtol=0, atol=TOLERANCE)
+
+
+def test_serving_does_without_torchs_compiler() -> None:
+    """To import torch._dynamo takes seconds and 100 MB, and little on the "meta" device does not."""
+    script = f"""
+import sys
+from pathlib import Path
+import torch
+from models.verification import load_verified
+for path in sorted(Path({str(WEIGHTS)!r}).glob("*.pth")):
+    classifier, form = load_verified(path, torch.device("cpu"))
+    form.freeze()
+    print(path.stem, "torch._dynamo" in sys.modules)
+"""
+    command = [sys.executable, "-c", script]
+    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines
+    assert all(line.endswith("False") for line in lines), lines
