@@ -14,7 +14,7 @@ from fastapi.telemetry import TelemetryConfig
 from opentelemetry.trace import TracerProvider
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import __version__
 from app.cpus import cpu_quota, threads_per_worker
@@ -47,6 +47,7 @@ from app.web.uploads import ContentLengthLimit
 from models.devices import choose_device
 
 MOST_DECODERS = 4  # where none are set: each has some 40 MB
+OBJECTS_BEFORE_COLLECTION = 10_000  # those of some hundred requests at a time: with 700 it is always collecting
 MAX_JSON_BYTES = 64 * 1024  # of the bodies that are not images
 
 _DESCRIPTION = """Small trained classifiers over HTTP.
@@ -67,6 +68,13 @@ class Service(FastAPI):
         for cls, args, options in reversed(self.front):
             application = cls(application, *args, **options)
         return application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self.front and self.middleware_stack is not None:
+            scope["app"] = self  # as Starlette does, without its and FastAPI's coroutines
+            await self.middleware_stack(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def create_app(settings: Settings | None = None, tracer_provider: TracerProvider | None = None) -> FastAPI:
@@ -148,10 +156,13 @@ async def _lifespan(settings: Settings, observer: RequestObserver) -> AsyncItera
     services.draining.watch()
     end_with_parent()
     _repeat(services, observer.log)
+    usual = gc.get_threshold()
     gc.collect()
     gc.freeze()  # all of this stays: the collector need not traverse it under load
+    gc.set_threshold(OBJECTS_BEFORE_COLLECTION, *usual[1:])
     async with services.decoders:
         yield {"services": services}
+    gc.set_threshold(*usual)
     gc.unfreeze()
     await services.background.end()
     _save(services, observer.log)

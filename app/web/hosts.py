@@ -5,7 +5,7 @@ A page anywhere can let its own name resolve to 127.0.0.1 and then ask a service
 TrustedHostMiddleware, a pattern is a name, `*.` and a domain, or `*`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -15,6 +15,7 @@ from app.web.paths import path_of
 from app.web.problems import response_of
 
 FREE = ("/livez", "/readyz")  # probes ask by address
+MAX_KNOWN, MAX_KNOWN_BYTES = 256, 256  # of the headers that are remembered
 
 
 class AllowedHosts:
@@ -25,21 +26,32 @@ class AllowedHosts:
         self._names = {pattern.lower() for pattern in patterns}
         self._domains = tuple(name[1:] for name in self._names if name.startswith("*."))
         self._observer = observer
+        self._known: set[bytes] = set()  # Host headers that were allowed
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or path_of(scope) in FREE or self._is_allowed(scope):
-            await self.app(scope, receive, send)
-            return
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] != "http" or self._is_allowed(scope["headers"]) or path_of(scope) in FREE:
+            return self.app(scope, receive, send)
         refusal = UnknownHost(
             "this service is not known by the name in the request's Host header",
             "ask by a name that is in MINIST_ALLOWED_HOSTS, or add this one to it",
         )
-        await RequestObserverMiddleware(response_of(refusal), self._observer)(scope, receive, send)
+        return RequestObserverMiddleware(response_of(refusal), self._observer)(scope, receive, send)
 
-    def _is_allowed(self, scope: Scope) -> bool:
-        named = [value for name, value in scope["headers"] if name == b"host"]
-        hosts = [without_port(value.decode("latin-1")) for value in named]
-        return bool(hosts) and all(host in self._names or host.endswith(self._domains) for host in hosts)
+    def _is_allowed(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+        found = False
+        for name, value in headers:
+            if name == b"host":
+                if value not in self._known and not self._matches(value):
+                    return False
+                found = True
+        return found
+
+    def _matches(self, value: bytes) -> bool:
+        host = without_port(value.decode("latin-1"))
+        matches = host in self._names or host.endswith(self._domains)
+        if matches and len(value) <= MAX_KNOWN_BYTES and len(self._known) < MAX_KNOWN:
+            self._known.add(value)
+        return matches
 
 
 def without_port(host: str) -> str:

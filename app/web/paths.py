@@ -4,7 +4,7 @@ The prefix becomes ASGI's `root_path`, and `path` begins with it, as ASGI wants 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from starlette.responses import RedirectResponse
@@ -44,21 +44,20 @@ class Paths:
         self.app = app
         self.prefix = prefix
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
         prefix = self._announced(scope) or self.prefix
         if prefix:
             _put_under(scope, prefix)
         path = path_of(scope)
         if not path or path == "/docs/":  # its relative links would lead elsewhere
-            await RedirectResponse(url_of(scope, path.rstrip("/") or "/"), 308)(scope, receive, send)
-            return
+            return RedirectResponse(url_of(scope, path.rstrip("/") or "/"), 308)(scope, receive, send)
         if path[-1] == "/" and path != "/" and not path.startswith("/static"):
             scope["path"] = scope["path"].rstrip("/") or "/"
         app: Any = self.app if self.proxied is None else self.proxied
-        await app(scope, receive, send)
+        found: Awaitable[None] = app(scope, receive, send)
+        return found
 
     def _announced(self, scope: Scope) -> str | None:
         """The prefix in X-Forwarded-Prefix, where a trusted proxy says it."""
