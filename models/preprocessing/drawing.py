@@ -14,6 +14,7 @@ from models.preprocessing.morphology import Plane, border, erosion
 LEAST_CONTRAST = 12  # grey levels between the two: with less, noise may be one of them
 TOLERANCE, LEAST_TOLERANCE = 0.05, 3  # of the contrast; grey levels: how far a level may stray
 EDGE = 2  # pixels: what has neither level is an edge or a hairline, at most twice this wide
+MOST_EDGES = 0.6  # share of pixels: more are a photograph, and need no second look
 STRAY = 0.001  # share of pixels that may be neither
 LEVEL = 30  # percentile of the darker and of the lighter half that counts as its level
 FRAMES = 3  # a margin, a printed frame, and what is inside
@@ -54,5 +55,7 @@ def find_levels(page: Plane) -> Drawing | None:
         return None
     tolerance = max(TOLERANCE * (light - dark), LEAST_TOLERANCE)
     neither = (np.abs(page - dark) > tolerance) & (np.abs(page - light) > tolerance)
+    if np.count_nonzero(neither) > MOST_EDGES * page.size:
+        return None
     stray = np.count_nonzero(erosion(neither, EDGE))
     return Drawing(dark, light) if stray <= STRAY * page.size else None

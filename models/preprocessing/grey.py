@@ -74,9 +74,10 @@ def _mixture(image: Image.Image) -> NDArray[np.float64] | None:
     That is the first principal component. The weights' sizes add up to 1, and what is lighter stays so.
     """
     step = max(1, max(image.size) // ENOUGH)
-    colours = np.asarray(image.reduce(step), np.float64).reshape(-1, 3)
-    colours = colours - colours.mean(0)
-    covariance = colours.T @ colours / len(colours)
+    colours = np.asarray(image.reduce(step)).reshape(-1, 3).astype(np.float32)
+    mean = np.full(len(colours), 1 / len(colours), np.float32) @ colours  # as a product it is faster
+    colours -= mean
+    covariance = (colours.T @ colours).astype(np.float64) / len(colours)
     axis = np.linalg.eigh(covariance)[1][:, -1]
     axis = axis / np.abs(axis).sum() * (1 if axis @ _LUMA >= 0 else -1)
     spread, grey = np.sqrt(axis @ covariance @ axis), np.sqrt(max(_LUMA @ covariance @ _LUMA, 0))
