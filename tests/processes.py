@@ -82,6 +82,26 @@ def resident_mib(pid: int) -> float:
     return int(found[1]) / 1024
 
 
+def settled_mib(pid: int) -> float:
+    """Resident memory once it rests: the other models are loaded and frozen after the start."""
+    before, now = 0.0, resident_mib(pid)
+    for _ in range(60):
+        if abs(now - before) < 0.5:
+            break
+        time.sleep(2)
+        before, now = now, resident_mib(pid)
+    return now
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of a process, without its children; 0 once it is gone."""
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, words[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 T = TypeVar("T")
 
 
