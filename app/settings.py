@@ -78,6 +78,12 @@ class Settings(BaseSettings):
         ge=1,
         description="Connections of one process; beyond them the oldest idle one is closed, else 503.",
     )
+    max_followers: int = Field(
+        default=1000,
+        ge=1,
+        description="Clients of one process that follow jobs (`GET /train/{id}/events`), at most half of its "
+        "connections; more are refused with 503.",
+    )
     root_path: str = Field(
         default="",
         description="Path under which a proxy serves this service, like `/minist`; stripped by it or not.",

@@ -29,11 +29,12 @@ def service(
     port: int | None = None,
     command: Sequence[str] = (sys.executable, "-m", "app", "serve"),
     cwd: Path = ROOT,
+    stdout: int | None = None,
     **settings: str,
 ) -> Iterator[tuple[subprocess.Popen[str], httpx2.Client]]:
     """`minist serve` on a free port, ready to answer; killed at the end if it still runs.
 
-    What it prints goes to `service.log` in its home: nobody reads a pipe while the test asks.
+    What it prints goes to `service.log` in its home, or its standard output to where `stdout` says.
     """
     port = port or free_port()
     environment = {
@@ -49,7 +50,7 @@ def service(
             [*command, *words, "--port", str(port)],
             cwd=cwd,
             env=environment,
-            stdout=log,
+            stdout=log if stdout is None else stdout,
             stderr=log,
             text=True,
         )
@@ -62,6 +63,8 @@ def service(
     finally:
         process.kill()
         process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def wait_until_ready(process: subprocess.Popen[str], client: httpx2.Client) -> None:
