@@ -27,6 +27,7 @@ from app.settings import Settings
 from app.store.recent_predictions import RecentPredictions
 from app.telemetry import metrics
 from app.telemetry.counters import Counters
+from app.telemetry.log_writer import standard_output
 from app.telemetry.logs import RequestLog
 from app.web import openapi, pages, problems
 from app.web.access_log import RequestObserver
@@ -36,6 +37,7 @@ from app.web.connections import Connections
 from app.web.dependencies import Services
 from app.web.draining import Draining, end_with_parent
 from app.web.fast_path import FastPath
+from app.web.followers import POLL_SECONDS, Followers
 from app.web.hosts import AllowedHosts
 from app.web.hosts import patterns as allowed
 from app.web.near_misses import known_parameters
@@ -178,6 +180,8 @@ def _start(home: Home, counters: Counters) -> Services:
     if not settings.feedback:
         home.feedback.forget_predictions()
     batcher = Batcher(counters, settings.max_waiting_images, settings.max_waiting_bytes, threads)
+    connections, draining = Connections(settings.max_connections), Draining()
+    most_followers = min(settings.max_followers, connections.limit // 2)
     numbers = os.environ.get(metrics.DIRECTORY)
     return Services(
         settings=settings,
@@ -189,16 +193,18 @@ def _start(home: Home, counters: Counters) -> Services:
         recent_predictions=RecentPredictions(home.database) if settings.feedback else None,
         evaluator=Evaluator(settings.data_dir),
         authenticator=Authenticator(home.keys, settings.open_predict),
-        draining=Draining(),
+        draining=draining,
         background=Background(),
-        connections=Connections(settings.max_connections),
+        connections=connections,
+        followers=Followers(home.queue, counters, most_followers, draining),
         batcher=batcher,
         decoders=DecoderPool(
             counters, settings.decoders or min(threads, MOST_DECODERS), settings.max_waiting_pixels
         ),
         counters=counters,
         processes=metrics.Processes(
-            Path(numbers) if numbers else None, lambda: counters.snapshot(batcher.images, batcher.bytes)
+            Path(numbers) if numbers else None,
+            lambda: counters.snapshot(batcher.images, batcher.bytes, standard_output().dropped),
         ),
         cpu_quota=quota,
     )
@@ -233,6 +239,7 @@ def _repeat(services: Services, log: RequestLog | None) -> None:
         services.background.repeat("remembering predictions", 0.05, write_predictions)
     if log is not None:
         services.background.repeat("writing the request log", 0.25, write_log)
+    services.background.repeat("following the events of jobs", POLL_SECONDS, services.followers.poll)
     services.background.repeat("closing slow connections", 1, services.connections.sweep)
     services.background.repeat("counting training workers", 2, count_training_workers)
     services.background.repeat("saving the numbers of this process", 1, save_numbers)
@@ -244,6 +251,7 @@ def _save(services: Services, log: RequestLog | None) -> None:
         services.recent_predictions.write()
     if log is not None:
         log.flush()
+    standard_output().flush()
     services.processes.save()
 
 

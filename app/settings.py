@@ -57,7 +57,8 @@ class Settings(BaseSettings):
     max_waiting_bytes: int = Field(
         default=256 * 1024 * 1024,
         ge=1,
-        description="Bytes of request bodies in one process; more are refused with 503.",
+        description="Bytes of request bodies in one process, counted as they come; more are refused with 503. "
+        "An eighth is for bodies of up to 64 KiB.",
     )
     max_waiting_pixels: int = Field(
         default=1_000_000_000,
@@ -76,6 +77,12 @@ class Settings(BaseSettings):
         default=2000,
         ge=1,
         description="Connections of one process; beyond them the oldest idle one is closed, else 503.",
+    )
+    max_followers: int = Field(
+        default=1000,
+        ge=1,
+        description="Clients of one process that follow jobs (`GET /train/{id}/events`), at most half of its "
+        "connections; more are refused with 503.",
     )
     root_path: str = Field(
         default="",

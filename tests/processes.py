@@ -29,11 +29,12 @@ def service(
     port: int | None = None,
     command: Sequence[str] = (sys.executable, "-m", "app", "serve"),
     cwd: Path = ROOT,
+    stdout: int | None = None,
     **settings: str,
 ) -> Iterator[tuple[subprocess.Popen[str], httpx2.Client]]:
     """`minist serve` on a free port, ready to answer; killed at the end if it still runs.
 
-    What it prints goes to `service.log` in its home: nobody reads a pipe while the test asks.
+    What it prints goes to `service.log` in its home, or its standard output to where `stdout` says.
     """
     port = port or free_port()
     environment = {
@@ -49,7 +50,7 @@ def service(
             [*command, *words, "--port", str(port)],
             cwd=cwd,
             env=environment,
-            stdout=log,
+            stdout=log if stdout is None else stdout,
             stderr=log,
             text=True,
         )
@@ -62,6 +63,8 @@ def service(
     finally:
         process.kill()
         process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def wait_until_ready(process: subprocess.Popen[str], client: httpx2.Client) -> None:
@@ -80,6 +83,26 @@ def resident_mib(pid: int) -> float:
     found = re.search(r"VmRSS:\s+(\d+) kB", status)
     assert found
     return int(found[1]) / 1024
+
+
+def settled_mib(pid: int) -> float:
+    """Resident memory once it rests: the other models are loaded and frozen after the start."""
+    before, now = 0.0, resident_mib(pid)
+    for _ in range(60):
+        if abs(now - before) < 0.5:
+            break
+        time.sleep(2)
+        before, now = now, resident_mib(pid)
+    return now
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of a process, without its children; 0 once it is gone."""
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, words[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 T = TypeVar("T")

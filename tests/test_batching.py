@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from app.errors import Overloaded
-from app.serving.batching import MAX_BATCH_SIZE, Batcher, Rows
+from app.serving.batching import MAX_BATCH_SIZE, Batcher, Held, Rows
 from app.telemetry.counters import Counters
 
 SHAPE = (1, 2, 2)
@@ -187,6 +187,37 @@ def test_the_queue_is_bounded_in_bytes() -> None:
     assert queue.saturated
     queue.release(150)
     queue.admit(1)
+
+
+def test_small_bodies_have_a_share_of_their_own() -> None:
+    queue = batcher(max_bytes=1024 * 1024)
+    large, small = Held(queue), Held(queue)
+    small.add(1)
+    for _ in range(6):
+        large.add(128 * 1024)
+    with pytest.raises(Overloaded):
+        large.add(128 * 1024)
+    with pytest.raises(Overloaded):
+        small.expect(128 * 1024)
+    small.add(64 * 1024 - 1)
+    large.add(64 * 1024)
+    other = Held(queue)
+    other.add(64 * 1024)
+    with pytest.raises(Overloaded):  # it is not small any more
+        small.add(1)
+    assert not queue.saturated
+    for held in (large, small, other):
+        held.release()
+    assert queue.bytes == 0
+
+
+def test_a_body_that_is_alone_may_have_any_size() -> None:
+    queue = batcher(max_bytes=100)
+    lone = Held(queue)
+    for _ in range(3):
+        lone.add(90)
+    with pytest.raises(Overloaded):
+        Held(queue).add(1)
 
 
 def test_the_rate_follows_what_is_measured() -> None:

@@ -275,12 +275,12 @@ def test_another_size_is_told_with_both_sizes() -> None:
 )
 def test_a_bomb_is_refused_from_its_header(data: bytes) -> None:
     tracemalloc.start()
-    begun = time.perf_counter()
+    begun = time.thread_time()
     with pytest.raises(ImageTooLarge):
         decode(data, SIZE, 0)
-    seconds, (_, peak) = time.perf_counter() - begun, tracemalloc.get_traced_memory()
+    seconds, (_, peak) = time.thread_time() - begun, tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert seconds < 0.5
+    assert seconds < 0.5  # of the CPU
     assert peak < 10_000_000  # 20000x20000 grey pixels would be 400 MB
 
 

@@ -7,9 +7,11 @@ one of its callbacks takes of the CPU is measured for each example.
 import asyncio
 import contextlib
 import gc
+import gzip
 import io
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -43,7 +45,7 @@ from tests.hostile import (
     progressive_scans,
     rgba16,
 )
-from tests.processes import alive, children, service, wait_for
+from tests.processes import alive, children, cpu_seconds, service, settled_mib, wait_for
 from tests.samples import PNG, is_problem, photograph
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc what a process has used")
@@ -66,14 +68,6 @@ class Cost:
 def services(client: TestClient) -> Services:
     found: Services = client.app_state["services"]
     return found
-
-
-def cpu_seconds(pid: int) -> float:
-    try:
-        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return sum(map(int, words[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def peak_bytes(pid: int) -> int:
@@ -320,3 +314,69 @@ def test_after_a_deadline_no_more_decoders_than_before_and_none_after_sigterm(tm
         assert process.returncode == 0
         assert not any(map(alive, decoders))
         assert used < 60
+
+
+UPLOAD = 8 * MIB - 1
+
+
+def unfinished_upload(port: int, chunked: bool) -> bytes | socket.socket:
+    """Send all of a batch but its last byte: the answer, or the connection where none comes."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+    length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {UPLOAD}"
+    head = f"POST /predict/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-idx\r\n{length}"
+    start = b"%x\r\n" % UPLOAD if chunked else b""
+    connection.sendall(head.encode() + b"\r\n\r\n" + start + bytes(UPLOAD - 1))
+    connection.settimeout(2)
+    try:
+        answer = connection.recv(4096)
+    except TimeoutError:
+        return connection
+    connection.close()
+    return answer
+
+
+@pytest.mark.survival
+def test_bodies_are_counted_as_they_come(tmp_path: Path, digits: dict[str, bytes]) -> None:
+    """40 of 64 MiB less one byte took 1.65 GB: bodies counted when they were whole."""
+    with (
+        service(tmp_path, "api", MINIST_MAX_WAITING_BYTES=str(32 * MIB)) as (process, client),
+        ThreadPoolExecutor(40) as senders,
+    ):
+        settled_mib(process.pid)
+        before = peak_bytes(process.pid)
+        port = client.base_url.port or 80
+        uploads = [senders.submit(unfinished_upload, port, number % 2 == 0) for number in range(40)]
+        while not all(upload.done() for upload in uploads):
+            assert client.post("/predict", content=digits["7"], headers=PNG).json()["label"] == "7"
+        ends = [upload.result() for upload in uploads]
+        refused = [end for end in ends if isinstance(end, bytes)]
+        held = [end for end in ends if not isinstance(end, bytes)]
+        assert all(answer.startswith(b"HTTP/1.1 503 ") and b"retry-after: 1" in answer for answer in refused)
+        assert 1 <= len(held) <= 3  # an eighth is for small bodies
+        assert peak_bytes(process.pid) - before < 64 * MIB
+        while len(held) < 3:
+            end = unfinished_upload(port, False)
+            assert not isinstance(end, bytes)
+            held.append(end)
+        is_problem(client.post("/predict/batch", content=bytes(UPLOAD), headers=NPY), 503, "Overloaded")
+        assert client.get("/readyz").status_code == 200
+        for connection in held:
+            connection.close()
+        wait_for(lambda: "\nminist_waiting_bytes 0.0\n" in client.get("/metrics").text)
+
+
+@pytest.mark.parametrize("name", ["zeros", "digit"])
+def test_what_is_unpacked_counts(
+    client: TestClient, digits: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    batcher = services(client).batcher
+    packed = gzip.compress(bytes(4 * MIB) if name == "zeros" else digits["7"])
+    headers = {**PNG, "content-encoding": "gzip"}
+    monkeypatch.setattr(batcher, "max_bytes", 1 * MIB)
+    batcher.admit(1)
+    try:
+        answer = client.post("/predict", content=packed, headers=headers)
+    finally:
+        batcher.release(1)
+    assert answer.status_code == (503 if name == "zeros" else 200)
+    assert batcher.bytes == 0

@@ -17,7 +17,7 @@ import httpx2
 import pytest
 
 from tests.conftest import ROOT
-from tests.processes import free_port, resident_mib, service
+from tests.processes import cpu_seconds, free_port, resident_mib, service, settled_mib
 from tests.samples import png_header
 
 
@@ -102,19 +102,8 @@ def test_sigterm_under_load_loses_no_request_that_was_begun(tmp_path: Path, digi
         assert not wrong
 
 
-def settled_mib(pid: int) -> float:
-    """Resident memory once it rests: the other models are loaded and frozen after the start."""
-    before, now = 0.0, resident_mib(pid)
-    for _ in range(60):
-        if abs(now - before) < 0.5:
-            break
-        time.sleep(2)
-        before, now = now, resident_mib(pid)
-    return now
-
-
 def test_hostile_uploads_are_quick_and_leave_no_memory(tmp_path: Path, digits: dict[str, bytes]) -> None:
-    """Bombs, giants, truncated and foreign bytes, many times over: no 5xx, none slow, memory flat."""
+    """Bombs, giants, truncated and foreign bytes, many times over: no 5xx, little work, memory flat."""
     too_large = bytes(2 * 1024 * 1024)
     hostile = [png_header(20_000, 20_000), too_large, digits["1"][:99], b"junk", b""]
 
@@ -125,21 +114,29 @@ def test_hostile_uploads_are_quick_and_leave_no_memory(tmp_path: Path, digits: d
     def once(client: httpx2.Client) -> None:
         bodies: list[bytes | Iterator[bytes]] = [*hostile, chunked()]
         for body in bodies:
-            begun = time.monotonic()
             try:
                 response = client.post("/predict", content=body, headers={"content-type": "image/png"})
                 assert 400 <= response.status_code < 500
             except httpx2.TransportError:
                 assert body not in hostile or body is too_large  # refused before it was sent whole
-            assert time.monotonic() - begun < 2
+
+    def sizes(client: httpx2.Client, pid: int) -> Iterator[float]:
+        for _ in range(4):
+            for _ in range(15):
+                once(client)
+            yield resident_mib(pid)
 
     with service(tmp_path) as (process, client):
         for _ in range(20):
             once(client)
-        before = settled_mib(process.pid)
-        for _ in range(100):
-            once(client)
-        assert resident_mib(process.pid) - before < 64  # 32 measured: to be explained (issue 12)
+        settled_mib(process.pid)
+        begun = cpu_seconds(process.pid)
+        before = [*sizes(client, process.pid)]
+        after = [*sizes(client, process.pid)]
+        assert cpu_seconds(process.pid) - begun < 15  # 720 requests, half of them of 2 MiB
+        # The allocator keeps some of what large bodies freed, so that 400 rounds gave 783 to 834 MiB, up and
+        # down: the lowest tells whether something stays.
+        assert min(after) - min(before) < 10, (before, after)
         assert client.post("/predict", files={"file": digits["7"]}).status_code == 200
 
 

@@ -562,11 +562,12 @@ def test_with_a_damaged_default_model_two_workers_start_and_answer(tmp_path: Pat
     home.database.close()
     with service(tmp_path, "api", "--workers", "2") as (process, client):
         assert client.post("/predict", files={"file": digits["7"]}).json()["label"] == "7"
-        assert client.get("/readyz").json()["degraded"] == []
+        found = wait_for(lambda: client.get("/readyz").json()["degraded"])  # once all are loaded
+        assert {one["name"]: one["serving"] for one in found}["digits"] == 1
         process.send_signal(signal.SIGTERM)
         assert process.wait(40) == 0
     log = (tmp_path / "service.log").read_text()
-    assert "it is read from the files that came with the service" in log
+    assert "version 1 of digits is damaged, and read from the files that came with the service" in log
 
 
 def test_a_damaged_version_gives_way_says_so_and_is_served_again_when_it_is_whole(

@@ -5,9 +5,13 @@ import io
 import json
 import os
 import re
+import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,11 +23,12 @@ from app.cpus import cpu_quota, threads_per_worker
 from app.main import create_app
 from app.settings import Settings
 from app.telemetry.counters import Counters
+from app.telemetry.log_writer import LogWriter
 from app.telemetry.logs import RequestLog
 from app.telemetry.metrics import Processes, exposition
 from app.web.access_log import RequestObserver, RequestObserverMiddleware
 from tests.conftest import ROOT
-from tests.processes import service
+from tests.processes import service, wait_for, workers_of
 from tests.samples import PNG
 
 
@@ -88,6 +93,49 @@ def test_numbers_of_other_processes_are_added_and_outlive_them(tmp_path: Path) -
     assert found["minist_waiting_images", ()] == 1
 
 
+def test_a_counter_that_was_shown_never_falls(tmp_path: Path) -> None:
+    """A process is killed right after it has shown its numbers, before its turn to save them."""
+    counts = Counters()
+    killed = Processes(tmp_path, lambda: counts.snapshot(0, 0))
+    killed.save()
+    counts.requests["/predict", 200] = 5
+    key = ("minist_requests_total", (("route", "/predict"), ("status", "200")))
+    shown = samples(exposition(killed.all(), {}, {}, [], 1).decode())[key]
+    other = Processes(tmp_path, lambda: Counters().snapshot(0, 0))
+    assert samples(exposition(other.all(), {}, {}, [], 1).decode())[key] == shown == 5
+
+
+def test_counts_of_a_killed_worker_are_kept(tmp_path: Path, digits: dict[str, bytes]) -> None:
+    key = ("minist_requests_total", (("route", "/predict"), ("status", "200")))
+    fresh = {"connection": "close"}
+    with service(tmp_path, "api", "--workers", "2") as (process, client):
+        for _ in range(40):
+            client.post("/predict", content=digits["7"], headers={**PNG, **fresh}).raise_for_status()
+        time.sleep(2.5)  # each has written its numbers
+        (victim, *_) = wait_for(lambda: found if len(found := workers_of(process)) == 2 else None)
+        os.kill(victim, signal.SIGKILL)
+        wait_for(lambda: len(found := workers_of(process)) == 2 and victim not in found)
+        totals = {samples(client.get("/metrics", headers=fresh).text)[key] for _ in range(8)}
+        process.terminate()
+        assert process.wait(20) == 0
+        assert totals == {40}
+
+
+def test_probes_and_metrics_wait_for_no_writer(tmp_path: Path) -> None:
+    """`/readyz` took 19 s while 45 writers waited for the database."""
+    with service(tmp_path, "api") as (_, client), closing(sqlite3.connect(tmp_path / "minist.db")) as locker:
+        locker.execute("BEGIN IMMEDIATE")
+        with ThreadPoolExecutor(60) as senders:
+            job = {"model": "minist", "recipe": "mlp"}
+            writers = [senders.submit(client.post, "/train", json=job) for _ in range(60)]
+            time.sleep(1)
+            for path in ("/livez", "/readyz", "/metrics"):
+                assert client.get(path).status_code == 200
+            assert not any(writer.done() for writer in writers)
+            locker.rollback()
+            assert {writer.result().status_code for writer in writers} <= {202, 429, 503}
+
+
 def test_metrics_of_two_workers_are_one(tmp_path: Path, digits: dict[str, bytes]) -> None:
     key = ("minist_requests_total", (("route", "/predict"), ("status", "200")))
     with service(tmp_path, "api", "--workers", "2") as (process, client):
@@ -107,7 +155,7 @@ def lines_of(stream: io.StringIO) -> list[dict[str, object]]:
 
 def test_a_line_per_request() -> None:
     stream = io.StringIO()
-    log = RequestLog(stream)
+    log = RequestLog(LogWriter(stream))
     observer = RequestObserver(Counters(), log)
 
     async def application(scope: object, receive: object, send: object) -> None:
@@ -132,6 +180,7 @@ def test_a_line_per_request() -> None:
     }
     asyncio.run(RequestObserverMiddleware(application, observer)(scope, receive, send))
     log.flush()
+    assert log.writer.flush()
     (line,) = lines_of(stream)
     assert line["event"] == "request"
     assert (line["method"], line["path"], line["status"]) == ("GET", '/a"b\n', 204)
@@ -146,9 +195,10 @@ def test_a_bare_terminal_gets_readable_lines() -> None:
             return True
 
     stream = Terminal()
-    log = RequestLog(stream)
+    log = RequestLog(LogWriter(stream))
     log.add({"method": "POST", "path": "/predict", "client": None}, 200, 0.001, "id", None)
     log.flush()
+    assert log.writer.flush()
     assert "POST /predict" in stream.getvalue()
     with pytest.raises(json.JSONDecodeError):
         json.loads(stream.getvalue())

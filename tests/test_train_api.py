@@ -88,6 +88,18 @@ def test_a_wrong_setting_is_told_by_field_value_and_what_is_allowed(
     assert told in error["problem"]
 
 
+@pytest.mark.parametrize("kind", ["", "text/plain", "application/x-www-form-urlencoded"])
+def test_a_body_that_is_not_called_json_is_told_which_header_to_send(api: TestClient, kind: str) -> None:
+    """As `curl -d` sends it."""
+    headers = {"content-type": kind} if kind else {}
+    body = is_problem(
+        api.post("/train", content=b'{"model": "minist"}', headers=headers), 422, "Invalid request"
+    )
+    assert body["hint"] == "send the header 'Content-Type: application/json'"
+    assert (repr(kind) if kind else "no content type") in str(body["detail"])
+    assert "minist" not in str(body["detail"])
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_can_be_asked_for(api: TestClient, recipe: str) -> None:
     body = api.post("/train", json={"model": "mine", "recipe": recipe}).json()

@@ -28,6 +28,7 @@ from app.telemetry.counters import Counters
 from models.errors import CheckpointError
 from models.verification import load_verified
 from tests.conftest import SHIPPED, WEIGHTS
+from tests.processes import wait_for
 
 SHIPPED_ACCURACY = json.loads((WEIGHTS / "minist.json").read_text())["metrics"]["test"]["accuracy"]
 
@@ -310,13 +311,26 @@ def test_old_audit_entries_are_pruned_but_the_newest_of_each_model(versions: Ver
 
 
 def test_a_damaged_shipped_version_is_read_from_the_file_that_came_with_the_service(
-    registry: Registry, versions: Versions, cpu: torch.device
+    registry: Registry, versions: Versions, cpu: torch.device, caplog: pytest.LogCaptureFixture
 ) -> None:
-    damage(versions, 1)
+    """That is told until the version's own file is back."""
+    weights = versions.paths.version("minist", 1) / "minist.pth"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
     anew = Registry(versions, "minist", cpu, Counters())
     anew.start()
-    assert anew.find("minist").version == 1
+    served = anew.find("minist")
+    anew.refresh()
+    assert anew.find("minist") is served
+    assert served.version == 1
+    (found,) = anew.degraded
+    assert (found.name, found.version, found.serving) == ("minist", 1, 1)
+    assert "sha256" in found.reason
+    assert "read from the files that came with the service" in caplog.text
+    weights.write_bytes(whole)
+    wait_for(anew.refresh, FIRST_WAIT + 60)
     assert anew.degraded == []
+    assert anew.find("minist").version == 1
 
 
 def test_at_the_start_a_damaged_version_gives_way_to_the_one_before(

@@ -186,11 +186,23 @@ class Queue:
         with self.database.read() as connection:
             return connection.scalar(select(func.count()).select_from(jobs).where(ahead))
 
-    def events(self, job_id: str, after: int = 0) -> list[Event]:
-        query = select(events).where(events.c.job_id == job_id, events.c.id > after).order_by(events.c.id)
+    def events(self, job_id: str, after: int = 0, limit: int | None = None) -> list[Event]:
+        """Of a job, in order; at most so many."""
+        mine = select(events).where(events.c.job_id == job_id, events.c.id > after)
         with self.database.read() as connection:
-            rows = connection.execute(query).mappings()
-            return [Event(row["id"], row["kind"], row["data"], row["at"]) for row in rows]
+            rows = connection.execute(mine.order_by(events.c.id).limit(limit)).mappings()
+            return [_event(row) for row in rows]
+
+    def events_after(self, after: int, limit: int) -> list[tuple[str, Event]]:
+        """Of all jobs, in order, each with the id of its job."""
+        query = select(events).where(events.c.id > after).order_by(events.c.id).limit(limit)
+        with self.database.read() as connection:
+            return [(row["job_id"], _event(row)) for row in connection.execute(query).mappings()]
+
+    def newest_event(self) -> int:
+        """Its id; 0 without any."""
+        with self.database.read() as connection:
+            return connection.scalar(select(func.max(events.c.id))) or 0
 
     def cancel(self, job_id: str) -> Job:
         """End a queued or running job at once; its claimant finds its token outdated and kills the child.
@@ -354,6 +366,10 @@ def _wrong_status(connection: Connection, job_id: str) -> WrongStatus:
 def fetch_one(connection: Connection, condition: Any) -> Job | None:
     row = connection.execute(select(jobs).where(condition)).mappings().first()
     return None if row is None else Job.from_row(row)
+
+
+def _event(row: RowMapping) -> Event:
+    return Event(row["id"], row["kind"], row["data"], row["at"])
 
 
 def _is_claim(claim: Claim) -> ColumnElement[bool]:

@@ -27,6 +27,7 @@ from models.inference import Forward
 log = logging.getLogger("minist.batching")
 
 MAX_BATCH_SIZE = 256  # images in one forward pass; larger ones fall out of the CPU's cache
+SMALL_BYTES = 64 * 1024  # of a request body: smaller ones have an eighth of the bytes for themselves
 Rows = list[list[float]]  # probabilities in class order, one row per image
 
 
@@ -54,6 +55,29 @@ class PendingRequest:
 
 
 Slice = tuple[PendingRequest, int]  # whose, and how many of its images
+
+
+class Held:
+    """Bytes of one request's body, counted among those of all requests as they come, until `release`."""
+
+    __slots__ = ("_batcher", "size")
+
+    def __init__(self, batcher: "Batcher") -> None:
+        self._batcher = batcher
+        self.size = 0
+
+    def add(self, size: int) -> None:
+        """So many more have come. Raises Overloaded."""
+        self._batcher.admit(size, self.size)
+        self.size += size
+
+    def expect(self, size: int) -> None:
+        """So many have been announced; they are not counted before they come. Raises Overloaded."""
+        self._batcher.expect(size, self.size)
+
+    def release(self) -> None:
+        self._batcher.release(self.size)
+        self.size = 0
 
 
 class Batcher:
@@ -89,18 +113,25 @@ class Batcher:
             loop.call_soon(self._run)
         return pending.answer
 
-    def admit(self, size: int) -> None:
-        """Admit a request body of that many bytes; `release` it when it is answered. Raises Overloaded."""
-        if self.bytes and self.bytes + size > self.max_bytes:
-            raise self._overloaded("bytes", f"{self.bytes:,} bytes of requests are being worked on")
+    def admit(self, size: int, held: int = 0) -> None:
+        """Admit so many bytes of a request body, of which `held` are admitted; `release` them all when it is
+        answered. Raises Overloaded, but never for a request that is alone."""
+        self.expect(size, held)
         self.bytes += size
+
+    def expect(self, size: int, held: int = 0) -> None:
+        """Raises Overloaded where so many bytes would not be admitted now."""
+        if self.bytes + size > self.max_bytes * 7 // 8 and self.bytes > held:
+            large = held + size > SMALL_BYTES
+            if large or self.bytes + size > self.max_bytes:
+                raise self._overloaded("bytes", f"{self.bytes:,} bytes of requests are being worked on")
 
     def release(self, size: int) -> None:
         self.bytes -= size
 
     @property
     def saturated(self) -> bool:
-        """Whether the next request of some size would be refused."""
+        """Whether the next request would be refused, however small."""
         return self.images >= self.max_images or self.bytes >= self.max_bytes
 
     @property

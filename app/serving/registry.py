@@ -11,6 +11,7 @@ the nearest version that can be loaded. It is tried again, less and less often.
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -51,7 +52,10 @@ class ServedModel:
 
 @dataclass(frozen=True)
 class Degraded:
-    """A name whose version cannot be loaded; `serving` is the one that answers instead, if any."""
+    """A name whose version cannot be loaded; `serving` is the one that answers instead, if any.
+
+    Of a version that came with the service it is the same one, read from the files that came with it.
+    """
 
     name: str
     version: int
@@ -81,13 +85,14 @@ class Registry:
 
     @property
     def degraded(self) -> list[Degraded]:
-        """The names that do not answer with the version that they mean."""
+        """The names that do not answer with the version that they mean, or from another copy of its files."""
         found = []
         for (model, alias), number in sorted(self.snapshot.aliases.items()):
             served = self._names.get(f"{model}@{alias}")
-            if served is None or served.version != number:
+            reason = self._damaged.reason(model, number)
+            if served is None or served.version != number or reason:
                 name = model if alias == PRODUCTION else f"{model}@{alias}"
-                reason = self._damaged.reason(model, number) or "the version does not exist"
+                reason = reason or "the version does not exist"
                 found.append(Degraded(name, number, served.version if served else None, reason))
         return found
 
@@ -152,19 +157,30 @@ class Registry:
     def _try(self, version: Version) -> ServedModel | None:
         """The version, loaded; None where that is not possible, or was not and is not to be tried again yet."""
         key = (version.model, version.version)
-        if (served := self._loaded.get(key)) is not None:
+        served = self._loaded.get(key)
+        if (served and not self._damaged.reason(*key)) or self._damaged.wait(*key) > 0:
             return served
-        if self._damaged.wait(*key) > 0:
-            return None
         try:
             served = self._load(version)
+            self._damaged.discard(*key)
         except CheckpointError as error:
             self._damaged.add(*key, str(error))
-            log.error("version %d of %s cannot be served: %s", version.version, version.model, error)
-            return None
-        self._damaged.discard(*key)
-        self._loaded[key] = served
+            served = served or self._stand_in(version, error)
+        if served is not None:
+            self._loaded[key] = served
         return served
+
+    def _stand_in(self, version: Version, error: CheckpointError) -> ServedModel | None:
+        """A damaged version, read from the files that came with the service, where it is one of those."""
+        shipped = shipped_version(version.model)
+        name = f"version {version.version} of {version.model}"
+        if shipped is not None and shipped.sha256 == version.sha256 and shipped.directory != version.directory:
+            with suppress(CheckpointError):
+                served = self._load(replace(version, directory=shipped.directory))
+                log.error("%s is damaged, and read from the files that came with the service: %s", name, error)
+                return served
+        log.error("%s cannot be served: %s", name, error)
+        return None
 
     def freeze(self, ending: Callable[[], bool] = lambda: False) -> None:
         """Give every classifier its quickest form; not done while loading, so that the service is up sooner."""
@@ -222,15 +238,8 @@ class Registry:
         return mine or [served.name for served in self.models]
 
     def _load(self, version: Version) -> ServedModel:
-        """Raises CheckpointError. A shipped version is also where the service's own files are."""
-        try:
-            classifier, forward = self._read(version)
-        except CheckpointError as error:
-            shipped = shipped_version(version.model)
-            if shipped is None or shipped.sha256 != version.sha256 or shipped.directory == version.directory:
-                raise
-            log.error("%s; it is read from the files that came with the service", error)
-            classifier, forward = self._read(replace(version, directory=shipped.directory))
+        """Raises CheckpointError."""
+        classifier, forward = self._read(version)
         return ServedModel(
             version.model,
             version.version,

@@ -38,8 +38,8 @@ class Counters:
         """The list in which the predictions of a version are counted, by the index of their class."""
         return self.predictions.setdefault((model, version, classes), [0] * len(classes))
 
-    def snapshot(self, waiting_images: int, waiting_bytes: int) -> dict[str, Any]:
-        """Everything as JSON can hold it."""
+    def snapshot(self, waiting_images: int, waiting_bytes: int, lines_dropped: int = 0) -> dict[str, Any]:
+        """Everything as JSON can hold it; `lines_dropped` of the log."""
         return {
             "requests": [[*key, number] for key, number in self.requests.items()],
             "seconds": {stage: [found.counts, found.sum] for stage, found in self.seconds.items()},
@@ -48,5 +48,6 @@ class Counters:
             "refused": dict(self.refused),
             "decoders_lost": dict(self.decoders_lost),
             "gone": self.gone,
+            "lines_dropped": lines_dropped,
             "waiting": [waiting_images, waiting_bytes],
         }

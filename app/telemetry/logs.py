@@ -2,6 +2,8 @@
 
 One line per request is written by `RequestLog` in the form that structlog gives all others, but put together
 without structlog and written in groups: twenty times as cheap (`benchmarks/SERVING.md`).
+
+A thread writes (`app.telemetry.log_writer`), so that a pipe that nobody reads stops no request.
 """
 
 import json
@@ -9,9 +11,11 @@ import logging
 import sys
 import time
 from collections.abc import Mapping
-from typing import IO, Any
+from typing import Any
 
 import structlog
+
+from app.telemetry.log_writer import LogWriter, standard_output
 
 Chain = list[structlog.typing.Processor]
 _AT_MOST = 500  # lines that wait to be written
@@ -25,13 +29,7 @@ def config(level: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"structlog": {"()": "app.telemetry.logs.formatter"}},
-        "handlers": {
-            "stdout": {
-                "class": "logging.StreamHandler",
-                "stream": "ext://sys.stdout",
-                "formatter": "structlog",
-            }
-        },
+        "handlers": {"stdout": {"()": "app.telemetry.logs.WriterHandler", "formatter": "structlog"}},
         "root": {"handlers": ["stdout"], "level": level.upper()},
     }
 
@@ -52,12 +50,25 @@ def formatter() -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=added, processors=[remove, *shown])
 
 
-class RequestLog:
-    """A line per request, written by `flush`, which is called a few times a second."""
+class WriterHandler(logging.Handler):
+    """Hands lines to the thread that writes; `logging` flushes it at the end of the process."""
 
-    def __init__(self, stream: IO[str] | None = None) -> None:
-        self._stream = sys.stdout if stream is None else stream
-        self._console = structlog.dev.ConsoleRenderer() if self._stream.isatty() else None
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            standard_output().write(f"{self.format(record)}\n")
+        except Exception:
+            self.handleError(record)
+
+    def flush(self) -> None:
+        standard_output().flush()
+
+
+class RequestLog:
+    """A line per request, handed to the thread that writes by `flush`, which is called a few times a second."""
+
+    def __init__(self, writer: LogWriter | None = None) -> None:
+        self.writer = standard_output() if writer is None else writer
+        self._console = structlog.dev.ConsoleRenderer() if self.writer.is_terminal else None
         self._lines: list[str] = []
         self._second = 0
         self._moment = ""
@@ -92,11 +103,10 @@ class RequestLog:
         self._lines.append(f"{self._console(None, 'info', {**event, **fields})}\n")
 
     def flush(self) -> None:
-        """Write what has gathered."""
+        """Hand over what has gathered."""
         if self._lines:
             lines, self._lines = self._lines, []
-            self._stream.write("".join(lines))
-            self._stream.flush()
+            self.writer.write("".join(lines))
 
 
 def _quoted(plain: str) -> str:

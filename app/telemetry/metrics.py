@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from secrets import token_hex
+from threading import Lock
 from typing import Any
 
 from app.telemetry.counters import IMAGES, SECONDS
@@ -29,18 +30,25 @@ class Processes:
         self.directory = directory
         self._mine = mine
         self._name = token_hex(8)  # a pid is given again, and a counter must not fall
+        self._saving = Lock()
 
-    def save(self) -> None:
-        """Write this process's numbers for the others; at least once a second."""
-        if self.directory is not None:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            temporary = self.directory / f".{self._name}"
-            temporary.write_text(json.dumps(self._mine()))
-            temporary.replace(self.directory / f"{self._name}.json")
+    def save(self) -> Snapshot:
+        """Write this process's numbers for the others, at least once a second; what was written."""
+        with self._saving:
+            mine = self._mine()
+            if self.directory is not None:
+                self.directory.mkdir(parents=True, exist_ok=True)
+                temporary = self.directory / f".{self._name}"
+                temporary.write_text(json.dumps(mine))
+                temporary.replace(self.directory / f"{self._name}.json")
+            return mine
 
     def all(self) -> list[Snapshot]:
-        """This process's numbers now, the others' of at most a second ago; gauges only of those that live."""
-        found = [self._mine()]
+        """This process's numbers now, the others' of at most a second ago; gauges only of those that live.
+
+        What is shown is saved first: were this process killed, the next page would be behind this one.
+        """
+        found = [self.save()]
         for path in sorted(self.directory.glob("*.json")) if self.directory else ():
             if path.stem != self._name:
                 snapshot = json.loads(path.read_text())
@@ -118,8 +126,9 @@ def _requests(snapshots: Sequence[Snapshot]) -> Iterator[Any]:
     for reason, number in reasons.items():
         lost.add_metric((reason,), number)
     yield lost
-    gone = sum(snapshot["gone"] for snapshot in snapshots)
+    gone, dropped = (sum(snapshot[name] for snapshot in snapshots) for name in ("gone", "lines_dropped"))
     yield CounterMetricFamily("minist_gone_images", "Images whose client did not wait.", value=gone)
+    yield CounterMetricFamily("minist_log_lines_dropped", "Lines of the log that nothing took.", value=dropped)
 
 
 def _histogram(

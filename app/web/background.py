@@ -2,17 +2,39 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 log = logging.getLogger("minist")
+
+FAILURES, FAILING_SECONDS = 3, 2.0  # in a row, for so long: then the work is in trouble
+LONGEST_SECONDS = 10.0  # or when it has not succeeded for so long since it failed
+LOG_SECONDS = 10.0  # between two lines about the same failing work
+
+
+@dataclass
+class Failures:
+    """Turns that failed in a row, the last with `error`; times are of the monotonic clock."""
+
+    since: float
+    error: str = ""
+    count: int = 0
+    logged: float = float("-inf")
+
+    def is_trouble(self, now: float) -> bool:
+        lasting = now - self.since
+        return (self.count >= FAILURES and lasting >= FAILING_SECONDS) or lasting >= LONGEST_SECONDS
 
 
 class Background:
     """Repeated work. An error is logged, and the next turn comes all the same."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._failures: dict[str, Failures] = {}
         self._ending = asyncio.Event()
 
     def repeat(self, name: str, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
@@ -20,9 +42,16 @@ class Background:
         self._tasks[name] = asyncio.create_task(self._repeat(name, seconds, work), name=name)
 
     @property
-    def stopped(self) -> list[str]:
-        """The names of tasks that have ended although the worker goes on."""
-        return [name for name, task in self._tasks.items() if task.done()]
+    def trouble(self) -> str | None:
+        """What does not work any more, in a sentence: it has ended, or has failed for some time."""
+        now = self._clock()
+        for name, task in self._tasks.items():
+            if task.done():
+                return f"{name} has stopped"
+        for name, failures in self._failures.items():
+            if failures.is_trouble(now):
+                return f"{name} has failed {failures.count} times in a row: {failures.error}"
+        return None
 
     async def end(self) -> None:
         """Wait for the turns that are running now: a thread in torch must not outlive the interpreter."""
@@ -34,6 +63,19 @@ class Background:
             try:
                 await work()
             except Exception as error:
-                log.error("%s: %s (%s)", name, error, type(error).__name__)
+                self._note(name, error)
+            else:
+                if name in self._failures:
+                    log.warning("%s works again", name)
+                    del self._failures[name]
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), seconds)
+
+    def _note(self, name: str, error: Exception) -> None:
+        now = self._clock()
+        failures = self._failures.setdefault(name, Failures(now))
+        failures.count += 1
+        failures.error = f"{' '.join(str(error).split())[:300]} ({type(error).__name__})"
+        if now - failures.logged >= LOG_SECONDS:
+            log.error("%s: %s", name, failures.error)
+            failures.logged = now

@@ -24,6 +24,7 @@ from app.web.auth import Authenticator, Headers, presented_key
 from app.web.background import Background
 from app.web.connections import Connections
 from app.web.draining import Draining
+from app.web.followers import Followers
 from app.web.training_workers import TrainingWorkers
 
 
@@ -43,6 +44,7 @@ class Services:
     draining: Draining
     background: Background
     connections: Connections
+    followers: Followers
     batcher: Batcher
     decoders: DecoderPool
     counters: Counters

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from app import errors
-from app.serving.batching import Rows
+from app.serving.batching import Held, Rows
 from app.serving.decoding.announced import announced_pixels
 from app.serving.decoding.forms import MAX_HEADER_BYTES
 from app.serving.decoding.wire import Decoded, Result, Task
@@ -46,12 +46,12 @@ async def predict_one(
 
     Raises a RequestError, an ImageError, or ClientDisconnect.
     """
+    limit, batcher = services.settings.max_upload_bytes, services.batcher
+    held = Held(batcher)
     async with _Deadline(services.settings.request_timeout):
-        body = await read_body(headers.get(b"content-length", b""), receive, services.settings.max_upload_bytes)
-        batcher = services.batcher
-        batcher.admit(len(body))
         try:
-            payload = await _payload(payloads.one, services.settings.max_upload_bytes, headers, body)
+            body = await read_body(headers.get(b"content-length", b""), receive, limit, held)
+            payload = await _payload(payloads.one, limit, headers, body, held)
             options = options.merged(payload.options)
             served = await find_served(services, options.model)
             pixels, done = await _decode_one(services, served, options, payload.images[0], receive)
@@ -59,7 +59,7 @@ async def predict_one(
             row = (await (_unless_gone(answer, receive) if batcher.backlogged else answer))[0]
             more = await _explanation(served.classifier, pixels) if options.explain else None
         finally:
-            batcher.release(len(body))
+            held.release()
     index = most_probable(row)
     served.predicted[index] += 1
     encoded = served.answers.encode(row, index, done)
@@ -78,12 +78,15 @@ async def find_served(services: Services, name: str | None) -> ServedModel:
     return served if served is not None else await to_thread.run_sync(services.registry.find, name)
 
 
-async def _payload(read: Callable[[str, bytes], Payload], limit: int, headers: Headers, body: bytes) -> Payload:
+async def _payload(
+    read: Callable[[str, bytes], Payload], limit: int, headers: Headers, body: bytes, held: Held
+) -> Payload:
     """What a body carries; a large or packed one is cut in a thread."""
     content_type = headers.get(b"content-type", b"")[:MAX_HEADER_BYTES].decode("latin-1")
     encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
     if encoding:
         body = await to_thread.run_sync(unpacked, encoding, body, limit, limiter=_CUT_AT_ONCE)
+        held.add(len(body))
     if len(body) <= INLINE_BYTES or content_type.startswith("image/"):
         return read(content_type, body)
     return await to_thread.run_sync(read, content_type, body, limiter=_CUT_AT_ONCE)
@@ -132,14 +135,13 @@ async def predict_batch(services: Services, options: Options, headers: Headers, 
 
     Raises a RequestError or ClientDisconnect.
     """
-    limit = services.settings.max_batch_upload_bytes
+    limit, batcher = services.settings.max_batch_upload_bytes, services.batcher
+    held = Held(batcher)
     async with _Deadline(services.settings.request_timeout):
-        body = await read_body(headers.get(b"content-length", b""), receive, limit)
-        batcher = services.batcher
-        batcher.admit(len(body))
         try:
+            body = await read_body(headers.get(b"content-length", b""), receive, limit, held)
             begun = time.perf_counter()
-            payload = await _payload(payloads.many, limit, headers, body)
+            payload = await _payload(payloads.many, limit, headers, body, held)
             options = options.merged(payload.options)
             served = await find_served(services, options.model)
             found = await _in_thread(_plain_or_task, served, options.preprocess or "auto", payload)
@@ -149,7 +151,7 @@ async def predict_batch(services: Services, options: Options, headers: Headers, 
             rows = await _unless_gone(batcher.submit(served, pixels, count), receive) if count else []
             return await _in_thread(_encode_many, served, rows, read)
         finally:
-            batcher.release(len(body))
+            held.release()
 
 
 @dataclass(frozen=True, slots=True)

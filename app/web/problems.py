@@ -167,6 +167,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _validation_error(request: Request, error: RequestValidationError) -> Response:
+        if any(isinstance(one.get("input"), bytes) for one in error.errors()):  # it was not read as JSON
+            return response_of(_not_json(request.headers.get("content-type")))
         return respond(invalid(error.errors()))
 
     @app.exception_handler(HTTPException)
@@ -179,6 +181,13 @@ def install(app: FastAPI) -> None:
         detail = f"{request.method} {request.url.path}: {error.detail}"
         headers = {"allow": _allowed(request)} if error.status_code == 405 else error.headers
         return respond(problem(title, error.status_code, detail, "/docs shows every path"), headers)
+
+
+def _not_json(content_type: str | None) -> errors.InvalidRequest:
+    said = f"its content type is {content_type[:100]!r}" if content_type else "it has no content type"
+    return errors.InvalidRequest(
+        f"the body is not read as JSON: {said}", "send the header 'Content-Type: application/json'"
+    )
 
 
 def _allowed(request: Request) -> str:

@@ -8,31 +8,43 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import BodyTooLarge, EmptyBody, WrongArray, WrongContentType
+from app.serving.batching import SMALL_BYTES, Held
 from app.web.paths import path_of
 from app.web.problems import response_of
 from models.idx import idx_header
 
+PIECE_BYTES = 1024 * 1024  # of a body that comes in many chunks
 
-async def read_body(announced: bytes, receive: Receive, limit: int) -> bytes:
-    """The whole body, of which `announced` is the Content-Length, if there is one.
 
-    Raises BodyTooLarge as soon as more than `limit` bytes are announced or have come.
+async def read_body(announced: bytes, receive: Receive, limit: int, held: Held) -> bytes:
+    """The whole body, of which `announced` is the Content-Length, if there is one; it is `held` as it comes.
+
+    Raises BodyTooLarge as soon as more than `limit` bytes are announced or have come, Overloaded as soon as
+    there is no room for them.
     """
-    if announced.isdigit() and int(announced) > limit:
-        raise _too_large(limit)
-    chunks: list[bytes] = []
-    size = 0
+    if announced.isdigit():
+        size = int(announced)
+        if size > limit:
+            raise _too_large(limit)
+        if size > SMALL_BYTES:
+            held.expect(size)
+    first, pieces = b"", list[bytearray]()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > limit:
+        held.add(len(chunk))
+        if held.size > limit:
             raise _too_large(limit)
-        chunks.append(chunk)
+        if not first:
+            first = chunk
+        elif pieces and len(pieces[-1]) < PIECE_BYTES:  # of a body in drops, their objects would be most
+            pieces[-1] += chunk
+        else:
+            pieces.append(bytearray(chunk))
         if not message.get("more_body", False):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            return b"".join((first, *pieces)) if pieces else first
 
 
 def _too_large(limit: int) -> BodyTooLarge:

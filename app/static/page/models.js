@@ -59,10 +59,11 @@ export class ModelsView {
     /** @type {Wire.Readiness} */
     const { degraded } = await this.api.get("readyz").catch(() => ({ degraded: [] }));
     return degraded.map(({ name, version, serving, reason }) => {
+      const shipped = serving === 0 || serving === version;
       const instead =
         serving === null
           ? "The model does not answer"
-          : `${serving ? `Version ${serving}` : "The shipped one"} answers instead`;
+          : `${shipped ? "The shipped one" : `Version ${serving}`} answers instead`;
       return note("error", `Version ${version} of ${name} cannot be loaded`, sentences(instead, reason));
     });
   }

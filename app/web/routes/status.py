@@ -1,7 +1,12 @@
 """Probes, and what an operator wants to know."""
 
+import logging
+from collections.abc import Mapping
+
 import torch
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter
+from sqlalchemy.exc import DatabaseError
 from starlette.responses import PlainTextResponse, Response
 
 import app
@@ -9,10 +14,14 @@ from app import errors
 from app.serving.registry import Registry
 from app.telemetry import metrics
 from app.web import problems
-from app.web.dependencies import MAY_READ, RegistryDep, ServicesDep
+from app.web.dependencies import MAY_READ, RegistryDep, Services, ServicesDep
 from app.web.schemas import DegradedBody, Info, Readiness, Status
 
+log = logging.getLogger("minist")
+
 router = APIRouter(tags=["status"])
+
+_PAGES_AT_ONCE = CapacityLimiter(1)  # of metrics, in a thread of their own: others may all wait for the disk
 
 
 @router.head("/livez", include_in_schema=False)
@@ -26,7 +35,8 @@ async def livez(registry: RegistryDep) -> Status:
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", summary="Can it answer predictions?", responses=problems.responses(errors.NotReady))
 async def readyz(services: ServicesDep) -> Readiness:
-    """200 only when the default model answers; not while the queue is full, nor once SIGTERM has come.
+    """200 only when the default model answers; not while the queue is full or work in the background keeps
+    failing, nor once SIGTERM has come.
 
     `degraded` names the models that answer with another version than they should, or not at all.
     """
@@ -36,8 +46,8 @@ async def readyz(services: ServicesDep) -> Readiness:
         raise errors.NotReady(
             "as many requests are waiting as are allowed", "ask another instance, or try again later"
         )
-    if stopped := services.background.stopped:
-        raise errors.NotReady(f"{stopped[0]} has stopped", "look into the service's log, and start it again")
+    if trouble := services.background.trouble:
+        raise errors.NotReady(trouble, "look into the service's log, and at the disk of MINIST_HOME")
     if not default_answers(services.registry):
         raise errors.NotReady("the default model does not answer", "look into the service's log")
     workers = services.training_workers.count
@@ -72,18 +82,30 @@ def info(registry: RegistryDep, services: ServicesDep) -> Info:
     response_description="Prometheus' text format",
     dependencies=[MAY_READ],
 )
-def show_metrics(services: ServicesDep) -> Response:
+async def show_metrics(services: ServicesDep) -> Response:
     """Of all workers: requests, latencies, batches, the queue, predictions, jobs, the served accuracy."""
+    page = await to_thread.run_sync(_page_of_metrics, services, limiter=_PAGES_AT_ONCE)
+    return Response(page, media_type=metrics.MEDIA_TYPE)
+
+
+def _page_of_metrics(services: Services) -> bytes:
     accuracies = {
         (served.name, served.version): test.accuracy
         for served in services.registry.models
         if (test := served.classifier.card.metrics.get("test"))
     }
     degraded = [(one.name, one.version) for one in services.registry.degraded]
-    page = metrics.exposition(
-        services.processes.all(), services.queue.counts(), accuracies, degraded, services.training_workers.count
-    )
-    return Response(page, media_type=metrics.MEDIA_TYPE)
+    workers = services.training_workers.count
+    return metrics.exposition(services.processes.all(), _jobs(services), accuracies, degraded, workers)
+
+
+def _jobs(services: Services) -> Mapping[str, int]:
+    """By status; nothing where the database does not answer: the other numbers are wanted all the more then."""
+    try:
+        return services.queue.counts()
+    except DatabaseError as error:
+        log.error("jobs cannot be counted: %s", error.orig)
+        return {}
 
 
 def default_answers(registry: Registry) -> bool:

@@ -1,16 +1,12 @@
 """Training jobs: start, watch, cancel, resume."""
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.sse import format_sse_event
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from starlette.responses import FileResponse, StreamingResponse
 
@@ -18,22 +14,18 @@ from app import errors
 from app.clock import utc
 from app.jobs.artifacts import artifacts
 from app.jobs.executor import check_config, override_fields, recipe_names
-from app.jobs.queue import TERMINAL, Event, Job, Queue, QueueFull, Submitter
+from app.jobs.queue import TERMINAL, Job, Queue, QueueFull, Submitter
 from app.settings import Settings
 from app.store.keys import Identity
 from app.store.paths import HomePaths
 from app.store.versions import Versions
 from app.web import problems
 from app.web.dependencies import AUTH_ERRORS, MAY_READ, MayTrain, QueueDep, ServicesDep, SettingsDep
-from app.web.draining import Draining
+from app.web.followers import EventStream
 from app.web.pages import ARTIFACT_POLICY, security_headers
 from app.web.paths import url_of
-from app.web.schemas import to_json
 
 router = APIRouter(prefix="/train", tags=["train"])
-
-FOLLOW_SECONDS = 0.25
-KEEPALIVE_SECONDS = 15
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
@@ -237,7 +229,7 @@ def resume(id: str, services: ServicesDep, identity: MayTrain) -> JobBody:
     responses={
         200: {"description": "server-sent events", "content": {"text/event-stream": {}}},
         204: {"description": "the job has ended and every event was seen"},
-        **problems.responses(errors.UnknownJob),
+        **problems.responses(errors.UnknownJob, errors.Overloaded),
     },
     dependencies=[MAY_READ],
 )
@@ -248,13 +240,11 @@ async def follow(
 ) -> Response:
     """Server-sent events `status`, `step` (at most twice a second) and `epoch`, from the first or from
     `Last-Event-ID`, until the job's terminal status."""
-    queue = services.queue
-    job = await run_in_threadpool(_job, queue, id)
-    if job.status in TERMINAL and not await run_in_threadpool(queue.events, id, last_event_id):
+    queue, followers = services.queue, services.followers
+    job = await followers.read(_job, queue, id)
+    if job.status in TERMINAL and not await followers.read(queue.events, id, last_event_id, 1):
         return Response(status_code=204)
-    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    stream = _stream(queue, id, last_event_id, services.draining)
-    return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+    return EventStream(followers, await followers.join(id, last_event_id))
 
 
 @router.get(
@@ -370,23 +360,3 @@ def _artifacts(queue: Queue, settings: Settings, job_id: str) -> Mapping[str, Pa
     job = _job(queue, job_id)
     paths = HomePaths(settings.home)
     return artifacts(paths.run(job.id)) or artifacts(paths.version(job.model, job.version or 0))
-
-
-async def _stream(queue: Queue, job_id: str, after: int, draining: Draining) -> AsyncIterator[bytes]:
-    """Events as they come, until the newest is a terminal status (a resumed job has older ones)."""
-    sent = time.monotonic()
-    while not draining:
-        found = await run_in_threadpool(queue.events, job_id, after)
-        for event in found:
-            yield _sse(event)
-            after, sent = event.id, time.monotonic()
-        if found and found[-1].kind == "status" and found[-1].data["status"] in TERMINAL:
-            return
-        if time.monotonic() - sent > KEEPALIVE_SECONDS:
-            yield b": keep-alive\n\n"
-            sent = time.monotonic()
-        await asyncio.sleep(FOLLOW_SECONDS)
-
-
-def _sse(event: Event) -> bytes:
-    return format_sse_event(data_str=to_json(event.data).decode(), event=event.kind, id=str(event.id))
