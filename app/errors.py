@@ -25,6 +25,8 @@ RequestError
 ├── InvalidRequest     a field or parameter with a value that is not allowed
 ├── FeedbackIsOff      the service keeps no corrections
 ├── UnknownCorrection  no correction has that id
+├── NotADataset        a file that holds no data set
+├── UnknownDataset     no data set or version has that name
 ├── NoTestSet          the test set that is needed is not under MINIST_DATA_DIR
 └── StorageTrouble     the database or the disk does not answer
 """
@@ -141,6 +143,14 @@ class FeedbackIsOff(RequestError):
 
 class UnknownCorrection(RequestError):
     """No correction has that id."""
+
+
+class NotADataset(RequestError):
+    """A file that holds no data set."""
+
+
+class UnknownDataset(RequestError):
+    """No data set or version has that name."""
 
 
 class NoTestSet(RequestError):

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from filelock import FileLock
 
-from app.jobs.executor import LocalExecutor
+from app.jobs.executor import ImportExecutor, LocalExecutor
+from app.jobs.imports import ImportPreparation, ImportPublication, Imports
 from app.jobs.preparation import Preparation
 from app.jobs.publication import Publication
 from app.jobs.queue import Queue
@@ -12,6 +13,7 @@ from app.jobs.retention import Retention
 from app.jobs.supervisor import Limits, Supervisor
 from app.settings import Settings
 from app.store.database import BUSY_SECONDS, Database
+from app.store.datasets import Datasets
 from app.store.feedback import Feedback
 from app.store.keys import Keys
 from app.store.paths import HomePaths
@@ -33,6 +35,7 @@ class Home:
     keys: Keys
     feedback: Feedback
     supervisors: Supervisors
+    datasets: Datasets
 
     @classmethod
     def open(cls, settings: Settings) -> "Home":
@@ -44,22 +47,45 @@ class Home:
         # a claimant that waits for the database must be back before its lease is over
         database = Database(settings.home, busy_seconds=min(BUSY_SECONDS, settings.lease_seconds / 4))
         versions = Versions(database, paths)
+        datasets = Datasets(database, paths, settings.keep_datasets_bytes)
         with FileLock(paths.lock):  # several processes may start at once, also on a new volume
             database.migrate()
             reconcile(versions)
             publish_shipped(versions)
+            datasets.reconcile()
         from_environment = settings.api_key.get_secret_value() if settings.api_key else None
         keys = Keys(database, from_environment)
         feedback = Feedback(database, settings.feedback_max_count, settings.feedback_max_bytes)
         supervisors = Supervisors(database)
-        return cls(settings, paths, database, Queue(database), versions, keys, feedback, supervisors)
+        return cls(settings, paths, database, Queue(database), versions, keys, feedback, supervisors, datasets)
+
+    @property
+    def imports(self) -> Imports:
+        return Imports(self.queue, self.datasets, self.versions, self.settings.queue_limit)
+
+    def importer(self) -> Supervisor:
+        """A supervisor for the imports of this home: they do not wait for training jobs."""
+        settings, datasets = self.settings, self.datasets
+        return Supervisor(
+            self.queue,
+            ImportExecutor(
+                self.paths.sources,
+                settings.import_memory_bytes,
+                lambda: datasets.keep_bytes - datasets.used(),
+            ),
+            ImportPreparation(self.paths),
+            ImportPublication(self.queue, datasets),
+            None,
+            Limits(settings.lease_seconds, settings.import_minutes * 60, "MINIST_IMPORT_MINUTES"),
+            "import",
+        )
 
     def supervisor(self) -> Supervisor:
-        """A supervisor for the jobs of this home."""
+        """A supervisor for the training jobs of this home."""
         settings = self.settings
         return Supervisor(
             self.queue,
-            LocalExecutor(settings.data_dir, settings.device),
+            LocalExecutor(settings.data_dir, settings.device, self.paths.datasets),
             Preparation(self.paths, self.versions, self.feedback),
             Publication(self.queue, self.versions),
             Retention(

@@ -40,10 +40,11 @@ from app.web.fast_path import FastPath
 from app.web.followers import POLL_SECONDS, Followers
 from app.web.hosts import AllowedHosts
 from app.web.hosts import patterns as allowed
+from app.web.incoming import Incoming
 from app.web.near_misses import known_parameters
 from app.web.paths import Paths
 from app.web.rate_limit import RateLimited
-from app.web.routes import evaluation, feedback, models, predict, recipes, status, train
+from app.web.routes import datasets, evaluation, feedback, models, predict, recipes, status, train
 from app.web.training_workers import TrainingWorkers
 from app.web.uploads import ContentLengthLimit
 from models.devices import choose_device
@@ -120,8 +121,9 @@ def _telemetry(settings: Settings, tracer_provider: TracerProvider | None) -> Te
 
 
 def _route(application: FastAPI) -> None:
-    application.include_router(predict.router)  # reads its bodies itself, with limits of its own
-    for part in (train, recipes, models, evaluation, feedback, status):
+    for reading in (predict.router, datasets.uploads):  # read their bodies themselves, with limits of their own
+        application.include_router(reading)
+    for part in (train, datasets, recipes, models, evaluation, feedback, status):
         application.include_router(
             part.router, max_body_size=MAX_JSON_BYTES, dependencies=[Depends(known_parameters)]
         )
@@ -137,7 +139,9 @@ def _front(settings: Settings, observer: RequestObserver) -> list[Middleware]:
     if settings.rate_limit is not None:
         front.append(Middleware(RateLimited, text=settings.rate_limit, observer=observer))
     front.append(Middleware(FastPath, observer=observer))
-    front.append(Middleware(ContentLengthLimit, limit=MAX_JSON_BYTES, free=("/predict", "/predict/batch")))
+    front.append(
+        Middleware(ContentLengthLimit, limit=MAX_JSON_BYTES, free=("/predict", "/predict/batch", "/datasets"))
+    )
     return front
 
 
@@ -188,6 +192,8 @@ def _start(home: Home, counters: Counters) -> Services:
         registry=registry,
         versions=home.versions,
         queue=home.queue,
+        imports=home.imports,
+        incoming=Incoming(home.paths.datasets, settings.max_dataset_bytes),
         training_workers=TrainingWorkers(home.supervisors),
         feedback=home.feedback,
         recent_predictions=RecentPredictions(home.database) if settings.feedback else None,

@@ -154,6 +154,20 @@ class Settings(BaseSettings):
     keep_jobs_days: float = Field(
         default=365, ge=0, description="Days that an ended job, its events and the audit entries are kept."
     )
+    max_dataset_bytes: int = Field(
+        default=1024**3, ge=1, description="Largest file of `POST /datasets`; more is answered 413."
+    )
+    keep_datasets_bytes: int = Field(
+        default=10 * 1024**3,
+        ge=1,
+        description="Bytes of all data sets, the files that they came as included; more are refused with 507.",
+    )
+    import_memory_bytes: int = Field(
+        default=2 * 1024**3, ge=128 * 1024**2, description="Memory of the process that imports a data set."
+    )
+    import_minutes: float = Field(
+        default=60, gt=0, description="Minutes that an import may run, in all its attempts together."
+    )
     feedback: bool = Field(
         default=False,
         description="Whether predictions can be corrected; their pictures are then kept for an hour.",

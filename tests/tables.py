@@ -22,6 +22,7 @@ from app.web.problems import status_and_title
 from models.card import Card, read_card
 from tests.conftest import ROOT, SHIPPED, WEIGHTS
 from training import regression
+from training.importing.dataset import Options
 from training.recipes import RECIPES, Config
 
 PAGES = tuple(
@@ -146,6 +147,12 @@ def _config() -> str:
     return _table(("setting", "default", ""), rows())
 
 
+def _import_options() -> str:
+    fields = Options.model_fields.items()
+    rows = ((f"`{name}`", f"`{field.default}`", field.description or "") for name, field in fields)
+    return _table(("option", "default", ""), rows)
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "settings": _settings,
     "endpoints": _endpoints,
@@ -154,6 +161,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "models": _models,
     "recipes": _recipes,
     "config": _config,
+    "import_options": _import_options,
 }
 
 

@@ -24,7 +24,7 @@ DOORS: Mapping[str, set[str]] = {
     },
     "app.web.routes": {
         "app", "app.jobs", "app.serving", "app.store", "app.telemetry", "app.web", "models.card",
-        "models.errors", "models.preprocessing",
+        "models.datasets", "models.errors", "models.preprocessing",
     },
     "app.web": {
         "app", "app.jobs", "app.serving", "app.store", "app.telemetry", "models", "models.errors",
@@ -35,17 +35,25 @@ DOORS: Mapping[str, set[str]] = {
         "app", "app.store", "app.telemetry", "models", "models.card", "models.datasets", "models.errors",
         "models.idx", "models.preprocessing",
     },
-    "app.jobs": {"app", "app.store", "models", "models.card", "models.errors", "training"},
+    "app.jobs": {
+        "app", "app.store", "models", "models.card", "models.datasets", "models.errors", "training",
+        "training.directory", "training.importing",
+    },
     "app.store": {"models", "models.card", "models.errors"},
     "app.telemetry": set(),
     "app": set(),
     "training": {
-        "models", "models.architectures", "models.card", "models.datasets", "models.errors",
-        "models.preprocessing", "training.datasets", "training.errors", "training.synthetic",
+        "models", "models.architectures", "models.card", "models.errors",
+        "models.preprocessing", "training.datasets", "training.directory", "training.errors",
+        "training.supervision", "training.synthetic",
     },
     "training.synthetic": {"models.errors", "models.preprocessing", "training.datasets"},
-    "training.datasets": {"models.card", "models.datasets", "models.idx", "training.errors"},
-    "training.importing": {"models", "training.errors"},
+    "training.datasets": {
+        "models.card", "models.datasets", "models.idx", "training.errors", "training.importing",
+    },
+    "training.importing": {"models", "training.directory", "training.errors", "training.supervision"},
+    "training.directory": set(),
+    "training.supervision": set(),
     "training.errors": set(),
     "models": {
         "models.architectures", "models.card", "models.errors", "models.preprocessing", "models.state_dicts",
@@ -174,6 +182,8 @@ def test_the_serving_process_imports_neither_torchvision_nor_matplotlib() -> Non
     assert {name for name in modules if name.startswith("training.")} <= {
         "training.recipes",
         "training.directory",
+        "training.importing",
+        "training.importing.dataset",
     }
 
 

@@ -1,5 +1,6 @@
 """Jobs and versions under kill -9, frozen supervisors, full disks and load: real processes, real signals."""
 
+import io
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from app.home import Home
 from app.jobs.executor import ChildProcess, Execution, Executor, RunDirectory
@@ -708,3 +712,102 @@ def test_a_supervisor_goes_on_after_what_nobody_foresaw(home: Home, monkeypatch:
     supervisor.run()
     assert len(turns) == 2
     assert finished(home, job_id) is not None
+
+
+def photographs(count: int = 1500) -> bytes:
+    """A zip of class folders that takes a few seconds to import."""
+    noise = np.random.default_rng(0).integers(0, 255, (count, 48, 48, 3), np.uint8)
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for number, pixels in enumerate(noise):
+            one = io.BytesIO()
+            Image.fromarray(pixels).resize((96, 96)).save(one, "PNG", compress_level=1)
+            archive.writestr(f"{'ab'[number % 2]}/{number}.png", one.getvalue())
+    return stream.getvalue()
+
+
+def importing(client: httpx2.Client) -> dict[str, Any] | None:
+    """The data set, once a part of it was read."""
+    body: dict[str, Any] = client.get("/datasets/photos").json()
+    assert body["status"] == "importing", body["error"]
+    return body if body["progress"] else None
+
+
+def import_ended(client: httpx2.Client, name: str = "photos") -> dict[str, Any]:
+    def ended() -> dict[str, Any] | None:
+        body: dict[str, Any] = client.get(f"/datasets/{name}").json()
+        return body if body["status"] != "importing" else None
+
+    body = wait_for(ended)
+    assert body["status"] == "ready", body["error"]
+    return body
+
+
+@pytest.mark.parametrize("victim", ["child", "all"])
+def test_an_import_that_is_killed_begins_anew_and_ends_alike(victim: str, tmp_path: Path) -> None:
+    """Nothing half-read is left, and a data set that was ready stays as it was."""
+    data = photographs()
+    with service(tmp_path, MINIST_LEASE_SECONDS=LEASE) as (process, client):
+        client.post("/datasets?name=calm", files={"file": data}).raise_for_status()
+        calm = import_ended(client, "calm")
+        client.post("/datasets?name=photos", files={"file": data}).raise_for_status()
+        wait_for(lambda: importing(client))
+        supervisor = supervisor_of(process)
+        tree = [process.pid, supervisor, *children(supervisor)]
+        (child,) = children(supervisor)
+        for pid in [child] if victim == "child" else tree:
+            os.kill(pid, signal.SIGKILL)
+        if victim != "all":
+            body = import_ended(client)
+            attempts = client.get(f"/train/{body['job']}").json()["attempts"]
+        else:
+            process.wait()
+    if victim == "all":
+        wait_for(lambda: not any(alive(pid) for pid in tree[1:]), 15)
+        with service(tmp_path, MINIST_LEASE_SECONDS=LEASE) as (_, client):
+            body = import_ended(client)
+            attempts = client.get(f"/train/{body['job']}").json()["attempts"]
+            assert client.get("/datasets/calm").json()["digest"] == calm["digest"]
+    assert (body["digest"], attempts) == (calm["digest"], 2)
+    assert not list((tmp_path / "runs").glob("*/dataset"))
+    assert not list((tmp_path / "datasets").glob(".incoming-*"))
+    assert len(list((tmp_path / "datasets" / ".sources").iterdir())) == 1  # both came of one file
+
+
+def test_an_import_does_not_wait_for_training(tmp_path: Path) -> None:
+    with service(tmp_path) as (_, client):
+        job_id = post(client, epochs=1000)
+        in_epoch(client, job_id, 1)
+        client.post("/datasets?name=photos", files={"file": photographs(60)}).raise_for_status()
+        import_ended(client)
+        assert show(client, job_id)["status"] == "running"
+        client.delete(f"/train/{job_id}")
+
+
+def test_an_import_is_limited_in_memory_disk_and_time(tmp_path: Path) -> None:
+    large = io.BytesIO()
+    zeros = io.BytesIO()
+    np.savez_compressed(zeros, train_images=np.zeros((400_000, 1, 1), np.uint8), train_labels=np.zeros(400_000))
+    with zipfile.ZipFile(large, "w", zipfile.ZIP_DEFLATED) as archive:
+        for label in "ab":
+            one = io.BytesIO()
+            Image.new("RGB", (7000, 7000)).save(one, "PNG")
+            archive.writestr(f"{label}/1.png", one.getvalue())
+    memory, disk = str(300 * 2**20), str(40 * 2**20)
+    with service(tmp_path, MINIST_IMPORT_MEMORY_BYTES=memory, MINIST_KEEP_DATASETS_BYTES=disk) as (_, client):
+        client.post("/datasets?name=memory", files={"file": large.getvalue()}).raise_for_status()
+        params = {"name": "disk", "size": "224"}
+        client.post("/datasets", params=params, files={"file": zeros.getvalue()}).raise_for_status()
+
+        def failed(name: str) -> str:
+            return str(
+                wait_for(lambda: client.get(f"/datasets/{name}").json()["error"]),
+            )
+
+        assert "MINIST_IMPORT_MEMORY_BYTES" in failed("memory")
+        assert "MINIST_KEEP_DATASETS_BYTES" in failed("disk")
+    with service(tmp_path, MINIST_IMPORT_MINUTES="0.02") as (_, client):
+        client.post("/datasets?name=time", files={"file": photographs()}).raise_for_status()
+        error = wait_for(lambda: client.get("/datasets/time").json()["error"])
+        assert "MINIST_IMPORT_MINUTES" in error
+    assert not list((tmp_path / "runs").glob("*/dataset"))

@@ -1,16 +1,6 @@
-"""The child process of a job, `python -m training work RUN`, and its conversation with the supervisor.
+"""The child process of a training job, `python -m training work RUN` (see `training.supervision`)."""
 
-It writes events as lines of JSON on standard output (step, epoch, and at the end done or failed) and reads
-heartbeats, one per line, from standard input. When the input closes, or no heartbeat comes for the length of
-a lease, the supervisor has died or has lost its claim on the job, and the process ends at once.
-"""
-
-import json
-import os
-import queue
-import signal
 import sys
-import threading
 import time
 from dataclasses import asdict
 from errno import ENOSPC
@@ -24,32 +14,27 @@ from training.errors import RunBusy, TrainingError
 from training.events import Epoch, Event
 from training.progress import epoch_line
 from training.run import Run, train
-
-# Exit codes: failed for a reason that an event gives; another process holds the run; the supervisor is gone.
-FAILED, BUSY, ORPHANED = 1, 75, 76
-NICENESS = 15  # requests come first
-STEP_SECONDS = 0.5  # between two step events
-GRACE_SECONDS = 1.0  # after a lease, for heartbeats that came while this process itself was stopped
+from training.supervision import BUSY, STEP_SECONDS, begin, failed, send
 
 
-def work(directory: Path, data_dir: Path, device: str, lease: float) -> int:
-    """Train the run in `directory` from its last checkpoint; returns the exit code."""
-    if hasattr(os, "nice"):  # elsewhere the executor sets the priority
-        os.nice(NICENESS)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is handled by the supervisor
-    _end_without_heartbeats(lease)
+def work(directory: Path, data_dir: Path, device: str, lease: float, datasets_dir: Path | None = None) -> int:
+    """Train the run in `directory` from its last checkpoint; returns the exit code.
+
+    `datasets_dir` holds the data sets that were imported, as NAME/VERSION.
+    """
+    begin(lease)
     try:
         run = Run.open(directory)
-        train(run, data_dir, choose_device(device), _Reporter(), wait=lease)
+        train(run, data_dir, choose_device(device), _Reporter(), wait=lease, datasets_dir=datasets_dir)
         load_verified(run.weights_path, choose_device("cpu"))  # what cannot answer is not published
     except RunBusy as error:
         print(error, file=sys.stderr)
         return BUSY
     except (TrainingError, ModelError) as error:
-        return _failed(str(error))
+        return failed(str(error))
     except OSError as error:
-        return _failed(_sentence(error, directory))
-    _send(event="done")
+        return failed(_sentence(error, directory))
+    send(event="done")
     return 0
 
 
@@ -62,20 +47,10 @@ class _Reporter:
     def __call__(self, event: Event) -> None:
         if isinstance(event, Epoch):
             print(epoch_line(event), file=sys.stderr, flush=True)
-            _send(event="epoch", **asdict(event))
+            send(event="epoch", **asdict(event))
         elif time.monotonic() - self._sent >= STEP_SECONDS:
             self._sent = time.monotonic()
-            _send(event="step", **asdict(event))
-
-
-def _send(**message: object) -> None:
-    print(json.dumps(message, allow_nan=False), flush=True)
-
-
-def _failed(sentence: str) -> int:
-    print(f"error: {sentence}", file=sys.stderr)
-    _send(event="failed", error=sentence)
-    return FAILED
+            send(event="step", **asdict(event))
 
 
 def _sentence(error: OSError, directory: Path) -> str:
@@ -84,28 +59,3 @@ def _sentence(error: OSError, directory: Path) -> str:
     if not RunDirectory(directory).config.exists():
         return f"the run directory {directory} was deleted during the run"
     return f"{error.strerror or error}: {error.filename or directory}"
-
-
-def _end_without_heartbeats(lease: float) -> None:
-    """End this process when heartbeats stop, even in the middle of a long step.
-
-    One thread reads, another waits: `select` on pipes exists on POSIX only.
-    """
-    heartbeats: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-
-    def read() -> None:
-        while chunk := os.read(0, 4096):
-            heartbeats.put(chunk)
-        os._exit(ORPHANED)
-
-    def wait() -> None:
-        while True:
-            try:
-                heartbeats.get(timeout=lease)
-            except queue.Empty:
-                time.sleep(GRACE_SECONDS)
-                if heartbeats.empty():
-                    os._exit(ORPHANED)
-
-    for task in (read, wait):
-        threading.Thread(target=task, name=f"heartbeats-{task.__name__}", daemon=True).start()

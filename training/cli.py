@@ -17,7 +17,6 @@ from pydantic import ValidationError
 from models.card import Card, Metrics
 from models.checkpoint import load_bare
 from models.classifier import Classifier
-from models.datasets import DatasetName
 from models.devices import choose_device
 from models.errors import ModelError
 from training import child, evaluation, regression
@@ -31,7 +30,7 @@ from training.run import Run, card_of, rewrite_report
 
 _OVERRIDES = {
     "name": (str, "name of the trained model"),
-    "dataset": (get_args(DatasetName), "data set, if not the recipe's"),
+    "dataset": (str, "mnist, fashion-mnist, or NAME@n under --datasets-dir; if not the recipe's"),
     "epochs": (int, "passes over the training images"),
     "lr": (float, "learning rate (its peak, with a schedule)"),
     "batch_size": (int, "images per step"),
@@ -132,7 +131,13 @@ def _run(run: Run, options: argparse.Namespace) -> int:
     with Display() as display:
         display.print(f"{run.config.recipe} on {run.config.dataset} -> {run.directory}")
         try:
-            card = runs.train(run, options.data_dir, choose_device(options.device), display)
+            card = runs.train(
+                run,
+                options.data_dir,
+                choose_device(options.device),
+                display,
+                datasets_dir=options.datasets_dir,
+            )
         except KeyboardInterrupt:
             display.print(
                 f"interrupted after {len(run.history())} complete epochs; continue with:\n"
@@ -174,7 +179,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     parser = _parser("minist evaluate", "Print loss and accuracy of any checkpoint on a test set.")
     parser.add_argument("weights", type=Path, help="a .pth or .safetensors file, with or without a card")
     parser.add_argument(
-        "--dataset", choices=get_args(DatasetName), help="data set (default: the one it was trained on)"
+        "--dataset", help="mnist, fashion-mnist, or NAME@n (default: the one it was trained on)"
     )
     options = parser.parse_args(arguments)
 
@@ -183,14 +188,18 @@ def evaluate(arguments: Sequence[str]) -> int:
         classifier = Classifier.load(options.weights, device)
         trained_on = classifier.card.dataset
         dataset = load_dataset(
-            options.dataset or (trained_on.name if trained_on else "mnist"), options.data_dir
+            options.dataset or (trained_on.name if trained_on else "mnist"),
+            options.data_dir,
+            options.datasets_dir,
         )
     else:
         recipe = _recipe_of(options.weights)
         print(
             f"no card beside {options.weights}: using the settings of recipe {recipe.name}, whose layers it has"
         )
-        dataset = load_dataset(options.dataset or recipe.config().dataset, options.data_dir)
+        dataset = load_dataset(
+            options.dataset or recipe.config().dataset, options.data_dir, options.datasets_dir
+        )
         card = card_of(recipe.config(), dataset)
         classifier = Classifier.from_bare_weights(options.weights, card, device)
     if classifier.card.classes != dataset.classes:
@@ -240,7 +249,7 @@ def work(arguments: Sequence[str]) -> int:
         "--lease", type=float, required=True, help="seconds without a heartbeat after which this process ends"
     )
     options = parser.parse_args(arguments)
-    return child.work(options.directory, options.data_dir, options.device, options.lease)
+    return child.work(options.directory, options.data_dir, options.device, options.lease, options.datasets_dir)
 
 
 def _recipe_of(weights: Path) -> Recipe:
@@ -278,6 +287,7 @@ def _parser(program: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", help="auto (cuda, then mps, then cpu), cpu, cuda, mps")
     data_dir = Path(os.environ.get("MINIST_DATA_DIR", "data"))
     parser.add_argument("--data-dir", type=Path, default=data_dir, help="data set root (default %(default)s)")
+    parser.add_argument("--datasets-dir", type=Path, help="root of imported data sets, as NAME/VERSION")
     return parser
 
 

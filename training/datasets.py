@@ -5,6 +5,7 @@ DataLoader and no transform per image.
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from models.card import Polarity, Preprocessing, Shape
 from models.datasets import DATASETS, TEST_FILES, TRAIN_FILES, DatasetInfo
 from models.idx import read_idx
 from training.errors import DatasetError
+from training.importing.dataset import Imported
+
+_IMPORTED = re.compile(r"([a-z0-9][a-z0-9-]{0,63})@([1-9][0-9]{0,8})")  # name and version
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,14 @@ class Dataset:
         return self.train[order[count:]], self.train[order[:count]]
 
 
-def load_dataset(name: str, root: Path) -> Dataset:
-    """The data set of that name under `root` (torchvision's layout), downloaded if it is not there.
+def load_dataset(name: str, root: Path, datasets_dir: Path | None = None) -> Dataset:
+    """`mnist` or `fashion-mnist` under `root` (torchvision's layout), downloaded if it is not there; or
+    `NAME@n`, version n of an imported data set, in `datasets_dir`/NAME/n.
 
     Raises DatasetError with the folder that was searched.
     """
+    if (version := _IMPORTED.fullmatch(name)) is not None and datasets_dir is not None:
+        return _imported(name, datasets_dir / version[1] / version[2])
     if name not in DATASETS:
         raise DatasetError(f"there is no data set {name!r}: choose one of {', '.join(DATASETS)}")
     info = DATASETS[name]
@@ -94,6 +101,20 @@ def load_dataset(name: str, root: Path) -> Dataset:
     for tensor in (train.images, train.labels, test.images, test.labels):
         digest.update(tensor.numpy().tobytes())
     return Dataset(name, train, test, info.classes, info.polarity, digest.hexdigest(), info.preprocessing)
+
+
+def _imported(name: str, directory: Path) -> Dataset:
+    try:
+        found = Imported(directory)
+    except (OSError, ValueError) as error:
+        raise DatasetError(
+            f"data set {name!r} is not in {directory}, or is damaged: import it again"
+        ) from error
+    train, test = (
+        Split(torch.from_numpy(found.images[rows]), torch.from_numpy(found.labels[rows]))
+        for rows in ((found.splits != 2).nonzero()[0], (found.splits == 2).nonzero()[0])
+    )
+    return Dataset(name, train, test, found.profile.classes, "light-on-dark", found.profile.digest)
 
 
 def _exists(path: Path) -> bool:

@@ -13,6 +13,7 @@ class RunDirectory:
     resume.pt       the state after the last      report.html               all of it on one page, to look at
                     complete epoch                corrections.json          corrected pictures to train on
     lock            held while it is trained      log.txt                   what a job's process printed
+    dataset/        what an import has read, until it is moved to the data sets
     """
 
     path: Path
@@ -32,6 +33,10 @@ class RunDirectory:
     @property
     def corrections(self) -> Path:
         return self.path / "corrections.json"
+
+    @property
+    def dataset(self) -> Path:
+        return self.path / "dataset"
 
     @property
     def lock(self) -> Path:

@@ -9,8 +9,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from models.datasets import DatasetName
-
 Loss = Literal["cross-entropy", "brier", "double-softmax"]
 Optimizer = Literal["sgd", "adam", "adamw", "from-scratch"]
 Schedule = Literal["constant", "cosine", "one-cycle"]
@@ -27,7 +25,10 @@ class Config(BaseModel):
     recipe: str
     name: str = Field(description="name of the trained model", pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     architecture: str
-    dataset: DatasetName = Field(description="data set to train on")
+    dataset: str = Field(
+        description="data set to train on: mnist, fashion-mnist, or NAME@n, version n of one of your own",
+        pattern=r"^(mnist|fashion-mnist|[a-z0-9][a-z0-9-]{0,63}@[1-9][0-9]{0,8})$",
+    )
     mean: float = Field(description="subtracted from pixels scaled to 0..1")
     std: float = Field(gt=0, description="divides the difference")
     loss: Loss = Field(

@@ -93,7 +93,14 @@ class Run:
             raise RunBusy(f"another process is training in {self.directory}") from None
 
 
-def train(run: Run, data_dir: Path, device: torch.device, on_event: Listener, wait: float = 0) -> Card:
+def train(
+    run: Run,
+    data_dir: Path,
+    device: torch.device,
+    on_event: Listener,
+    wait: float = 0,
+    datasets_dir: Path | None = None,
+) -> Card:
     """Train to the end, from the last complete epoch where there is one; returns the card.
 
     Raises DatasetError, Diverged, or RunBusy where another process trains in the same directory and has
@@ -103,7 +110,7 @@ def train(run: Run, data_dir: Path, device: torch.device, on_event: Listener, wa
         if run.card_path.exists():
             return read_card(run.card_path)
         config = run.config
-        dataset = load_dataset(config.dataset, data_dir)
+        dataset = load_dataset(config.dataset, data_dir, datasets_dir)
         train_split, validation = dataset.hold_out(config.validation_images, config.seed)
         if config.synthetic_images:
             train_split += synthetic_split(train_split, config.synthetic_images, config.seed)

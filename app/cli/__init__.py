@@ -28,6 +28,7 @@ COMMANDS = (
     Command("serve", "app.cli.serve:run", "answer requests and train ('api' or 'worker': one of the two)"),
     Command("keys", "app.cli.keys:run", "make, list and revoke API keys"),
     Command("models", "app.cli.models:run", "list, check, point at and delete models and versions"),
+    Command("datasets", "app.cli.datasets:run", "list, import and delete data sets of your own pictures"),
     Command("check", "app.cli.storage:check", "check all that is kept under MINIST_HOME"),
     Command("backup", "app.cli.storage:back_up_home", "write database and models into one file"),
     Command("restore", "app.cli.storage:restore_home", "put a backup in the place of what is there"),
@@ -41,6 +42,7 @@ COMMANDS = (
         "inspect", "training.importing.cli:run", "show what a zip of your own pictures would be as a data set"
     ),
     Command("work", "training.cli:work"),  # a job's process; only supervisors start it
+    Command("import-dataset", "training.importing.child:run"),  # an import's
 )
 
 USAGE = """usage: minist COMMAND [options]     (minist COMMAND --help: its options)

@@ -25,16 +25,25 @@ def supervise(attached: str | None) -> int:
     settings = read_settings()
     home = open_home(settings)
     logging.config.dictConfig(logs.config(settings.log_level))
-    supervisor = home.supervisor()
+    supervisors = home.supervisor(), home.importer()
 
     def stop(number: int, frame: FrameType | None) -> None:
-        supervisor.stop()
+        for supervisor in supervisors:
+            supervisor.stop()
 
     signal.signal(signal.SIGTERM, stop)
     # Ctrl-C reaches the whole process group: an attached supervisor ends when its parent does
     signal.signal(signal.SIGINT, signal.SIG_IGN if attached else stop)
     with Heartbeat(home.supervisors, attached or token_hex(8)):
-        supervisor.run(alive=_watch_stdin() if attached else lambda: True)
+        alive = _watch_stdin() if attached else lambda: True
+        training, importing = supervisors
+        thread = threading.Thread(target=importing.run, args=[alive], name="imports")
+        thread.start()
+        try:
+            training.run(alive)
+        finally:
+            importing.stop()
+            thread.join()
     return 0
 
 

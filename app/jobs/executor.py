@@ -7,15 +7,20 @@ import json
 import os
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from copy import copy
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, Any, Protocol
 
+from pydantic import Field
+
 from app.interpreter import module_command
+from models.datasets import DATASETS
 from training.directory import RunDirectory as RunDirectory  # for the rest of app, too
+from training.importing.dataset import Options as ImportOptions
+from training.importing.dataset import Profile as Profile  # for the rest of app, too
 from training.recipes import FROM_SCRATCH, RECIPES, Config, Recipe
 
 SECRET = ("MINIST_", "OTEL_")  # environment variables with keys among them
@@ -28,6 +33,10 @@ DECIDED_HERE = (
     "threads",
     "init_from",
 )  # by recipe, request, deployment
+
+_DATASET = (
+    "data set to train on: `mnist`, `fashion-mnist`, `NAME@n`, or `NAME` for the newest version that is ready"
+)
 
 
 class Execution(Protocol):
@@ -55,21 +64,55 @@ class Executor(Protocol):
 class LocalExecutor:
     """One child process per job on this machine, at low priority."""
 
-    def __init__(self, data_dir: Path, device: str) -> None:
+    def __init__(self, data_dir: Path, device: str, datasets_dir: Path | None = None) -> None:
+        """`datasets_dir` holds the data sets that were imported, as NAME/VERSION."""
         self.data_dir = data_dir
         self.device = device
+        self.datasets_dir = datasets_dir
 
     def start(self, run: RunDirectory, lease: float) -> "ChildProcess":
         options = {"--data-dir": self.data_dir.absolute(), "--device": self.device, "--lease": lease}
-        arguments = [str(word) for option in options.items() for word in option]
-        command = module_command("training", "work", str(run.path.absolute()), *arguments)
-        return ChildProcess(command, run)
+        if self.datasets_dir is not None:
+            options["--datasets-dir"] = self.datasets_dir.absolute()
+        return _child("work", run, options)
+
+
+class ImportExecutor:
+    """One child process per import, limited in what it may take."""
+
+    def __init__(self, sources: Path, memory: int, room: Callable[[], int]) -> None:
+        """`memory` in bytes; `room` says how many bytes are left for data sets."""
+        self.sources = sources
+        self.memory = memory
+        self.room = room
+
+    def start(self, run: RunDirectory, lease: float) -> "ChildProcess":
+        options = {
+            "--sources": self.sources.absolute(),
+            "--lease": lease,
+            "--memory": self.memory,
+            "--file-bytes": max(1, self.room()),
+        }
+        # numpy's threads would take memory by the number of CPUs, and have nothing to do
+        return _child("import-dataset", run, options, {"OPENBLAS_NUM_THREADS": "1"})
+
+
+def _child(
+    command: str,
+    run: RunDirectory,
+    options: Mapping[str, object],
+    environment: Mapping[str, str] | None = None,
+) -> "ChildProcess":
+    words = [str(word) for option in options.items() for word in option]
+    return ChildProcess(module_command("training", command, str(run.path.absolute()), *words), run, environment)
 
 
 class ChildProcess:
-    """A `python -m training work` and its three streams."""
+    """A `python -m training ..` and its three streams."""
 
-    def __init__(self, command: list[str], run: RunDirectory) -> None:
+    def __init__(
+        self, command: list[str], run: RunDirectory, environment: Mapping[str, str] | None = None
+    ) -> None:
         with run.log.open("a") as log:
             self._process = subprocess.Popen(
                 command,
@@ -79,7 +122,7 @@ class ChildProcess:
                 stderr=log,
                 text=True,
                 creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),  # only Windows has it
-                env=_environment(),
+                env={**_environment(), **(environment or {})},
             )
         self._messages: SimpleQueue[Mapping[str, Any]] = SimpleQueue()
         assert self._process.stdout is not None
@@ -131,16 +174,26 @@ def _environment() -> dict[str, str]:
     return {"LOGNAME": "minist", **kept, "MPLBACKEND": "agg", "PYTHONUNBUFFERED": "1"}
 
 
+def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The full options of an import. Raises pydantic.ValidationError, naming the fields."""
+    return ImportOptions.model_validate(options).model_dump(mode="json")
+
+
 def check_config(recipe: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The full config of a run of that recipe. Raises pydantic.ValidationError, naming the fields."""
     return RECIPES[recipe].config(**overrides).model_dump()
 
 
 def override_fields() -> dict[str, Any]:
-    """The settings of a recipe that a request may change, as optional fields for `pydantic.create_model`."""
+    """The settings of a recipe that a request may change, as optional fields for `pydantic.create_model`.
+
+    A request names a data set in more ways than a config, which has its version.
+    """
     fields: dict[str, Any] = {}
     for name, field in Config.model_fields.items():
-        if name not in DECIDED_HERE:
+        if name == "dataset":
+            fields[name] = (str | None, Field(default=None, max_length=100, description=_DATASET))
+        elif name not in DECIDED_HERE:
             optional = copy(field)
             optional.default = None
             fields[name] = (field.annotation | None, optional)  # type: ignore[operator]
@@ -173,6 +226,8 @@ def _recipe(recipe: Recipe) -> dict[str, Any]:
 
 def _field(name: str, schema: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     choices = schema.get("enum")
+    if name == "dataset":  # and those that were imported
+        choices = list(DATASETS)
     if name == "optimizer" and config["architecture"] not in FROM_SCRATCH:
         choices = [choice for choice in schema["enum"] if choice != "from-scratch"]
     return {

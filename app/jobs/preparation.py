@@ -37,6 +37,9 @@ class Preparation:
     def run_directory(self, job: Job) -> RunDirectory:
         return RunDirectory(self.paths.run(job.id))
 
+    def clear(self, job: Job) -> None:
+        """Nothing: the next attempt goes on from what is there."""
+
     def _write_corrections(self, job: Job, run: RunDirectory) -> None:
         with self.versions.database.read() as connection:
             serving = self.versions.in_production(connection, job.model)

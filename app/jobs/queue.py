@@ -11,9 +11,9 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, RowMapping, and_, delete, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, RowMapping, and_, delete, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
 from app.jobs.leases import Claim, LeaseWatch
@@ -26,6 +26,7 @@ ACTIVE = ("queued", "running")
 TERMINAL = ("succeeded", "failed", "cancelled")
 MAX_CRASHES = 3
 STEPS_KEPT = 200  # events of an ended job, about 30 kB
+Kind = Literal["train", "import"]
 NOTHING_LEARNED = Corrections(used=0, right_before=0, right_after=0)
 
 
@@ -35,8 +36,9 @@ class Job:
 
     id: str
     number: int
+    kind: Kind
     status: str
-    model: str
+    model: str  # of an import: the data set
     config: Mapping[str, Any]
     promote: Rule
     token: int
@@ -134,43 +136,41 @@ class Queue:
                     if found.request_digest != digest:
                         raise KeyReused(f"the Idempotency-Key {idempotency_key!r} was used for another request")
                     return found
-            values = {
-                "id": uuid.uuid4().hex,
-                "status": "queued",
-                "model": config["name"],
-                "config": dict(config),
-                "promote": promote,
-                "idempotency_key": idempotency_key,
-                "request_digest": digest,
-                "token": 0,
-                "attempts": 0,
-                "crashes": 0,
-                "created_at": time.time(),
-                "feedback": {} if feedback else None,
-                "submitted_by": submitter.who if submitter else None,
-                "by_admin": submitter.admin if submitter else False,
-            }
-            unfinished = (
-                select(func.count()).select_from(jobs).where(jobs.c.status.in_(ACTIVE)).scalar_subquery()
+            return _add(
+                connection,
+                limit,
+                submitter,
+                kind="train",
+                model=config["name"],
+                config=dict(config),
+                promote=promote,
+                idempotency_key=idempotency_key,
+                request_digest=digest,
+                feedback={} if feedback else None,
             )
-            row = select(*[literal(value, jobs.c[name].type) for name, value in values.items()]).where(
-                unfinished < limit
-            )
-            added = connection.execute(insert(jobs).from_select(list(values), row))
-            if added.rowcount == 0:
-                raise QueueFull(limit, _retry_after(connection))
-            add_event(connection, str(values["id"]), "status", {"status": "queued"})
-            job = fetch_one(connection, jobs.c.id == values["id"])
-        assert job is not None
-        return job
+
+    def add_import(
+        self, connection: Connection, dataset: str, config: Mapping[str, Any], limit: int, submitter: Submitter
+    ) -> Job:
+        """Add a job that imports a data set, inside the transaction that adds its row. Raises QueueFull."""
+        return _add(
+            connection,
+            limit,
+            submitter,
+            kind="import",
+            model=dataset,
+            config=dict(config),
+            promote="never",
+            request_digest="",
+        )
 
     def get(self, job_id: str) -> Job | None:
         with self.database.read() as connection:
             return fetch_one(connection, jobs.c.id == job_id)
 
-    def page(self, status: str | None, limit: int, before: int | None) -> list[Job]:
+    def page(self, status: str | None, limit: int, before: int | None, kind: Kind = "train") -> list[Job]:
         """Newest first; `before` is the number of the last job of the page before."""
-        query = select(jobs).order_by(jobs.c.number.desc()).limit(limit)
+        query = select(jobs).where(jobs.c.kind == kind).order_by(jobs.c.number.desc()).limit(limit)
         if status is not None:
             query = query.where(jobs.c.status == status)
         if before is not None:
@@ -182,7 +182,7 @@ class Queue:
         """How many jobs will be started before it, and itself: 1 is the next. None once it is claimed."""
         if job.status != "queued":
             return None
-        ahead = and_(jobs.c.status == "queued", jobs.c.number <= job.number)
+        ahead = and_(jobs.c.status == "queued", jobs.c.kind == job.kind, jobs.c.number <= job.number)
         with self.database.read() as connection:
             return connection.scalar(select(func.count()).select_from(jobs).where(ahead))
 
@@ -210,39 +210,21 @@ class Queue:
         Raises WrongStatus for a job that has ended.
         """
         with self.database.write() as connection:
-            changed = connection.execute(
-                update(jobs)
-                .where(jobs.c.id == job_id, jobs.c.status.in_(ACTIVE))
-                .values(status="cancelled", token=jobs.c.token + 1, finished_at=time.time())
-            )
-            if changed.rowcount == 0:
+            if not cancel(connection, job_id):
                 raise _wrong_status(connection, job_id)
-            return _ended(connection, job_id)
+            return _fetch(connection, job_id)
 
     def resume(self, job_id: str, limit: int) -> Job:
         """Queue a cancelled or failed job again. Raises WrongStatus or QueueFull."""
         with self.database.write() as connection:
-            unfinished = select(func.count()).select_from(jobs).where(jobs.c.status.in_(ACTIVE))
-            if (connection.scalar(unfinished) or 0) >= limit:
-                raise QueueFull(limit, _retry_after(connection))
-            changed = connection.execute(
-                update(jobs)
-                .where(jobs.c.id == job_id, jobs.c.status.in_(("cancelled", "failed")))
-                .values(status="queued", crashes=0, seconds=0, error=None, exit_code=None, finished_at=None)
-            )
-            if changed.rowcount == 0:
-                raise _wrong_status(connection, job_id)
-            add_event(connection, job_id, "status", {"status": "queued"})
-            job = fetch_one(connection, jobs.c.id == job_id)
-        assert job is not None
-        return job
+            return resume(connection, job_id, limit)
 
     # -- by supervisors ----------------------------------------------------------------------------
 
-    def claim(self, watch: LeaseWatch | None = None) -> Job | None:
+    def claim(self, watch: LeaseWatch | None = None, kind: Kind = "train") -> Job | None:
         """Take the oldest job that is queued, or whose claimant has gone silent as `watch` has seen it."""
         silent = self.look(watch) if watch else []
-        free = or_(jobs.c.status == "queued", *map(_is_claim, silent))
+        free = and_(jobs.c.kind == kind, or_(jobs.c.status == "queued", *map(_is_claim, silent)))
         with self.database.read() as connection:  # asked several times a second: take no write lock for nothing
             if connection.scalar(select(jobs.c.id).where(free).limit(1)) is None:
                 return None
@@ -294,8 +276,8 @@ class Queue:
         connection: Connection,
         job: Job,
         version: int,
-        decision: Mapping[str, Any],
-        corrections: Corrections | None,
+        decision: Mapping[str, Any] | None = None,
+        corrections: Corrections | None = None,
     ) -> None:
         """Write success, inside the transaction that publishes the version. Raises ClaimLost.
 
@@ -306,7 +288,7 @@ class Queue:
             job,
             status="succeeded",
             version=version,
-            decision=dict(decision),
+            decision=None if decision is None else dict(decision),
             finished_at=time.time(),
             exit_code=0,
             feedback=None if job.feedback is None else (corrections or NOTHING_LEARNED).model_dump(),
@@ -357,6 +339,59 @@ class Queue:
         with self.database.read() as connection:
             found = {row.status: row.number for row in connection.execute(query)}
         return {status: found.get(status, 0) for status in (*ACTIVE, *TERMINAL)}
+
+
+def _add(connection: Connection, limit: int, submitter: Submitter | None, **values: Any) -> Job:
+    """Add a queued job; of its kind at most `limit` are unfinished. Raises QueueFull."""
+    values |= {
+        "id": uuid.uuid4().hex,
+        "status": "queued",
+        "token": 0,
+        "attempts": 0,
+        "crashes": 0,
+        "created_at": time.time(),
+        "submitted_by": submitter.who if submitter else None,
+        "by_admin": submitter.admin if submitter else False,
+    }
+    require_place(connection, values["kind"], limit)
+    connection.execute(insert(jobs).values(**values))
+    add_event(connection, values["id"], "status", {"status": "queued"})
+    return _fetch(connection, values["id"])
+
+
+def require_place(connection: Connection, kind: Kind, limit: int) -> None:
+    """Raises QueueFull where so many jobs of the kind are unfinished. In a write transaction."""
+    unfinished = select(func.count()).where(jobs.c.kind == kind, jobs.c.status.in_(ACTIVE))
+    if (connection.scalar(unfinished) or 0) >= limit:
+        raise QueueFull(limit, _retry_after(connection, kind))
+
+
+def cancel(connection: Connection, job_id: str) -> bool:
+    """End a job unless it has ended; whether it had not."""
+    unfinished = (jobs.c.id == job_id) & jobs.c.status.in_(ACTIVE)
+    values = {"status": "cancelled", "token": jobs.c.token + 1, "finished_at": time.time()}
+    if connection.execute(update(jobs).where(unfinished).values(**values)).rowcount == 0:
+        return False
+    _ended(connection, job_id)
+    return True
+
+
+def resume(connection: Connection, job_id: str, limit: int) -> Job:
+    """Queue a cancelled or failed job again. Raises WrongStatus or QueueFull."""
+    require_place(connection, _fetch(connection, job_id).kind, limit)
+    ended = (jobs.c.id == job_id) & jobs.c.status.in_(("cancelled", "failed"))
+    values = {"status": "queued", "crashes": 0, "seconds": 0}
+    nothing = dict.fromkeys(("error", "exit_code", "finished_at"))
+    if connection.execute(update(jobs).where(ended).values(**values, **nothing)).rowcount == 0:
+        raise _wrong_status(connection, job_id)
+    add_event(connection, job_id, "status", {"status": "queued"})
+    return _fetch(connection, job_id)
+
+
+def _fetch(connection: Connection, job_id: str) -> Job:
+    job = fetch_one(connection, jobs.c.id == job_id)
+    assert job is not None
+    return job
 
 
 def _wrong_status(connection: Connection, job_id: str) -> WrongStatus:
@@ -430,8 +465,7 @@ def add_event(connection: Connection, job_id: str, kind: str, data: Mapping[str,
 def _ended(connection: Connection, job_id: str) -> Job:
     """Add the event of the terminal status; of the steps some are kept."""
     _thin_steps(connection, job_id)
-    job = fetch_one(connection, jobs.c.id == job_id)
-    assert job is not None
+    job = _fetch(connection, job_id)
     add_event(connection, job_id, "status", {"status": job.status, "error": job.error, "version": job.version})
     return job
 
@@ -445,14 +479,16 @@ def _thin_steps(connection: Connection, job_id: str) -> None:
         connection.execute(delete(events).where(steps, events.c.id.not_in(ids[::every])))
 
 
-def _retry_after(connection: Connection) -> int:
+def _retry_after(connection: Connection, kind: Kind) -> int:
     """Seconds until a place is likely to be free: what the running job still needs, or a usual job's time."""
-    running = connection.scalar(select(jobs.c.progress).where(jobs.c.status == "running").limit(1))
-    if running:
+    running = connection.scalar(
+        select(jobs.c.progress).where(jobs.c.status == "running", jobs.c.kind == kind).limit(1)
+    )
+    if running and running["eta_seconds"] is not None:
         return max(1, round(running["eta_seconds"]))
     recent = (
         select((jobs.c.finished_at - jobs.c.started_at).label("seconds"))
-        .where(jobs.c.status == "succeeded")
+        .where(jobs.c.status == "succeeded", jobs.c.kind == kind)
         .order_by(jobs.c.number.desc())
         .limit(20)
         .subquery()

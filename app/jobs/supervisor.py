@@ -9,14 +9,13 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from sqlalchemy.exc import OperationalError
 
 from app.jobs.executor import Execution, Executor, RunDirectory
 from app.jobs.leases import LeaseWatch
-from app.jobs.preparation import Preparation
-from app.jobs.publication import Publication
-from app.jobs.queue import ClaimLost, Job, Queue
+from app.jobs.queue import ClaimLost, Job, Kind, Queue
 from app.jobs.relay import Relay
 from app.jobs.retention import Retention
 from models.errors import CheckpointError
@@ -30,23 +29,43 @@ BUSY_EXIT = 75  # the child found the run directory held by another process
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one job: seconds of silence after which its supervisor is taken for dead, and seconds it may run."""
+    """Of one job: seconds of silence after which its supervisor is taken for dead, and seconds it may run,
+    by which setting."""
 
     lease: float
     seconds: float
+    setting: str = "MINIST_JOB_HOURS"
+
+
+class Prepares(Protocol):
+    """Makes run directories with all that the child needs."""
+
+    def prepare(self, job: Job) -> RunDirectory: ...
+
+    def run_directory(self, job: Job) -> RunDirectory: ...
+
+    def clear(self, job: Job) -> None:
+        """Remove what an attempt has left and no other will use."""
+
+
+class Publishes(Protocol):
+    """Makes what a run left a version, and the job a success; the version."""
+
+    def publish(self, job: Job, run: RunDirectory) -> int: ...
 
 
 class Supervisor:
-    """Runs jobs until `stop`; several on one table share the work."""
+    """Runs jobs of one kind until `stop`; several on one table share the work."""
 
     def __init__(
         self,
         queue: Queue,
         executor: Executor,
-        preparation: Preparation,
-        publication: Publication,
-        retention: Retention,
+        preparation: Prepares,
+        publication: Publishes,
+        retention: Retention | None,
         limits: Limits,
+        kind: Kind = "train",
     ) -> None:
         self.queue = queue
         self.executor = executor
@@ -54,6 +73,7 @@ class Supervisor:
         self.publication = publication
         self.retention = retention
         self.limits = limits
+        self.kind = kind
         self.watch = LeaseWatch(limits.lease)
         self.stopping = False  # no Event: a signal handler must not wait for its lock
 
@@ -66,7 +86,8 @@ class Supervisor:
         while self._goes_on(alive):
             try:
                 worked = self.run_one(alive)
-                self.retention.prune()
+                if self.retention is not None:
+                    self.retention.prune()
             except OperationalError as error:  # a full disk, say: the table may be writable again later
                 log.error("the database does not answer: %s", error.orig)
                 worked = False
@@ -79,7 +100,7 @@ class Supervisor:
 
     def run_one(self, alive: Callable[[], bool] = lambda: True) -> bool:
         """Run the next job to its end; whether there was one."""
-        job = self.queue.claim(self.watch)
+        job = self.queue.claim(self.watch, self.kind)
         if job is None:
             return False
         log.info("job %s: attempt %d of %s", job.id, job.attempts, job.model)
@@ -87,6 +108,8 @@ class Supervisor:
             self._run(job, alive)
         except ClaimLost:
             log.info("job %s: the claim is gone", job.id)
+        finally:
+            self.preparation.clear(job)
         return True
 
     def _pause(self, seconds: float) -> None:
@@ -146,7 +169,7 @@ class Supervisor:
             if relay.seconds > self.limits.seconds and not ended:
                 return (
                     f"the job ran for more than the {self.limits.seconds / 3600:g} hours that are allowed "
-                    "(MINIST_JOB_HOURS); resume it to go on from its last complete epoch"
+                    f"({self.limits.setting}); resume it to go on from its last complete epoch"
                 )
             if relay.write() and ended:
                 return relay.failure
@@ -184,7 +207,8 @@ class Supervisor:
         log.info("job %s: version %d of %s", job.id, version, job.model)
         with contextlib.suppress(OSError):  # people's pictures stay no longer than they must
             run.corrections.unlink()
-        self.retention.prune_versions(job.model)
+        if self.retention is not None:
+            self.retention.prune_versions(job.model)
 
 
 def _last_log_line(run: RunDirectory, code: int) -> str:
@@ -192,5 +216,5 @@ def _last_log_line(run: RunDirectory, code: int) -> str:
     with contextlib.suppress(OSError):
         lines = run.log.read_text(errors="replace").strip().splitlines()
         if lines:
-            return f"the training process {how}; its log ends with: {lines[-1][:1000]}"
-    return f"the training process {how}"
+            return f"the job's process {how}; its log ends with: {lines[-1][:1000]}"
+    return f"the job's process {how}"

@@ -47,6 +47,7 @@ jobs = Table(
     Column("submitted_by", String(100)),  # whose key; none: before there was this column
     Column("by_admin", Boolean, nullable=False, default=False, server_default="0"),
     Column("feedback", JSON),  # corrections that it learns, and what that changed; null: it was not asked to
+    Column("kind", String(16), nullable=False, default="train", server_default="train"),  # or import
     Index("jobs_by_status", "status", "number"),
 )
 
@@ -93,6 +94,27 @@ audit = Table(
     Column("from_version", Integer),
     Column("to_version", Integer),
     Column("why", Text, nullable=False),
+)
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("job_id", String(32)),  # that imports it; none: it was found on disk
+    Column("kind", String(16), nullable=False),  # images
+    Column("options", JSON, nullable=False),
+    Column("source", String(64), nullable=False),  # sha256 of the file that came
+    Column("source_bytes", Integer, nullable=False),
+    Column("from_version", Integer),  # whose file was read again; none: the file came with it
+    Column("corrections_of", String(64)),  # the model whose corrections it holds
+    Column("submitted_by", String(100)),
+    Column("created_at", Float, nullable=False),
+    Column("ready_at", Float),
+    Column("digest", String(64)),  # none: not imported (yet)
+    Column("bytes", Integer, nullable=False, default=0),  # of what was imported
+    Column("summary", JSON),  # how many pictures and classes, and of which shape
+    Column("deleted", Boolean, nullable=False, default=False),  # numbers are never used twice
 )
 
 keys = Table(

@@ -8,6 +8,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from app import errors
+from app.jobs.imports import Imports
 from app.jobs.queue import Queue
 from app.serving.batching import Batcher
 from app.serving.decoding.pool import DecoderPool
@@ -25,6 +26,7 @@ from app.web.background import Background
 from app.web.connections import Connections
 from app.web.draining import Draining
 from app.web.followers import Followers
+from app.web.incoming import Incoming
 from app.web.training_workers import TrainingWorkers
 
 
@@ -36,6 +38,8 @@ class Services:
     registry: Registry
     versions: Versions
     queue: Queue
+    imports: Imports
+    incoming: Incoming
     training_workers: TrainingWorkers
     feedback: Feedback
     recent_predictions: RecentPredictions | None  # none: predictions cannot be corrected

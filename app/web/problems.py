@@ -17,8 +17,8 @@ from starlette.routing import Match
 
 import models.errors
 from app import errors
-from app.jobs import queue
-from app.store import feedback, versions
+from app.jobs import imports, queue
+from app.store import datasets, feedback, versions
 from models.errors import ImageError
 
 log = logging.getLogger("minist")
@@ -72,6 +72,20 @@ _TABLE: Mapping[type[Exception], _Row] = {
     errors.InvalidRequest: _Row(422, "Invalid request"),
     errors.FeedbackIsOff: _Row(409, "Feedback is off"),
     errors.UnknownCorrection: _Row(404, "Unknown correction"),
+    errors.NotADataset: _Row(422, "Not a data set"),
+    errors.UnknownDataset: _Row(404, "Unknown data set"),
+    datasets.NoSuchDataset: _Row(404, "Unknown data set", "GET /datasets lists them"),
+    datasets.DatasetsFull: _Row(
+        507,
+        "Data sets are full",
+        "delete some (DELETE /datasets/{reference}), or raise MINIST_KEEP_DATASETS_BYTES",
+    ),
+    imports.DatasetInUse: _Row(
+        409, "Conflict", "cancel the job or delete the version first, or add ?force=true"
+    ),
+    imports.DatasetNotReady: _Row(
+        409, "Conflict", "GET /datasets/{reference} says how far it is, or why it has failed"
+    ),
     errors.NoTestSet: _Row(409, "The test set is not here"),
     errors.StorageTrouble: _Row(503, "Storage trouble"),
     versions.NoSuchVersion: _Row(

@@ -281,6 +281,11 @@ def _finish(
 
 
 def _check_classes(classes: tuple[str, ...], found: Found) -> None:
+    if not classes:
+        raise DatasetError(
+            f"no picture could be read: {len(found.bad):,} files were left out, such as "
+            + (f"{found.bad[0].path}: {found.bad[0].reason}" if found.bad else "none")
+        )
     if len(classes) < 2:
         raise DatasetError(
             f"there is one class, {classes[0]!r}: a classifier needs two at least, each in a folder of its own"

@@ -53,6 +53,8 @@ def load_rgb(data: bytes, size: tuple[int, int], resize: Resize) -> Pixels:
         try:
             image.load()
             rgb = _as_rgb(_upright(image))
+        except MemoryError:  # depends on what else is decoded now: left out, it would be so by chance
+            raise
         except Exception as error:  # Pillow's decoders raise almost anything on damaged files
             raise ValueError(f"it is damaged ({error})") from None
     return np.asarray(fit_into(rgb, size, resize))

@@ -14,8 +14,10 @@ from app import errors
 from app.clock import utc
 from app.jobs.artifacts import artifacts
 from app.jobs.executor import check_config, override_fields, recipe_names
-from app.jobs.queue import TERMINAL, Job, Queue, QueueFull, Submitter
+from app.jobs.imports import DatasetNotReady, Imports, is_built_in
+from app.jobs.queue import TERMINAL, Job, Kind, Queue, QueueFull, Submitter
 from app.settings import Settings
+from app.store.datasets import NoSuchDataset
 from app.store.keys import Identity
 from app.store.paths import HomePaths
 from app.store.versions import Versions
@@ -70,11 +72,12 @@ class FeedbackChange(BaseModel):
 
 
 class JobBody(BaseModel):
-    """A training job."""
+    """A training job, or the import of a data set."""
 
     id: str
+    kind: Literal["train", "import"]
     status: Status
-    model: str
+    model: str = Field(description="of an import: the data set")
     recipe: str
     promote: str
     config: dict[str, Any] = Field(description="every setting of the run")
@@ -134,6 +137,7 @@ class ArtifactBody(BaseModel):
             *AUTH_ERRORS,
             errors.FeedbackIsOff,
             errors.InvalidRequest,
+            DatasetNotReady,
             QueueFull,
             errors.StorageTrouble,
         ),
@@ -159,6 +163,8 @@ def start(
             "this service keeps no corrections to learn from",
             "train without feedback, or set MINIST_FEEDBACK=true",
         )
+    if "dataset" in overrides:
+        overrides["dataset"] = _pinned(services.imports, overrides["dataset"])
     try:
         config = check_config(recipe, {**overrides, "name": model, "threads": settings.train_threads})
     except ValidationError as error:
@@ -180,9 +186,10 @@ def list_jobs(
     status: Annotated[Status | None, Query(description="only jobs of this status")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="jobs on a page")] = 20,
     cursor: Annotated[str | None, Query(pattern=r"^\d{1,18}$", description="`next` of the page before")] = None,
+    kind: Annotated[Kind, Query(description="training jobs, or imports of data sets")] = "train",
 ) -> JobPage:
     """Newest first."""
-    jobs = queue.page(status, limit + 1, int(cursor) if cursor else None)
+    jobs = queue.page(status, limit + 1, int(cursor) if cursor else None, kind)
     following = str(jobs[limit - 1].number) if len(jobs) > limit else None
     return JobPage(jobs=[_body(job, queue) for job in jobs[:limit]], next=following)
 
@@ -201,7 +208,10 @@ def show_job(id: str, queue: QueueDep) -> JobBody:
     responses=problems.responses(*AUTH_ERRORS, errors.UnknownJob, errors.Conflict, errors.StorageTrouble),
 )
 def cancel(id: str, queue: QueueDep, identity: MayTrain) -> JobBody:
-    """End a queued or running job at once; its last complete epoch stays and can be resumed from."""
+    """End a queued or running job at once; its last complete epoch stays and can be resumed from.
+
+    An import that is resumed begins anew.
+    """
     _require_own(_job(queue, id), identity)
     return _body(queue.cancel(id), queue)
 
@@ -311,6 +321,16 @@ def _require_own(job: Job, identity: Identity) -> None:
         raise errors.Forbidden("the job was started with another key", "use that key, or one of scope admin")
 
 
+def _pinned(imports: Imports, reference: str) -> str:
+    """A built-in data set, or the version that `NAME` means now. Raises InvalidRequest or DatasetNotReady."""
+    if is_built_in(reference):
+        return reference
+    try:
+        return imports.pin(reference).reference
+    except NoSuchDataset as error:
+        raise errors.InvalidRequest(str(error), imports.suggestion(reference)) from error
+
+
 def _has_production(versions: Versions, model: str) -> bool:
     with versions.database.read() as connection:
         return versions.in_production(connection, model) is not None
@@ -324,6 +344,7 @@ def _body(job: Job, queue: Queue, warning: str | None = None) -> JobBody:
     running = job.progress if job.progress and job.status == "running" else {}
     return JobBody(
         id=job.id,
+        kind=job.kind,
         warning=warning,
         status=job.status,  # type: ignore[arg-type]
         model=job.model,

@@ -1,0 +1,359 @@
+"""Versions of data sets: rows, the imported folders, and the files that they came as.
+
+    MINIST_HOME/datasets/<name>/<version>/     what was imported; never changed, appears by rename
+    MINIST_HOME/datasets/.sources/<sha256>     the file that came, to import it again with other options
+
+A version is ready when its row says so, with the digest of what was imported. Until then its status is that of
+the job that imports it. Numbers are not used twice.
+"""
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, Literal
+
+from sqlalchemy import RowMapping, Select, and_, func, insert, select, update
+from sqlalchemy.engine import Connection
+
+from app.store.database import Database
+from app.store.paths import HomePaths
+from app.store.tables import datasets, jobs
+from app.store.versions import DELETED, numbered
+from models.errors import CheckpointError
+from models.files import flush, flush_directory
+
+log = logging.getLogger("minist.store")
+
+INCOMING = ".incoming-"  # files that are being received
+Status = Literal["importing", "ready", "failed"]
+
+
+class NoSuchDataset(Exception):
+    """There is no data set of that name, or it has no such version (any more)."""
+
+
+class DatasetsFull(Exception):
+    """The data sets take as many bytes as are allowed."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that came: where it lies, its sha256 and size."""
+
+    path: Path
+    digest: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class DatasetVersion:
+    """One row, the state of its import, and where its files lie."""
+
+    name: str
+    version: int
+    status: Status
+    error: str | None
+    job_id: str | None
+    kind: str
+    options: Mapping[str, Any]
+    source: str
+    source_bytes: int
+    from_version: int | None
+    corrections_of: str | None
+    submitted_by: str | None
+    created_at: float
+    ready_at: float | None
+    digest: str | None
+    bytes: int
+    summary: Mapping[str, Any] | None
+    progress: Mapping[str, Any] | None
+    directory: Path
+
+    @property
+    def reference(self) -> str:
+        """How a job names it."""
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import left: its folder, and what its profile says."""
+
+    directory: Path
+    digest: str
+    source: str
+    options: Mapping[str, Any]
+    summary: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, directory: Path) -> "Imported":
+        """Raises CheckpointError where there is no profile that can be read."""
+        try:
+            profile = json.loads((directory / "profile.json").read_bytes())
+            summary = {
+                "images": profile["images"],
+                "classes": len(profile["classes"]),
+                "shape": [profile["channels"], profile["height"], profile["width"]],
+                "bad_files": profile["bad_count"],
+                "warnings": len(profile["warnings"]),
+            }
+            return cls(directory, profile["digest"], profile["source_digest"], profile["options"], summary)
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise CheckpointError(f"{directory} holds no profile of a data set: {error}") from error
+
+
+class Datasets:
+    """The data sets that people brought, at most `keep_bytes` of them, files that came included."""
+
+    def __init__(self, database: Database, paths: HomePaths, keep_bytes: int) -> None:
+        self.database = database
+        self.paths = paths
+        self.keep_bytes = keep_bytes
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def names(self) -> list[str]:
+        """All that have a version."""
+        query = select(datasets.c.name).where(_ALIVE).distinct().order_by(datasets.c.name)
+        with self.database.read() as connection:
+            return list(connection.scalars(query))
+
+    def newest(self) -> list[DatasetVersion]:
+        """The newest version of each, by name."""
+        by_name = {version.name: version for version in self._all(_ROWS.where(_ALIVE))}
+        return [by_name[name] for name in sorted(by_name)]
+
+    def versions(self, name: str) -> list[DatasetVersion]:
+        """Newest first. Raises NoSuchDataset."""
+        found = self._all(_ROWS.where(_ALIVE, datasets.c.name == name))
+        if not found:
+            raise NoSuchDataset(f"there is no data set {name!r}")
+        return found[::-1]
+
+    def find(self, reference: str) -> DatasetVersion:
+        """`NAME@2`, or the newest version of `NAME`. Raises NoSuchDataset."""
+        name, at, number = reference.partition("@")
+        for version in self.versions(name):
+            if not at or number == str(version.version):
+                return version
+        raise NoSuchDataset(f"data set {name!r} has no version {number!r}")
+
+    def used(self) -> int:
+        """Bytes of all versions and of the files that they came as."""
+        with self.database.read() as connection:
+            return _used(connection)
+
+    def _all(self, query: Select[Any]) -> list[DatasetVersion]:
+        with self.database.read() as connection:
+            return [self._version(row) for row in connection.execute(query).mappings()]
+
+    def _version(self, row: RowMapping) -> DatasetVersion:
+        directory = self.paths.dataset(row["name"], row["version"])
+        status, error = _status(row, directory)
+        same = {name: row[name] for name in DatasetVersion.__dataclass_fields__ if name in datasets.c}
+        return DatasetVersion(**same, status=status, error=error, progress=row["progress"], directory=directory)
+
+    # -- importing; each inside a write transaction ------------------------------------------------------
+
+    def same(
+        self, connection: Connection, name: str, digest: str, options: Mapping[str, Any]
+    ) -> DatasetVersion | None:
+        """The version that came of the same bytes and options."""
+        mine = _ROWS.where(_ALIVE, datasets.c.name == name, datasets.c.source == digest)
+        found = [self._version(row) for row in connection.execute(mine).mappings()]
+        return next((version for version in found if version.options == dict(options)), None)
+
+    def keep_source(self, connection: Connection, source: Source) -> None:
+        """Move a file that came to where it stays, unless the same one is there. Raises DatasetsFull."""
+        taken = _used(connection)
+        known = connection.scalar(select(func.count()).where(_ALIVE, datasets.c.source == source.digest))
+        if taken + (0 if known else source.bytes) > self.keep_bytes:
+            raise DatasetsFull(
+                f"the data sets take {taken:,} of {self.keep_bytes:,} bytes, this file has {source.bytes:,}"
+            )
+        there = self.paths.source(source.digest)
+        if source.path != there:
+            there.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            source.path.replace(there)
+            flush(there.parent)
+
+    def next_version(self, connection: Connection, name: str) -> int:
+        newest = connection.scalar(select(func.max(datasets.c.version)).where(datasets.c.name == name))
+        return 1 + max(newest or 0, *(0, *numbered(self.paths.datasets / name)))
+
+    def add(self, connection: Connection, name: str, version: int, **values: Any) -> DatasetVersion:
+        """Add the row of a version that is to be imported."""
+        row = {"name": name, "version": version, "created_at": time.time(), "bytes": 0, **values}
+        connection.execute(insert(datasets).values(**row))
+        return self.inside(connection, name, version)
+
+    def inside(self, connection: Connection, name: str, version: int) -> DatasetVersion:
+        """The version of a row that is there, as the transaction sees it."""
+        return self._version(connection.execute(_ROWS.where(_is(name, version))).mappings().one())
+
+    def set_job(self, connection: Connection, version: DatasetVersion, job_id: str) -> None:
+        """Note which job imports it."""
+        row = _is(version.name, version.version)
+        connection.execute(update(datasets).where(row).values(job_id=job_id))
+
+    def forget_import(self, connection: Connection, version: DatasetVersion) -> None:
+        """Note that it is not ready (any more): its files are gone."""
+        values: dict[str, Any] = {"digest": None, "ready_at": None, "summary": None, "bytes": 0}
+        connection.execute(update(datasets).where(_is(version.name, version.version)).values(**values))
+
+    def complete(self, connection: Connection, name: str, version: int, imported: Imported) -> None:
+        """Move what was imported to its place, and write that it is ready."""
+        there = self.paths.dataset(name, version)
+        there.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if there.exists():  # of an attempt that died before its commit
+            shutil.rmtree(there)
+        flush_directory(imported.directory)
+        size = size_of(imported.directory)
+        imported.directory.rename(there)
+        flush(there.parent)
+        values = {"digest": imported.digest, "summary": dict(imported.summary), "bytes": size}
+        row = update(datasets).where(_is(name, version)).values(**values, ready_at=time.time())
+        connection.execute(row)
+
+    # -- deleting ----------------------------------------------------------------------------------
+
+    def delete(self, connection: Connection, version: DatasetVersion) -> list[Path]:
+        """Mark a version as deleted and move its files aside; what is to be removed after the commit.
+
+        The file that it came as goes with the last version that was made of it. If the transaction fails
+        after all, `reconcile` moves them back.
+        """
+        row = _is(version.name, version.version)
+        connection.execute(update(datasets).where(row).values(deleted=True))
+        gone = [version.directory]
+        if not connection.scalar(select(func.count()).where(_ALIVE, datasets.c.source == version.source)):
+            gone.append(self.paths.source(version.source))
+        return [aside for path in gone if (aside := _aside(path)) is not None]
+
+    # -- at the start ------------------------------------------------------------------------------
+
+    def reconcile(self, stale_seconds: float = 3600) -> None:
+        """Finish or take back what a process did not live to finish. The lock of the home is held.
+
+        Nothing goes that a ready row needs; a whole folder without a row (of a database that was lost, or is
+        older) gets one.
+        """
+        if not self.paths.datasets.is_dir():
+            return
+        with self.database.write() as connection:
+            for aside in sorted(self.paths.datasets.glob(f"*/{DELETED}*")):
+                self._finish_deletion(connection, aside)
+            self._adopt(connection)
+            sources = set(connection.scalars(select(datasets.c.source).where(_ALIVE)))
+            active = set(connection.scalars(select(jobs.c.id).where(jobs.c.status.in_(("queued", "running")))))
+        stale = [*self.paths.datasets.glob(f"{INCOMING}*")]
+        stale += [path for path in self.paths.sources.glob("[0-9a-f]*") if path.name not in sources]
+        for path in stale:
+            if abs(time.time() - path.stat().st_mtime) > stale_seconds:
+                path.unlink(missing_ok=True)
+        for half in self.paths.runs.glob("*/dataset"):
+            if half.parent.name not in active:
+                shutil.rmtree(half, ignore_errors=True)
+
+    def _adopt(self, connection: Connection) -> None:
+        known = {(row.name, row.version) for row in connection.execute(select(datasets))}
+        for folder in sorted(self.paths.datasets.glob("[a-z0-9]*")):
+            for number, directory in sorted(numbered(folder).items()):
+                if (folder.name, number) in known:
+                    continue
+                try:
+                    found = Imported.read(directory)
+                except CheckpointError as error:
+                    log.error("a folder without a row was left alone: %s", error)
+                    continue
+                source = self.paths.source(found.source)
+                self.add(
+                    connection,
+                    folder.name,
+                    number,
+                    kind="images",
+                    options=found.options,
+                    source=found.source,
+                    source_bytes=source.stat().st_size if source.exists() else 0,
+                    digest=found.digest,
+                    summary=dict(found.summary),
+                    bytes=size_of(directory),
+                    ready_at=directory.stat().st_mtime,
+                )
+                log.warning("data set %s@%d was not in the database; it was adopted", folder.name, number)
+
+    def _finish_deletion(self, connection: Connection, aside: Path) -> None:
+        name = aside.name.removeprefix(DELETED).partition("-")[0]
+        there = aside.with_name(name)
+        if aside.parent == self.paths.sources:
+            wanted = connection.scalar(select(func.count()).where(_ALIVE, datasets.c.source == name))
+        else:
+            number = int(name) if name.isdecimal() else 0
+            wanted = connection.scalar(select(func.count()).where(_ALIVE, _is(aside.parent.name, number)))
+        if wanted and not there.exists():
+            aside.rename(there)
+        else:
+            remove(aside)
+
+
+_ALIVE = datasets.c.deleted.is_(False)
+_ROWS = (
+    select(datasets, jobs.c.status.label("job_status"), jobs.c.error, jobs.c.progress)
+    .select_from(datasets.outerjoin(jobs, jobs.c.id == datasets.c.job_id))
+    .order_by(datasets.c.name, datasets.c.version)
+)
+
+
+def _is(name: str, version: int) -> Any:
+    return and_(datasets.c.name == name, datasets.c.version == version)
+
+
+def _used(connection: Connection) -> int:
+    imported = connection.scalar(select(func.sum(datasets.c.bytes)).where(_ALIVE)) or 0
+    files = select(datasets.c.source, func.max(datasets.c.source_bytes).label("size")).where(_ALIVE)
+    each = files.group_by(datasets.c.source).subquery()
+    return imported + (connection.scalar(select(func.sum(each.c.size))) or 0)
+
+
+def _status(row: RowMapping, directory: Path) -> tuple[Status, str | None]:
+    if row["digest"] is not None:
+        if directory.is_dir():
+            return "ready", None
+        return "failed", "its files are not under MINIST_HOME any more: import it again"
+    if row["job_status"] in ("queued", "running"):
+        return "importing", None
+    if row["job_status"] == "cancelled":
+        return "failed", "the import was cancelled"
+    return "failed", row["error"] or "the import has not ended, and its job is gone"
+
+
+def _aside(path: Path) -> Path | None:
+    """Rename what is deleted, at once for all who read it; None where there is nothing."""
+    aside = path.with_name(f"{DELETED}{path.name}-{token_hex(4)}")
+    with suppress(FileNotFoundError):
+        path.rename(aside)
+        return aside
+    return None
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all that is in it."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def size_of(directory: Path) -> int:
+    """Bytes of the files in a folder."""
+    return sum(path.stat().st_size for path in _files(directory))
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    return (path for path in directory.rglob("*") if path.is_file())

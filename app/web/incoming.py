@@ -1,0 +1,279 @@
+"""A file that comes as a body, or as the `file` of a form: streamed to disk and digested, never held in memory.
+
+Form and file are read in a thread, a megabyte at a time; the event loop only passes the bytes on.
+"""
+
+import hashlib
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from secrets import token_hex
+from typing import BinaryIO, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from app.errors import (
+    BodyTooLarge,
+    EmptyBody,
+    MalformedForm,
+    NotADataset,
+    Overloaded,
+    StorageTrouble,
+    WrongContentType,
+    WrongFields,
+)
+from app.serving.decoding.forms import FORM, media_type
+from app.store.datasets import INCOMING, Source
+from app.web.auth import Headers
+
+T = TypeVar("T")
+FILES = ("file", "files", "upload", "dataset")
+AT_ONCE = 4  # of one process
+STEP = 1024 * 1024  # bytes that are written at a time
+MAX_FIELD_BYTES = 64 * 1024  # options as JSON; names of classes may be many
+MAX_FORM_BYTES = 256 * 1024  # of a form beside its file
+MAX_PARTS = 32
+_ZIP = b"PK\x03\x04"  # npz is one, too
+_REFUSED = ("application/json", "text/", "image/", "audio/", "video/")
+
+
+@dataclass
+class _File:
+    """What is written."""
+
+    stream: BinaryIO
+    limit: int
+    size: int = 0
+    head: bytes = b""
+    digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+
+    def write(self, data: bytes) -> None:
+        """Raises BodyTooLarge, or NotADataset as soon as the first bytes say so."""
+        self.size += len(data)
+        if self.size > self.limit:
+            raise too_large(self.limit)
+        if len(self.head) < len(_ZIP):
+            self.head += data[: len(_ZIP)]
+            if not _ZIP.startswith(self.head[: len(_ZIP)]):
+                raise NotADataset(
+                    "the file is neither a zip nor an npz file",
+                    "zip the folders of your classes (cats/1.jpg, dogs/1.jpg), or numpy.savez train_images, "
+                    "train_labels",
+                )
+        self.digest.update(data)
+        self.stream.write(data)
+
+
+class _Form:
+    """A form of which one part is the file and the others are short texts."""
+
+    def __init__(self, content_type: str, file: _File) -> None:
+        boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin,
+                    "on_header_begin": self._begin_header,
+                    "on_header_field": self._header_name,
+                    "on_header_value": self._header_value,
+                    "on_header_end": self._header_end,
+                    "on_headers_finished": self._headers,
+                    "on_part_data": self._data,
+                    "on_end": self._end,
+                },
+            )
+        except FormParserError as error:
+            raise MalformedForm(f"the boundary cannot be used ({error})", "let your client build it") from error
+        self._file = file
+        self._name = self._header = b""
+        self._value = b""
+        self._parts = 0
+        self._beside = 0  # bytes that are not the file's
+        self.files = 0
+        self.fields: dict[str, str] = {}
+        self._texts: dict[bytes, bytes] = {}
+        self.ended = False
+
+    def write(self, data: bytes) -> None:
+        before = self._file.size
+        try:
+            self._parser.write(data)
+        except FormParserError as error:
+            raise MalformedForm(
+                f"the form cannot be read ({error})", "let your HTTP client build it"
+            ) from error
+        self._beside += len(data) - (self._file.size - before)
+        if self._beside > MAX_FORM_BYTES:
+            raise MalformedForm(
+                "the form holds much besides its file", "send the field 'file' and short options"
+            )
+
+    def finish(self) -> dict[str, str]:
+        """The texts. Raises MalformedForm or WrongFields."""
+        if not self.ended:
+            raise MalformedForm("the form ends before its last boundary", "send the whole body")
+        if self.files != 1:
+            raise WrongFields(
+                f"the form has {self.files} files", "send one field 'file' (curl -F file=@photos.zip)"
+            )
+        return {
+            name.decode("utf-8", "replace"): text.decode("utf-8", "replace")
+            for name, text in self._texts.items()
+        }
+
+    def _begin(self) -> None:
+        self._name = b""
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise MalformedForm(f"the form has more than {MAX_PARTS} parts", "send one file and its options")
+
+    def _begin_header(self) -> None:
+        self._header = self._value = b""
+
+    def _header_name(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        if self._header.lower() == b"content-disposition" and self._value.count(b";") <= 16:
+            self._name = parse_options_header(self._value)[1].get(b"name", b"")
+
+    def _headers(self) -> None:
+        name = self._name.decode("utf-8", "replace")
+        if name in FILES:
+            self.files += 1
+            if self.files > 1:
+                raise WrongFields("the form has several files", "send one zip file")
+        elif not name:
+            raise MalformedForm("a part of the form has no name", "let your HTTP client build the form")
+        elif self._name in self._texts:
+            raise WrongFields(f"the field {name!r} comes twice", "send it once")
+        else:
+            self._texts[self._name] = b""
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        if self._name not in self._texts:
+            self._file.write(data[start:end])
+            return
+        self._texts[self._name] += data[start:end]
+        if len(self._texts[self._name]) > MAX_FIELD_BYTES:
+            raise WrongFields(
+                f"the field {self._name.decode('utf-8', 'replace')!r} is long", "send a short text"
+            )
+
+    def _end(self) -> None:
+        self.ended = True
+
+
+class Incoming:
+    """Receives files into a folder, a few at once."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        """`limit` in bytes, of each."""
+        self._folder = folder
+        self._limit = limit
+        self._receiving = 0
+        self._threads = CapacityLimiter(AT_ONCE)
+
+    @asynccontextmanager
+    async def receive(
+        self, headers: Headers, receive: Receive
+    ) -> AsyncIterator[tuple[Source, Mapping[str, str]]]:
+        """The file in a body, and the texts beside it in a form; removed at the end unless it was moved away.
+
+        Raises BodyTooLarge as soon as there are too many bytes, WrongContentType, NotADataset, EmptyBody,
+        MalformedForm, WrongFields or Overloaded.
+        """
+        kind = headers.get(b"content-type", b"").decode("latin-1")
+        self._check(headers, kind)
+        if self._receiving >= AT_ONCE:
+            raise Overloaded(f"{AT_ONCE} data sets are being received", "try again in a minute", retry_after=30)
+        self._receiving += 1
+        path = self.new_path()
+        try:
+            file, texts = await self._receive(path, kind, receive)
+            yield Source(path, file.digest.hexdigest(), file.size), texts
+        finally:
+            self._receiving -= 1
+            path.unlink(missing_ok=True)
+
+    async def _receive(self, path: Path, kind: str, receive: Receive) -> tuple[_File, dict[str, str]]:
+        try:
+            with await self._run(self._open, path) as stream:
+                file = _File(stream, self._limit)
+                form = _Form(kind, file) if media_type(kind) == FORM else None
+                await self._copy(receive, file.write if form is None else form.write)
+                texts = {} if form is None else form.finish()
+                if not file.size:
+                    raise EmptyBody("the file has no bytes", "send a zip or npz file")
+                await self._run(_flush, stream)
+        except OSError as error:
+            raise StorageTrouble(
+                f"the file cannot be written ({error.strerror})", "the operator should look at the disk", 60
+            ) from error
+        return file, texts
+
+    def new_path(self) -> Path:
+        """Where a file may be written; what is left there by a process that died is removed at a start."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self._folder / f"{INCOMING}{token_hex(8)}"
+
+    def _check(self, headers: Headers, kind: str) -> None:
+        announced = headers.get(b"content-length", b"")
+        if announced.isdigit() and int(announced) > self._limit + MAX_FORM_BYTES:
+            raise too_large(self._limit)
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            raise WrongContentType("the body has a content encoding", "send it as it is")
+        if media_type(kind).startswith(_REFUSED):
+            raise WrongContentType(
+                f"the content type is {media_type(kind)}",
+                f"send {FORM} with a field 'file' (curl -F file=@photos.zip), or the file as application/zip",
+            )
+
+    def _open(self, path: Path) -> BinaryIO:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        return os.fdopen(os.open(path, flags, 0o600), "wb")
+
+    async def _copy(self, receive: Receive, write: Callable[[bytes], None]) -> None:
+        """Everything that comes, in steps."""
+        waiting = bytearray()
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            waiting += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(waiting) >= STEP or (waiting and not more):
+                await self._run(write, bytes(waiting))
+                waiting.clear()
+
+    async def _run(self, work: Callable[..., T], *arguments: object) -> T:
+        return await to_thread.run_sync(work, *arguments, limiter=self._threads)
+
+
+def source_of(path: Path) -> Source:
+    """A file that was written here."""
+    with path.open("rb") as file:
+        return Source(path, hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
+
+
+def _flush(stream: BinaryIO) -> None:
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"the file has more than the {limit:,} bytes that are allowed (MINIST_MAX_DATASET_BYTES)",
+        "send smaller pictures or fewer of them: they are scaled to 224 pixels at most",
+    )
