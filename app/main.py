@@ -22,6 +22,7 @@ from app.home import Home
 from app.serving.batching import Batcher
 from app.serving.decoding.pool import DecoderPool
 from app.serving.evaluation import Evaluator
+from app.serving.export import Exporter
 from app.serving.registry import Registry
 from app.settings import Settings
 from app.store.recent_predictions import RecentPredictions
@@ -198,6 +199,7 @@ def _start(home: Home, counters: Counters) -> Services:
         feedback=home.feedback,
         recent_predictions=RecentPredictions(home.database) if settings.feedback else None,
         evaluator=Evaluator(settings.data_dir),
+        exporter=Exporter(),
         authenticator=Authenticator(home.keys, settings.open_predict),
         draining=draining,
         background=Background(),

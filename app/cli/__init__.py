@@ -42,6 +42,7 @@ COMMANDS = (
         "inspect", "training.importing.cli:run", "show what a zip of your own pictures would be as a data set"
     ),
     Command("work", "training.cli:work"),  # a job's process; only supervisors start it
+    Command("export-onnx", "models.export:run"),  # a process of the API's
     Command("import-dataset", "training.importing.child:run"),  # an import's
 )
 

@@ -13,6 +13,7 @@ from app.jobs.queue import Queue
 from app.serving.batching import Batcher
 from app.serving.decoding.pool import DecoderPool
 from app.serving.evaluation import Evaluator
+from app.serving.export import Exporter
 from app.serving.registry import Registry
 from app.settings import Settings
 from app.store.feedback import Feedback
@@ -44,6 +45,7 @@ class Services:
     feedback: Feedback
     recent_predictions: RecentPredictions | None  # none: predictions cannot be corrected
     evaluator: Evaluator
+    exporter: Exporter
     authenticator: Authenticator
     draining: Draining
     background: Background

@@ -3,15 +3,26 @@
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
 from app import errors
 from app.clock import utc
+from app.serving.export import MEDIA_TYPES, Format
 from app.serving.registry import ServedModel
-from app.store.versions import PRODUCTION, NoSuchAlias, NoSuchVersion, Snapshot
+from app.store.shipped import shipped_version
+from app.store.versions import PRODUCTION, NoSuchAlias, NoSuchVersion, Snapshot, Version
 from app.web import problems
-from app.web.dependencies import AUTH_ERRORS, MAY_READ, MayAdminister, RegistryDep, VersionsDep
+from app.web.dependencies import (
+    AUTH_ERRORS,
+    MAY_READ,
+    MayAdminister,
+    RegistryDep,
+    Services,
+    ServicesDep,
+    VersionsDep,
+)
 from app.web.schemas import ModelSummary
 from models.card import Card
 from models.errors import CheckpointError
@@ -85,6 +96,38 @@ def show_model(name: str, registry: RegistryDep) -> Card:
     `name` may choose a version: `minist`, `minist@3`, `minist@production`.
     """
     return registry.find(name).classifier.card
+
+
+@router.get(
+    "/{name}/export",
+    summary="Export a model",
+    response_class=Response,
+    responses={
+        200: {"description": "the file", "content": {"application/octet-stream": {}}},
+        **problems.responses(UNKNOWN, errors.Overloaded, errors.Conflict),
+    },
+    dependencies=[MAY_READ],
+)
+async def export(
+    name: str,
+    services: ServicesDep,
+    format: Annotated[
+        Format,
+        Query(
+            description="pth: a state_dict; card: its JSON; zip: both; onnx: uint8 pixels [N, C, H, W] in, "
+            "probabilities out"
+        ),
+    ] = "zip",
+) -> Response:
+    """The version that the name means, as a file for other programs."""
+    version = await run_in_threadpool(_exported, services, name)
+    try:
+        data = await services.exporter.export(version, format)
+    except CheckpointError as error:
+        raise errors.Conflict(str(error), "ask for format=pth, or another version") from error
+    ending = "json" if format == "card" else format
+    headers = {"content-disposition": f'attachment; filename="{version.model}-{version.version}.{ending}"'}
+    return Response(data, media_type=MEDIA_TYPES[format], headers=headers)
 
 
 @router.get(
@@ -195,6 +238,16 @@ def delete_model(name: str, versions: VersionsDep, registry: RegistryDep, identi
         )
     versions.delete_model(name, identity.who, "")
     registry.refresh()
+
+
+def _exported(services: Services, name: str) -> Version:
+    """The version that answers to a name. Raises UnknownModel or DamagedModel."""
+    served = services.registry.find(name)
+    found = services.versions.snapshot().versions.get((served.name, served.version))
+    version = found or shipped_version(served.name)
+    if version is None:
+        raise NoSuchVersion(f"there is no model {name!r} any more")
+    return version
 
 
 def _version(snapshot: Snapshot, name: str, number: int) -> VersionBody:
