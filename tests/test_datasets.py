@@ -17,6 +17,7 @@ from PIL import Image
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
+from app.cli import main
 from app.home import Home
 from app.main import create_app
 from app.settings import Settings
@@ -470,3 +471,29 @@ def test_a_zip_whose_directory_lies_is_a_failed_import(client: httpx2.Client) ->
     body = ended(client, "lies")
     assert body["status"] == "failed"
     assert "zip" in body["error"]
+
+
+# -- at the command line -----------------------------------------------------------------------------
+
+
+def test_the_command_line_imports_also_without_a_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MINIST_HOME", str(tmp_path / "home"))
+    file = tmp_path / "My Photos.zip"
+    file.write_bytes(shades())
+    assert main(["datasets", "import", str(file), "--options", '{"rename": {"dark": "black"}}']) == 0
+    assert main(["datasets", "import", str(file), "--size", "24"]) == 0
+    assert main(["datasets", "list"]) == 0
+    shown = capsys.readouterr().out
+    assert "my-photos@1: 40 grey pictures of 28x28, 2 classes" in shown
+    assert "my-photos@2: 40 grey pictures of 24x24, 2 classes" in shown
+    assert file.exists()
+    assert main(["datasets", "delete", "my-photos@1"]) == 0
+    assert main(["datasets", "delete", "my-photos"]) == 0
+    assert not list((tmp_path / "home" / "datasets" / ".sources").iterdir())
+    file.write_bytes(b"PK\x03\x04 and no more")
+    assert main(["datasets", "import", str(file), "--name", "torn"]) == 1
+    assert "zip" in capsys.readouterr().err
+    assert main(["datasets", "import", str(file), "--name", "mnist"]) == 1
+    assert main(["datasets", "delete", "nobody"]) == 1

@@ -50,3 +50,10 @@ def test_a_version_that_cannot_be_read_gives_way() -> None:
     decision = decide("if_better", measured(0.5), Current(7, None))
     assert decision.promoted
     assert "version 7 is damaged" in decision.reason
+
+
+def test_the_digest_says_whether_the_data_are_the_same() -> None:
+    assert CARD.dataset is not None
+    renamed = CARD.dataset.model_copy(update={"name": "photos@2"})
+    decision = decide("if_better", measured(0.99), Current(1, measured(0.5, renamed)))
+    assert decision.promoted

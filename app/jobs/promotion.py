@@ -55,7 +55,7 @@ def _judge(rule: Rule, new: Card, current: Current | None, may_replace: bool) ->
         return True, "the job asked always to promote"
     if current.card is None:
         return True, f"version {current.version} is damaged"
-    if current.card.dataset != new.dataset:
+    if _digest(current.card) != _digest(new):
         return False, "the current version was measured on other data"
     return _compare(_accuracy(new), _accuracy(current.card), current.version)
 
@@ -67,6 +67,11 @@ def _compare(new: float | None, old: float | None, version: int) -> tuple[bool, 
         return True, f"the test accuracy of version {version} is not known"
     sign = ">=" if new >= old else "<"
     return new >= old, f"test accuracy {new:.4f} {sign} {old:.4f} of version {version}"
+
+
+def _digest(card: Card) -> str | None:
+    """Of the data; versions of a data set with other names may hold the same."""
+    return card.dataset.digest if card.dataset else None
 
 
 def _accuracy(card: Card) -> float | None:
