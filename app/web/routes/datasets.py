@@ -315,7 +315,7 @@ def export_dataset(reference: Reference, services: ServicesDep, identity: MayTra
     responses={
         200: {"description": "server-sent events", "content": {"text/event-stream": {}}},
         204: {"description": "the import has ended and every event was seen"},
-        **problems.responses(NoSuchDataset, errors.UnknownJob),
+        **problems.responses(NoSuchDataset, errors.UnknownJob, errors.Overloaded),
     },
     dependencies=[MAY_READ],
 )
