@@ -17,9 +17,10 @@ MNIST_SHAPE: Shape = (1, 28, 28)
 
 
 def _gaussian(*shape: int) -> nn.Parameter:
-    """N(0, 0.01). In place: other arithmetic on the "meta" device, where files are checked, imports torch's
-    compiler, which takes seconds and 100 MB."""
-    return nn.Parameter(torch.randn(shape).mul_(0.01))
+    """N(0, 0.01). Not on the "meta" device, where files are checked: random numbers, and most arithmetic, import
+    torch's compiler there, which takes seconds and 100 MB."""
+    weight = torch.empty(shape)
+    return nn.Parameter(weight if weight.is_meta else weight.normal_(std=0.01))
 
 
 class Softmax(nn.Module):

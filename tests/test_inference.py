@@ -91,9 +91,9 @@ from models.verification import load_verified
 for path in sorted(Path({str(WEIGHTS)!r}).glob("*.pth")):
     classifier, form = load_verified(path, torch.device("cpu"))
     form.freeze()
-    print(path.stem, "torch._dynamo" in sys.modules)
+    print(path.stem, not {{"torch._dynamo", "sympy"}} & sys.modules.keys())
 """
     command = [sys.executable, "-c", script]
     lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     assert lines
-    assert all(line.endswith("False") for line in lines), lines
+    assert all(line.endswith("True") for line in lines), lines
