@@ -17,8 +17,8 @@ MNIST_SHAPE: Shape = (1, 28, 28)
 
 
 def _gaussian(*shape: int) -> nn.Parameter:
-    """N(0, 0.01). Not on the "meta" device, where files are checked: random numbers, and most arithmetic, import
-    torch's compiler there, which takes seconds and 100 MB."""
+    """N(0, 0.01). Not on the "meta" device, where files are checked: random numbers, and most arithmetic,
+    import torch's compiler there, which takes seconds and 100 MB."""
     weight = torch.empty(shape)
     return nn.Parameter(weight if weight.is_meta else weight.normal_(std=0.01))
 
