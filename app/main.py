@@ -198,7 +198,7 @@ def _start(home: Home, counters: Counters) -> Services:
         training_workers=TrainingWorkers(home.supervisors),
         feedback=home.feedback,
         recent_predictions=RecentPredictions(home.database) if settings.feedback else None,
-        evaluator=Evaluator(settings.data_dir),
+        evaluator=Evaluator(settings.data_dir, home.paths.datasets),
         exporter=Exporter(),
         authenticator=Authenticator(home.keys, settings.open_predict),
         draining=draining,

@@ -12,18 +12,22 @@ from time import process_time
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from models.card import Card
+from models.card import Card, Input
 from models.preprocessing.decode import decode, load, open_image
 from models.preprocessing.preprocess import ENOUGH, preprocess_digit, read
 
 CARD = Card(
     name="digits",
     architecture="digits",
-    input_shape=(1, 28, 28),
-    mean=0,
-    std=1,
-    polarity="light-on-dark",
-    preprocessing="digit",
+    input=Input(
+        channels=1,
+        height=28,
+        width=28,
+        mean=(0,),
+        std=(1,),
+        preprocessing="digit",
+        polarity="light-on-dark",
+    ),
     classes=tuple("0123456789"),
 )
 
@@ -75,7 +79,7 @@ def main() -> None:
     Image.fromarray(np.pad(np.full((20, 20), 200, np.uint8), 4)).save(stream, "PNG")
     small = stream.getvalue()
     plain = milliseconds(lambda: decode(small, (28, 28), 0), 2000)
-    read_too = milliseconds(lambda: read(open_image(small), CARD), 2000)
+    read_too = milliseconds(lambda: read(open_image(small), CARD.input), 2000)
     print(f"28x28 as trained: decode {plain * 1000:.0f} us, with the check that it is {read_too * 1000:.0f} us")
 
 

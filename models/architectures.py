@@ -11,6 +11,7 @@ from torch import nn
 
 from models import networks
 from models.card import Shape
+from models.efficientnet import EfficientNetLite0
 from models.errors import UnknownArchitecture
 from models.state_dicts import StateDict, strip_prefixes
 from models.weights_file import summary
@@ -23,12 +24,14 @@ class Architecture:
     `build` makes the module from keyword arguments; `first` and `last` name the layers whose weights
     reveal those arguments, given a state_dict (`first` is None where the input shape is not an argument).
     `fuse` turns the module into one that needs fewer steps for the same logits, on the same weights.
+    `pads` says that zeros are put around what its first layer is given, beside that layer's own padding.
     """
 
     build: Callable[..., nn.Module]
     first: str | None
     last: str
     fuse: Callable[[Any], nn.Module] | None = None
+    pads: bool = False
 
     def arguments(self, weights: StateDict) -> dict[str, Any]:
         """The keyword arguments of the module that has these weights."""
@@ -45,6 +48,16 @@ class Architecture:
         """
         copy = shallow_copy(module)
         return (self.fuse(copy) if self.fuse else copy).eval()
+
+
+@dataclass(frozen=True)
+class PictureArchitecture(Architecture):
+    """An architecture for pictures of many sizes: the layers alone do not say which."""
+
+    def arguments(self, weights: StateDict) -> dict[str, Any]:
+        raise UnknownArchitecture(
+            "has weights for pictures of a size that only its card tells: put the card beside it"
+        )
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,28 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "cnn": Architecture(networks.CNN, first=None, last="fc", fuse=networks.FusedCNN),
     "digits": Architecture(networks.Digits, first=None, last="fc2"),
     "garments": Architecture(networks.Garments, first=None, last="fc"),
+    "small-image": PictureArchitecture(networks.SmallImage, first="stem.0", last="fc"),
+    "efficientnet-lite0": PictureArchitecture(EfficientNetLite0, first="stem.conv", last="fc", pads=True),
 }
+
+
+def arguments_for(name: str, classes: int, shape: Shape) -> dict[str, Any]:
+    """The keyword arguments of that architecture for so many classes and images of that shape.
+
+    Raises UnknownArchitecture, a sentence, for one that takes no such images.
+    """
+    architecture = ARCHITECTURES[name]
+    if isinstance(architecture, PictureArchitecture):
+        return {"classes": classes, "input_shape": shape}
+    if shape == networks.MNIST_SHAPE:
+        return {"classes": classes}
+    if architecture.first is None or shape[0] != 1:
+        takes = "grey pictures of any size" if architecture.first else "grey pictures of 28x28 pixels"
+        raise UnknownArchitecture(
+            f"architecture {name!r} takes {takes}, not {shape[2]}x{shape[1]} "
+            f"{'in colour' if shape[0] == 3 else 'in grey'}: choose the recipe auto"
+        )
+    return {"classes": classes, "input_shape": shape}
 
 
 def serving_form(name: str, module: nn.Module) -> nn.Module:

@@ -4,17 +4,61 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.errors import CheckpointError, first_problem
 
 Shape = tuple[int, int, int]  # channels, height, width
 Polarity = Literal["light-on-dark", "dark-on-light"]
-Preprocessing = Literal["digit", "size"]
+Preprocessing = Literal["digit", "size", "picture"]
+Resize = Literal["stretch", "pad"]
+MAX_SIDE = 512  # pixels of an input
+_FLAT = ("input_shape", "mean", "std", "polarity", "preprocessing")  # of cards of version 1
 
 
 class _Facts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Input(_Facts):
+    """What a model takes, and how a picture becomes that."""
+
+    channels: Literal[1, 3] = Field(description="1: grey, 3: red, green, blue")
+    height: int = Field(ge=1, le=MAX_SIDE)
+    width: int = Field(ge=1, le=MAX_SIDE)
+    mean: tuple[float, ...] = Field(description="of each channel: subtracted from pixels scaled to 0..1")
+    std: tuple[float, ...] = Field(description="of each channel: divides the difference")
+    preprocessing: Preprocessing = Field(
+        default="size",
+        description="what is done to pictures of other sizes: `digit` finds the digit, scales and centres it "
+        "as in MNIST; `size` changes only size and polarity; `picture` turns (EXIF) and resizes all of it",
+    )
+    resize: Resize = Field(
+        default="stretch",
+        description="of `picture`: `stretch` to the size, or `pad` with the colour of the border, aspect kept",
+    )
+    polarity: Polarity | None = Field(
+        default=None, description="whether ink is lighter or darker than its ground; null for `picture`"
+    )
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> "Input":
+        if not len(self.mean) == len(self.std) == self.channels or min(self.std, default=0) <= 0:
+            raise ValueError("mean and std need one value per channel, and std a positive one")
+        if (self.polarity is None) != (self.preprocessing == "picture"):
+            raise ValueError("a polarity goes with the preprocessing digit or size, and with no other")
+        if self.channels != 1 and self.preprocessing != "picture":
+            raise ValueError("colour goes with the preprocessing picture")
+        return self
+
+    @property
+    def shape(self) -> Shape:
+        return (self.channels, self.height, self.width)
+
+    @property
+    def ground(self) -> int:
+        """Grey value (0..255) of what is not ink; white where there is no ink, as transparency shows."""
+        return 0 if self.polarity == "light-on-dark" else 255
 
 
 class DatasetFacts(_Facts):
@@ -39,10 +83,26 @@ class Metrics(_Facts):
     loss: float = Field(description="mean cross-entropy of the bare logits, nats per image")
     accuracy: float = Field(description="0..1")
     per_class: dict[str, float] = Field(description="accuracy of each class, 0..1")
+    interval: tuple[float, float] | None = Field(default=None, description="of the accuracy, 95 % (Wilson)")
+    balanced_accuracy: float | None = Field(default=None, description="mean of the accuracies of the classes")
+    macro_f1: float | None = Field(default=None, description="mean of the F1 of the classes")
+    auc: float | None = Field(
+        default=None, description="area under the ROC curve, of each class against the rest, on average"
+    )
     uncalibrated: Scores | None = Field(default=None, description="at temperature 1")
     calibrated: Scores | None = Field(
         default=None, description="at the card's temperature; null where none was fitted"
     )
+
+
+class Baseline(_Facts):
+    """What is reached on the test split without a network."""
+
+    accuracy: float
+    balanced_accuracy: float
+    macro_f1: float
+    auc: float | None
+    nll: float = Field(description="negative log-likelihood, nats per image")
 
 
 class Corrections(_Facts):
@@ -59,15 +119,7 @@ class Card(_Facts):
     name: str
     architecture: str = Field(description="name in the registry of architectures")
     arguments: dict[str, Any] = Field(default={}, description="keyword arguments of the architecture")
-    input_shape: Shape = Field(description="channels, height, width")
-    mean: float = Field(description="subtracted from pixels scaled to 0..1")
-    std: float = Field(description="divides the difference", gt=0)
-    polarity: Polarity = Field(description="whether the ink is lighter or darker than the ground")
-    preprocessing: Preprocessing = Field(
-        default="size",
-        description="what is done to pictures of other sizes: `digit` finds the digit, scales and centres it "
-        "as in MNIST; `size` changes only size and polarity",
-    )
+    input: Input
     classes: tuple[str, ...] = Field(description="labels in the order of the logits")
     temperature: float = Field(
         default=1.0, gt=0, description="divides the logits before softmax; 1 where none was fitted"
@@ -75,6 +127,11 @@ class Card(_Facts):
     training: dict[str, Any] | None = Field(default=None, description="config of the run, seed included")
     dataset: DatasetFacts | None = None
     metrics: dict[Literal["validation", "test"], Metrics] = {}
+    baselines: dict[Literal["majority", "logistic-regression"], Baseline] = Field(
+        default={},
+        description="of data sets of one's own: always the largest class; logistic regression on pixels",
+    )
+    notes: tuple[str, ...] = Field(default=(), description="what the run decided by the data set, and why")
     corrections: Corrections | None = Field(default=None, description="null where it was trained without any")
     cpu_seconds: float | None = Field(default=None, description="CPU time of all training epochs together")
     parameters: int = Field(default=0, description="number of trained parameters")
@@ -82,10 +139,25 @@ class Card(_Facts):
     created: datetime | None = None
     sha256: str = Field(default="", description="digest of the weights file")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_1(cls, fields: Any) -> Any:
+        """Cards written before there was an `input` had its parts beside each other, for one channel."""
+        if not isinstance(fields, dict) or "input" in fields or "input_shape" not in fields:
+            return fields
+        kept = {name: value for name, value in fields.items() if name not in _FLAT}
+        old = {name: fields[name] for name in _FLAT if name in fields}
+        try:
+            channels, height, width = old.pop("input_shape")
+            normalised = {name: (old.pop(name),) for name in ("mean", "std")}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError("a card without `input` needs input_shape, mean and std") from error
+        return {**kept, "input": {"channels": channels, "height": height, "width": width, **normalised, **old}}
+
     @property
-    def ground(self) -> int:
-        """Grey value (0..255) of what is not ink."""
-        return 0 if self.polarity == "light-on-dark" else 255
+    def input_shape(self) -> Shape:
+        """Channels, height, width."""
+        return self.input.shape
 
 
 def read_card(path: Path) -> Card:

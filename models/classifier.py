@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from models import checkpoint
 from models.card import Card
 from models.errors import CheckpointError, ImageError
-from models.preprocessing.decode import Grey, open_image, png
-from models.preprocessing.png import grey_pixels
+from models.preprocessing.decode import open_image, png
+from models.preprocessing.pictures import Pixels
+from models.preprocessing.png import plain_pixels
 from models.preprocessing.preprocess import InputInfo, PreprocessMode, needs_no_preprocessing, read
 from models.tensors import normalise, stack
 
@@ -71,12 +72,12 @@ class Classifier:
 
     @torch.inference_mode()
     def logits(self, images: Tensor) -> Tensor:
-        """Logits, float32 [N, classes] on the classifier's device, of grey images, uint8 [N, 1, H, W]."""
+        """Logits, float32 [N, classes] on the classifier's device, of images, uint8 [N, C, H, W]."""
         batches = [self.model(batch) for batch in self._batches(images)]
         return torch.cat(batches) if len(batches) != 1 else batches[0]
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Probabilities, float64 [N, classes] (rows sum to 1), of grey images, uint8 [N, 1, H, W]."""
+        """Probabilities, float64 [N, classes] (rows sum to 1), of images, uint8 [N, C, H, W]."""
         return self.softmax(self.logits(images))
 
     def softmax(self, logits: Tensor) -> Tensor:
@@ -87,24 +88,25 @@ class Classifier:
         return (logits.cpu().double() / self.card.temperature).softmax(dim=1)
 
     def predict(self, images: Tensor) -> list[Prediction]:
-        """One Prediction for each grey image, uint8 [N, 1, H, W], in order."""
+        """One Prediction for each image, uint8 [N, C, H, W], in order."""
         return [self._prediction(row) for row in self.probabilities(images).tolist()]
 
-    def read(self, image: Image.Image, mode: PreprocessMode = "auto") -> tuple[Grey, InputInfo | None]:
+    def read(self, image: Image.Image, mode: PreprocessMode = "auto") -> tuple[Pixels, InputInfo | None]:
         """An opened image as pixels for this model, and what `auto` did to it. Raises an ImageError."""
-        pixels, done = read(image, self.card, mode)
+        pixels, done = read(image, self.card.input, mode)
         return pixels, done if mode == "auto" else None
 
     @cached_property
     def identity(self) -> InputInfo:
         """The input of an image that already looks like the training images."""
-        _, height, width = self.card.input_shape
+        _, height, width = self.card.input.shape
         return InputInfo((width, height), False, (0, 0, width, height))
 
     def decode_plain_png(self, encoded: bytes, mode: PreprocessMode = "auto") -> bytes | None:
-        """The grey pixels, row by row, of a plain PNG that needs nothing done; None for any other image."""
-        pixels = grey_pixels(encoded, self.card.input_shape[1:])
-        return pixels if pixels is None or mode == "none" or needs_no_preprocessing(pixels, self.card) else None
+        """The pixels, one channel after the other, of a plain PNG that needs nothing done; None for others."""
+        spec = self.card.input
+        pixels = plain_pixels(encoded, spec.shape)
+        return pixels if pixels is None or mode == "none" or needs_no_preprocessing(pixels, spec) else None
 
     def classify(
         self, encoded: Sequence[bytes], mode: PreprocessMode = "auto"
@@ -117,8 +119,8 @@ class Classifier:
         pixels = []
         for data in encoded:
             try:
-                grey, done = self.read(open_image(data), mode)
-                pixels.append(grey)
+                read, done = self.read(open_image(data), mode)
+                pixels.append(read)
                 answers.append(done)
             except ImageError as error:
                 answers.append(error.with_traceback(None))  # which would keep the picture
@@ -128,27 +130,26 @@ class Classifier:
             for answer in answers
         ]
 
-    def explain(self, pixels: Grey) -> Explanation:
-        """The model's input, and the absolute input gradient of the largest logit (scaled to 255).
+    def explain(self, pixels: Pixels) -> Explanation:
+        """The model's input, and the absolute input gradient of the largest logit (scaled to 255, the
+        largest of the channels).
 
         Source: Simonyan, Vedaldi and Zisserman, "Deep inside convolutional networks" (arXiv:1312.6034).
         """
-        images = normalise(stack([pixels]).to(self.device), self.card.mean, self.card.std).requires_grad_()
+        images = self._normalise(stack([pixels])).requires_grad_()
         with torch.enable_grad():
             winning = self.model(images).max()
         (gradient,) = torch.autograd.grad(winning, images)
-        size = gradient[0, 0].abs()
+        size = gradient[0].abs().amax(0)
         saliency = (size * (255 / size.max().clamp(min=1e-12))).round().byte().cpu().numpy()
         return Explanation(png(pixels), png(saliency))
 
-    def _images(self, pixels: Sequence[bytes]) -> Tensor:
-        joined = torch.frombuffer(bytearray().join(pixels), dtype=torch.uint8)
-        return joined.view(-1, *self.card.input_shape)
-
     def _batches(self, images: Tensor) -> Iterator[Tensor]:
         for start in range(0, max(len(images), 1), BATCH):
-            batch = images[start : start + BATCH].to(self.device)
-            yield normalise(batch, self.card.mean, self.card.std)
+            yield self._normalise(images[start : start + BATCH])
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        return normalise(images.to(self.device), self.card.input.mean, self.card.input.std)
 
     def _prediction(self, row: list[float]) -> Prediction:
         index = max(range(len(row)), key=row.__getitem__)

@@ -90,7 +90,7 @@ class _Whole(nn.Module):
         self._card = classifier.card
 
     def forward(self, images: Tensor) -> Tensor:
-        logits = self.model(normalise(images, self._card.mean, self._card.std))
+        logits = self.model(normalise(images, self._card.input.mean, self._card.input.std))
         return (logits / self._card.temperature).softmax(dim=1)
 
 

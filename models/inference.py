@@ -1,24 +1,25 @@
 """The form of a model that serves: the same numbers in fewer steps.
 
-On a CPU the normalisation is folded into the first layer, W x + b of (x - m) / s being
+On a CPU the normalisation is folded into the first layer where that does not pad, W x + b of (x - m) / s being
 (W / s) x + (b - m / s sum W), and convolutions run as a frozen graph. What comes out is compared with the
 classifier when it is made; one that differs by more than `TOLERANCE` is not used.
 """
 
 import logging
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from models.architectures import serving_form
+from models.architectures import ARCHITECTURES, serving_form
 from models.classifier import BATCH, Classifier
 
 log = logging.getLogger("minist.inference")
 
 TOLERANCE = 1e-5  # of a probability
-Forward = Callable[[Tensor], Tensor]  # uint8 [N, 1, H, W] to probabilities, float64 [N, classes], on the CPU
+Forward = Callable[[Tensor], Tensor]  # uint8 [N, C, H, W] to probabilities, float64 [N, classes], on the CPU
 
 
 class InferenceModel:
@@ -28,10 +29,19 @@ class InferenceModel:
         self._classifier = classifier
         self._forward: Forward = lambda images: classifier.probabilities(images).cpu()
         layers = [layer for layer in classifier.model.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
-        foldable = classifier.device.type == "cpu" and _foldable(layers, classifier.card.mean)
-        self._folded = _Folded(classifier) if foldable else None
+        self._folded = self._form(classifier, layers)
         self._convolves = any(isinstance(layer, nn.Conv2d) for layer in layers)
         self._matches = self._folded is not None and self._use(_without_gradients(self._folded))
+
+    @staticmethod
+    def _form(classifier: Classifier, layers: list[nn.Linear | nn.Conv2d]) -> "_Form | None":
+        if classifier.device.type != "cpu" or not layers:
+            return None
+        architecture = ARCHITECTURES.get(classifier.card.architecture)
+        pads = architecture is not None and architecture.pads
+        if not pads and _foldable(layers, classifier.card.input.mean):
+            return _Folded(classifier)
+        return _Form(classifier) if any(isinstance(layer, nn.Conv2d) for layer in layers) else None
 
     def logits(self, images: Tensor) -> Tensor:
         """As `Classifier.logits`: float32 [N, classes]."""
@@ -42,8 +52,19 @@ class InferenceModel:
             return torch.cat([self._folded.logits(batch) for batch in torch.split(images, BATCH)])
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images, uint8 [N, 1, H, W], to probabilities, float64 [N, classes], both on the CPU."""
+        """Images, uint8 [N, C, H, W], to probabilities, float64 [N, classes], both on the CPU."""
         return self._forward(images)
+
+    def seconds(self) -> float:
+        """CPU seconds of this thread for one image; the best of three."""
+        blank = torch.zeros(1, *self._classifier.card.input.shape, dtype=torch.uint8)
+
+        def once() -> float:
+            begun = time.thread_time()
+            self(blank)
+            return time.thread_time() - begun
+
+        return min(once() for _ in range(3))
 
     def freeze(self) -> None:
         """Freeze the graph where that pays. Takes tens of milliseconds, once; predictions go on meanwhile."""
@@ -51,7 +72,8 @@ class InferenceModel:
             return
         self._convolves = False
         try:
-            self._use(_without_gradients(_frozen(self._folded, self._classifier)))
+            blank = torch.zeros(2, *self._classifier.card.input.shape, dtype=torch.uint8)
+            self._use(_without_gradients(frozen(self._folded, blank)))
         except Exception as error:  # whatever the graph compiler of this torch raises
             log.warning("%s is served without a frozen graph: %s", self._classifier.card.name, error)
 
@@ -62,43 +84,72 @@ class InferenceModel:
         return agrees
 
 
-def _foldable(layers: list[nn.Linear | nn.Conv2d], mean: float) -> bool:
+def _foldable(layers: list[nn.Linear | nn.Conv2d], mean: Sequence[float]) -> bool:
     """Whether normalisation can be folded in: zero padding means the mean before folding, but not after."""
-    return bool(layers) and (isinstance(layers[0], nn.Linear) or not any(layers[0].padding) or mean == 0)
+    return isinstance(layers[0], nn.Linear) or not any(layers[0].padding) or not any(mean)
 
 
-class _Folded(nn.Module):
+class _Form(nn.Module):
     """From pixels 0..255 to probabilities."""
+
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.model = serving_form(classifier.card.architecture, classifier.model)
-        first = next(layer for layer in self.model.modules() if isinstance(layer, nn.Linear | nn.Conv2d))
         self.temperature = classifier.card.temperature
-        mean, std = classifier.card.mean, classifier.card.std
-        weight = first.weight.detach().double()
-        shift = weight.sum(dim=tuple(range(1, weight.ndim))) * mean / std
-        bias = torch.zeros(len(weight)) if first.bias is None else first.bias.detach()
-        with torch.no_grad():
-            first.weight = nn.Parameter((weight / (255 * std)).float(), requires_grad=False)
-            first.bias = nn.Parameter((bias.double() - shift).float(), requires_grad=False)
+        mean, std = (torch.tensor(part) for part in (classifier.card.input.mean, classifier.card.input.std))
+        self.register_buffer("scale", (1 / (255 * std)).view(-1, 1, 1))
+        self.register_buffer("shift", (-mean / std).view(-1, 1, 1))
 
     def logits(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(images.float())
+        logits: Tensor = self.model(images.float() * self.scale + self.shift)
         return logits
 
     def forward(self, images: Tensor) -> Tensor:
         return (self.logits(images).double() / self.temperature).softmax(dim=1)
 
 
-def _frozen(model: nn.Module, classifier: Classifier) -> nn.Module:
+class _Folded(_Form):
+    """With the normalisation in the first layer."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__(classifier)
+        first = next(layer for layer in self.model.modules() if isinstance(layer, nn.Linear | nn.Conv2d))
+        mean, std = (
+            torch.tensor(part).double() for part in (classifier.card.input.mean, classifier.card.input.std)
+        )
+        whole = first.weight.detach().double()
+        weight = whole.view(
+            len(whole), len(std), -1
+        )  # by channel; of a linear layer, its inputs are in that order
+        shift = (weight.sum(2) * (mean / std)).sum(1)
+        bias = torch.zeros(len(weight)) if first.bias is None else first.bias.detach()
+        with torch.no_grad():
+            scaled = (weight / (255 * std[:, None])).view_as(whole).float()
+            first.weight = nn.Parameter(_laid_out(scaled, first.weight), requires_grad=False)
+            first.bias = nn.Parameter((bias.double() - shift).float(), requires_grad=False)
+
+    def logits(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images.float())
+        return logits
+
+
+def _laid_out(values: Tensor, like: Tensor) -> Tensor:
+    """Contiguous values in the memory format of another tensor."""
+    last = like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last)
+    return values.contiguous(memory_format=torch.channels_last) if last else values.contiguous()
+
+
+def frozen(model: nn.Module, example: Tensor) -> nn.Module:
+    """A model in evaluation mode as a graph with its weights in it, for batches of any size."""
     # No successor runs without a C++ compiler. The filter stays: taking it back (`catch_warnings`) would change
     # the filters of other threads as well.
     warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", FutureWarning)
-    blank = torch.zeros(2, *classifier.card.input_shape, dtype=torch.uint8)
-    traced = torch.jit.trace(model.eval(), blank, check_trace=False)  # type: ignore[no-untyped-call]
-    frozen: nn.Module = torch.jit.freeze(traced)
-    return frozen
+    traced = torch.jit.trace(model.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
+    graph: nn.Module = torch.jit.freeze(traced)
+    return graph
 
 
 def _without_gradients(model: nn.Module) -> Forward:

@@ -242,6 +242,34 @@ class Garments(nn.Module):
         return logits
 
 
+class SmallImage(nn.Module):
+    """Three stages of convolutions, each with a residual block, for pictures of 24 to 96 pixels.
+
+    About 340,000 parameters for a width of 16. From 40 pixels on, the first convolution takes 4x4 pixels in
+    steps of two, so that sizes differ less in cost. What is left of the picture is pooled by its maximum and
+    its mean, so that any height and width will do.
+    """
+
+    def __init__(self, classes: int = 10, input_shape: Shape = MNIST_SHAPE, width: int = 16) -> None:
+        super().__init__()
+        channels, height, across = input_shape
+        if max(height, across) >= 40:
+            first = nn.Conv2d(channels, width, kernel_size=4, stride=2, padding=1, bias=False)
+        else:
+            first = nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False)
+        self.stem = nn.Sequential(first, nn.BatchNorm2d(width), nn.ReLU())
+        self.stage1 = nn.Sequential(_convolution(width, 2 * width, pool=True), _Residual(2 * width))
+        self.stage2 = nn.Sequential(_convolution(2 * width, 4 * width, pool=True), _Residual(4 * width))
+        self.stage3 = nn.Sequential(_convolution(4 * width, 6 * width, pool=True), _Residual(6 * width))
+        self.fc = nn.Linear(12 * width, classes)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stage3(self.stage2(self.stage1(self.stem(x))))  # [N, 6 W, H / 8, W / 8]
+        logits: Tensor = self.fc(torch.cat([x.amax((2, 3)), x.mean((2, 3))], 1))
+        return logits
+
+
 class _Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()

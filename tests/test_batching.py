@@ -24,6 +24,7 @@ class Echo:
     sign: float = 1.0
     input_shape: tuple[int, int, int] = SHAPE
     batches: list[int] = field(default_factory=list)
+    heavy_seconds: float = 0.0
     poison: int | None = None  # a first pixel on which it fails
 
     def forward(self, images: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from models import checkpoint
 from models.architectures import build
-from models.card import Card
+from models.card import Card, Input
 from models.errors import CheckpointError
 from models.files import write_atomically
 from tests.conftest import SHIPPED, WEIGHTS
@@ -20,10 +20,7 @@ CARD = Card(
     name="one",
     architecture="softmax",
     arguments={"classes": 10},
-    input_shape=(1, 28, 28),
-    mean=0.0,
-    std=1.0,
-    polarity="light-on-dark",
+    input=Input(channels=1, height=28, width=28, mean=(0.0,), std=(1.0,), polarity="light-on-dark"),
     classes=tuple("0123456789"),
 )
 

@@ -315,4 +315,4 @@ def test_damaged_images_are_pixels_or_an_image_error(
 def test_normalise_is_what_the_tutorials_transforms_do() -> None:
     images = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
     expected = (images / 255 - 0.1307) / 0.3081
-    torch.testing.assert_close(normalise(images, 0.1307, 0.3081), expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(normalise(images, (0.1307,), (0.3081,)), expected, atol=1e-6, rtol=1e-5)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from models.card import read_card
+from models.card import Card, read_card
 from models.classifier import Classifier, Prediction
 from models.errors import NotAnImage, NothingFound
 from models.preprocessing.decode import Grey, open_image
@@ -162,21 +162,21 @@ def test_a_dim_photograph_of_the_models_size(digits_model: Classifier) -> None:
 
 @pytest.mark.full_data
 @pytest.mark.parametrize(("dataset", "card"), [("mnist", DIGITS), ("fashion-mnist", FASHION)])
-def test_test_images_go_their_way_bit_for_bit(full_data: Path, dataset: str, card: object) -> None:
+def test_test_images_go_their_way_bit_for_bit(full_data: Path, dataset: str, card: Card) -> None:
     for pixels in load_dataset(dataset, full_data).test.images[:, 0].numpy():
-        found, done = read(Image.fromarray(pixels), card)  # type: ignore[arg-type]
+        found, done = read(Image.fromarray(pixels), card.input)
         assert np.array_equal(found, pixels)
         assert done.box == (0, 0, 28, 28)
 
 
 @pytest.mark.parametrize("size", [(20_000, 4), (50_000, 20), (2, 10_000_000), (4, 20_000), (3_000_000, 3)])
 @pytest.mark.parametrize("card", [DIGITS, FASHION], ids=["digit", "size"])
-def test_long_strips_cost_what_their_pixels_do(size: tuple[int, int], card: object) -> None:
+def test_long_strips_cost_what_their_pixels_do(size: tuple[int, int], card: Card) -> None:
     """The square around 20000x4 pixels would be 400 MB."""
     image = open_image(png_of_rows(*size))
     tracemalloc.start()
     try:
-        read(image, card)  # type: ignore[arg-type]
+        read(image, card.input)
     except NothingFound:
         pass
     finally:
@@ -188,7 +188,7 @@ def test_long_strips_cost_what_their_pixels_do(size: tuple[int, int], card: obje
 def test_a_strip_with_something_on_it() -> None:
     image = Image.new("L", (20_000, 40), 255)
     ImageDraw.Draw(image).line([(9_000, 5), (9_010, 35)], fill=0, width=8)
-    pixels, done = read(open_image(encoded(image)), FASHION)
+    pixels, done = read(open_image(encoded(image)), FASHION.input)
     assert pixels.shape == (28, 28)
     assert done.box == (0, 0, 20_000, 40)
 

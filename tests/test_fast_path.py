@@ -22,7 +22,7 @@ from app.main import create_app
 from app.settings import Settings
 from models.errors import ImageError
 from models.preprocessing.decode import decode
-from models.preprocessing.png import grey_pixels
+from models.preprocessing.png import plain_pixels
 from tests.conftest import ADMIN
 from tests.samples import PNG, is_problem, photograph
 
@@ -191,6 +191,7 @@ def test_more_than_may_wait_is_503_with_retry_after(settings: Settings, digits: 
 # -- the quick PNG reader ------------------------------------------------------------------------------
 
 SIZE = (28, 28)
+SHAPE = (1, 28, 28)
 
 
 def png(array: np.ndarray, **options: object) -> bytes:
@@ -208,16 +209,16 @@ def test_the_quick_reader_gives_pillows_pixels(seed: int, level: int, smooth: bo
     if smooth:
         array = (np.cumsum(array // 64, axis=1) + np.cumsum(array // 64, axis=0)).astype(np.uint8)
     data = png(array, compress_level=level)
-    assert grey_pixels(data, SIZE) == array.tobytes() == decode(data, SIZE, 0).tobytes()
+    assert plain_pixels(data, SHAPE) == array.tobytes() == decode(data, SIZE, 0).tobytes()
 
 
 def test_what_is_not_usual_is_left_to_pillow() -> None:
     grey = np.zeros(SIZE, np.uint8)
-    assert grey_pixels(png(np.zeros((28, 28, 3), np.uint8)), SIZE) is None
-    assert grey_pixels(png(np.zeros((14, 56), np.uint8)), SIZE) is None
-    assert grey_pixels(png(grey, transparency=0), SIZE) is None
-    assert grey_pixels(png(grey) + b"more", SIZE) is None
-    assert grey_pixels(b"", SIZE) is None
+    assert plain_pixels(png(np.zeros((28, 28, 3), np.uint8)), SHAPE) is None
+    assert plain_pixels(png(np.zeros((14, 56), np.uint8)), SHAPE) is None
+    assert plain_pixels(png(grey, transparency=0), SHAPE) is None
+    assert plain_pixels(png(grey) + b"more", SHAPE) is None
+    assert plain_pixels(b"", SHAPE) is None
 
 
 @settings(max_examples=400, deadline=None)
@@ -229,7 +230,7 @@ def test_a_damaged_png_is_left_to_pillow(position: int, change: int, cut: bool) 
         del data[position:]
     else:
         data[position] ^= change
-    assert grey_pixels(bytes(data), SIZE) is None  # every byte is under a checksum, or part of the frame
+    assert plain_pixels(bytes(data), SHAPE) is None  # every byte is under a checksum, or part of the frame
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -268,7 +269,7 @@ def strange_pngs(draw: st.DrawFn) -> bytes:
 @settings(max_examples=1000, deadline=None)
 @given(data=strange_pngs())
 def test_what_the_quick_reader_reads_is_what_pillow_reads(data: bytes) -> None:
-    quick = grey_pixels(data, SIZE)
+    quick = plain_pixels(data, SHAPE)
     event("read quickly" if quick else "left to Pillow")
     if quick is None:
         with contextlib.suppress(ImageError):
@@ -283,7 +284,7 @@ def test_arbitrary_bytes_are_image_errors(data: bytes) -> None:
     for start in (b"", png(np.zeros(SIZE, np.uint8))[:33]):
         with contextlib.suppress(ImageError):
             decode(start + data, SIZE, 0)
-        assert grey_pixels(start + data, SIZE) is None
+        assert plain_pixels(start + data, SHAPE) is None
 
 
 def test_ids_of_a_process_are_different(client: TestClient) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from models.preprocessing.pictures import Pixels, Resize, to_pixels
 from tests.conftest import ROOT
 from training.errors import DatasetError
 from training.importing import archive, cli
@@ -214,6 +215,10 @@ def test_every_trap_has_its_right_outcome(imported: Import) -> None:
 # -- pictures ----------------------------------------------------------------------------------------
 
 
+def rgb(data: bytes, size: tuple[int, int], resize: Resize = "stretch") -> Pixels:
+    return to_pixels(load_rgb(data, size), size, resize, 3)
+
+
 def test_exif_rotation_is_undone() -> None:
     image = Image.new("RGB", (40, 20), "white")
     image.paste("black", (0, 0, 40, 10))
@@ -221,7 +226,7 @@ def test_exif_rotation_is_undone() -> None:
     exif[0x0112] = 6  # turn it by a quarter to the right
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=95, exif=exif)
-    pixels = load_rgb(stream.getvalue(), (40, 20), "stretch")
+    pixels = rgb(stream.getvalue(), (40, 20))
     assert pixels[:, 15:].mean() < 30 < 220 < pixels[:, :5].mean()
 
 
@@ -230,7 +235,7 @@ def test_sixteen_bits_are_scaled_by_their_range_never_clipped(most: int) -> None
     ramp = np.linspace(0, most, 64 * 64).astype(np.uint16).reshape(64, 64)
     stream = io.BytesIO()
     Image.fromarray(ramp).save(stream, "PNG")
-    pixels = load_rgb(stream.getvalue(), (64, 64), "stretch")
+    pixels = rgb(stream.getvalue(), (64, 64))
     assert pixels[-1, -1, 0] == 255
     assert abs(int(pixels[32, 0, 0]) - 128) <= 2
 
@@ -239,20 +244,20 @@ def test_what_is_transparent_shows_white() -> None:
     image = Image.new("RGBA", (16, 16), (255, 0, 0, 0))
     stream = io.BytesIO()
     image.save(stream, "PNG")
-    assert (load_rgb(stream.getvalue(), (16, 16), "stretch") == 255).all()
+    assert (rgb(stream.getvalue(), (16, 16)) == 255).all()
 
 
 def test_padding_keeps_the_aspect_and_crops_nothing() -> None:
     stream = io.BytesIO()
     Image.new("L", (40, 10), 200).save(stream, "PNG")
-    assert (load_rgb(stream.getvalue(), (32, 32), "pad") == 200).all()
+    assert (rgb(stream.getvalue(), (32, 32), "pad") == 200).all()
 
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.binary(max_size=300))
 def test_arbitrary_bytes_are_no_picture(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"\w"):
-        load_rgb(data, (28, 28), "stretch")
+        load_rgb(data, (28, 28))
 
 
 # -- arrays ------------------------------------------------------------------------------------------

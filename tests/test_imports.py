@@ -33,7 +33,7 @@ DOORS: Mapping[str, set[str]] = {
     "app.home": {"app", "app.jobs", "app.store"},
     "app.serving": {
         "app", "app.store", "app.telemetry", "models", "models.card", "models.datasets", "models.errors",
-        "models.idx", "models.preprocessing",
+        "models.idx", "models.imported", "models.preprocessing", "models.rows",
     },
     "app.jobs": {
         "app", "app.store", "models", "models.card", "models.datasets", "models.errors", "training",
@@ -44,14 +44,18 @@ DOORS: Mapping[str, set[str]] = {
     "app": set(),
     "training": {
         "models", "models.architectures", "models.card", "models.errors",
-        "models.preprocessing", "training.datasets", "training.directory", "training.errors",
-        "training.supervision", "training.synthetic",
+        "models.efficientnet", "models.preprocessing", "training.datasets", "training.directory",
+        "training.errors", "training.importing", "training.supervision", "training.synthetic",
     },
     "training.synthetic": {"models.errors", "models.preprocessing", "training.datasets"},
     "training.datasets": {
-        "models.card", "models.datasets", "models.idx", "training.errors", "training.importing",
+        "models.card", "models.datasets", "models.idx", "models.imported", "models.rows", "training.errors",
+        "training.importing",
     },
-    "training.importing": {"models", "training.directory", "training.errors", "training.supervision"},
+    "training.importing": {
+        "models", "models.imported", "models.preprocessing", "training.directory", "training.errors",
+        "training.supervision",
+    },
     "training.directory": set(),
     "training.supervision": set(),
     "training.errors": set(),
@@ -61,13 +65,17 @@ DOORS: Mapping[str, set[str]] = {
     },
     "models.preprocessing": {"models.errors"},
     "models.architectures": {
-        "models.card", "models.errors", "models.networks", "models.state_dicts", "models.weights_file",
+        "models.card", "models.efficientnet", "models.errors", "models.networks", "models.state_dicts",
+        "models.weights_file",
     },
+    "models.efficientnet": {"models.card", "models.errors", "models.state_dicts", "models.weights_file"},
     "models.state_dicts": {"models.errors", "models.weights_file"},
     "models.weights_file": {"models.errors"},
     "models.networks": {"models.card"},
     "models.datasets": {"models.card"},
     "models.idx": set(),
+    "models.imported": set(),
+    "models.rows": set(),
     "models.card": {"models.errors"},
     "models.errors": set(),
 }  # fmt: skip

@@ -134,7 +134,7 @@ def test_draw_wrong_correct_retrain_right(page: Page, api: httpx2.Client) -> Non
     expect(page.locator(".kept .gallery li")).to_have_count(1, timeout=SOON)
     page.click("text=Train on them")
     expect(page.locator("#model")).to_have_value("hand")
-    expect(page.locator("#recipe")).to_have_value("softmax-mnist")
+    expect(page.locator("#recipe")).to_have_value("fine-tune")
     expect(page.locator("#feedback")).to_be_checked()
     begin_run(page, "hand", **SHORT, promote="always")
     expect(page.locator(".job .status")).to_have_text("succeeded", timeout=A_RUN)

@@ -364,7 +364,7 @@ def test_an_npy_header_gives_the_pixels_that_came_or_a_problem(
     length = struct.pack("<H" if version == b"\x01\x00" else "<I", len(header))
     body = b"\x93NUMPY" + version + length + header + bytes(pixels)
     try:
-        found, count = images_array("application/x-npy", body, (28, 28))
+        found, count = images_array("application/x-npy", body, (1, 28, 28))
     except WrongArray:
         return
     assert (count, len(found)) == (1, pixels) == (1, 784)

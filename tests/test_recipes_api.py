@@ -32,7 +32,7 @@ def test_fields_tell_type_bounds_choices_and_meaning(client: TestClient) -> None
         "maximum": 1000,
         "exclusive": [],
         "choices": None,
-        "description": "passes over the training images",
+        "description": "passes over the training images; null: by the data set",
     }
     assert (fields["lr"]["minimum"], fields["lr"]["maximum"], fields["lr"]["exclusive"]) == (
         0,
@@ -52,5 +52,8 @@ def test_what_is_listed_is_accepted(client: TestClient) -> None:
         assert not {"start", "threads", "architecture"} & set(recipe["settings"])
         body = {"model": "mine", "recipe": recipe["name"], **recipe["settings"]}
         response = client.post("/train", json=body, headers=ADMIN)
+        if recipe["name"] == "fine-tune":  # learns corrections, which this service does not keep
+            assert response.json()["title"] == "Feedback is off"
+            continue
         assert response.status_code == 202, response.text
         client.delete(f"/train/{response.json()['id']}", headers=ADMIN)

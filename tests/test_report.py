@@ -166,7 +166,6 @@ def test_a_classifier_without_mistakes_has_a_page_too(
         sample.train,
         sample.test[first.predicted == sample.test.labels],
         sample.classes,
-        sample.polarity,
         sample.digest,
     )
     path = report.write(

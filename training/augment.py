@@ -1,7 +1,7 @@
 """Random changes to images, different for each: shape, stroke width, blur, contrast, noise.
 
-Works on whole batches of float images [N, 1, H, W], light ink on a dark ground, 0..255. All randomness
-comes from the given generator, so that a resumed run repeats it.
+Works on whole batches of float images [N, 1, H, W], light ink on a dark ground, 0..255; `pictures` on any
+[N, C, H, W]. All randomness comes from the given generator, so that a resumed run repeats it.
 
 Sources: elastic distortions after Simard, Steinkraus and Platt, "Best practices for convolutional
 neural networks" (2003), here as a coarse field that is interpolated by one matrix product; cutout after
@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-Augmentation = Callable[[Tensor, Generator], Tensor]  # images [N, 1, H, W], 0..255, to images of the same kind
+Augmentation = Callable[[Tensor, Generator], Tensor]  # images [N, C, H, W], 0..255, to images of the same kind
 KNOTS = 6  # of the elastic field along each side
 
 
@@ -80,6 +80,49 @@ def augment_garments(images: Tensor, generator: Generator) -> Tensor:
     return _cutout(moved, 0.5, 8, generator)
 
 
+def augment_pictures(
+    images: Tensor, generator: Generator, flips: tuple[bool, bool] = (False, False), hide: float = 0.5
+) -> Tensor:
+    """Pictures of anything, grey or RGB: turned, scaled and moved a little, brighter or paler, a share of
+    them with a hidden square; mirrored left to right or top to bottom where `flips` says that no class changes.
+    """
+    images = _affine(mirror(images, generator, flips) / 255, generator)
+    images = _relight(images, generator).clamp_(0, 1).mul_(255)
+    return _cutout(images, hide, max(images.shape[2:]) // 4, generator)
+
+
+def mirror(images: Tensor, generator: Generator, flips: tuple[bool, bool]) -> Tensor:
+    """Half of the images mirrored left to right, half top to bottom, as far as `flips` says."""
+    for axis, allowed in zip((3, 2), flips, strict=True):
+        flipped = _uniform(len(images), generator, images) < 0.5
+        if allowed:
+            images = torch.where(flipped, images.flip(axis), images)
+    return images
+
+
+def _affine(images: Tensor, generator: Generator) -> Tensor:
+    normal = torch.randn(len(images), 6, generator=generator)
+    angle, skew, size, aspect = (normal[:, :4] * torch.tensor([0.12, 0.08, 0.1, 0.08])).unbind(1)
+    size, aspect = size.exp(), (aspect / 2).exp()
+    cos, sin = angle.cos() * size, angle.sin() * size
+    x, y = (normal[:, 4:] * 0.1).unbind(1)
+    rows = [cos * aspect, (cos * skew - sin) * aspect, x], [sin / aspect, (sin * skew + cos) / aspect, y]
+    theta = torch.stack([torch.stack(row, 1) for row in rows], 1)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False).to(images.device)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _relight(images: Tensor, generator: Generator) -> Tensor:
+    """Brightness, contrast about the mean, and with colours saturation."""
+    draw = torch.rand(3, len(images), 1, 1, 1, generator=generator).to(images.device)
+    mean = images.mean((1, 2, 3), keepdim=True)
+    images = mean + (images - mean) * (0.7 + 0.6 * draw[0]) + (draw[1] - 0.5) * 0.3
+    if images.shape[1] == 1:
+        return images
+    grey = images.mean(1, keepdim=True)
+    return grey + (images - grey) * (0.6 + 0.8 * draw[2])
+
+
 PRESETS: Mapping[str, Augmentation | None] = {
     "none": None,
     "slight": lambda images, generator: augment_digits(images, SLIGHT, generator),
@@ -87,6 +130,7 @@ PRESETS: Mapping[str, Augmentation | None] = {
     "strong": lambda images, generator: augment_digits(images, STRONG, generator),
     "mixed": augment_mixed,
     "garments": augment_garments,
+    "pictures": augment_pictures,
 }
 
 

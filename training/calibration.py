@@ -25,18 +25,18 @@ from models.classifier import Classifier
 from models.files import write_atomically
 from training.datasets import Split, load_dataset
 from training.errors import TrainingError
-from training.evaluation import evaluate
+from training.evaluation import evaluate, logits_of
 from training.reliability import brier, scores
 
 
 def calibrate(classifier: Classifier, validation: Split) -> Classifier:
     """The classifier with the temperature that fits these images, none of which it was trained on."""
-    logits = classifier.logits(validation.images).cpu()
+    logits = logits_of(classifier, validation)
     temperature = fit_temperature(logits, validation.labels.cpu())
     return replace(classifier, card=classifier.card.model_copy(update={"temperature": temperature}))
 
 
-def recalibrate(weights: Path, data_dir: Path, device: torch.device) -> Card:
+def recalibrate(weights: Path, data_dir: Path, device: torch.device, datasets_dir: Path | None = None) -> Card:
     """Fit the temperature of a finished checkpoint again, evaluate it and rewrite its card.
 
     The validation split is the one that its card records; the weights file stays as it is.
@@ -46,7 +46,7 @@ def recalibrate(weights: Path, data_dir: Path, device: torch.device) -> Card:
     card = classifier.card
     if card.training is None or card.dataset is None or not card.training["validation_images"]:
         raise TrainingError(f"{weights}: its card records no validation split to fit a temperature on")
-    dataset = load_dataset(card.dataset.name, data_dir)
+    dataset = load_dataset(card.dataset.name, data_dir, datasets_dir)
     if dataset.digest != card.dataset.digest:
         raise TrainingError(f"{data_dir} holds another {dataset.name} than {card.name} was trained on")
     _, validation = dataset.hold_out(card.training["validation_images"], card.training["seed"])

@@ -11,7 +11,7 @@ from models.errors import ModelError
 from models.verification import load_verified
 from training.directory import RunDirectory
 from training.errors import RunBusy, TrainingError
-from training.events import Epoch, Event
+from training.events import Epoch, Event, Note
 from training.progress import epoch_line
 from training.run import Run, train
 from training.supervision import BUSY, STEP_SECONDS, begin, failed, send
@@ -48,6 +48,9 @@ class _Reporter:
         if isinstance(event, Epoch):
             print(epoch_line(event), file=sys.stderr, flush=True)
             send(event="epoch", **asdict(event))
+        elif isinstance(event, Note):
+            print(event.text, file=sys.stderr, flush=True)
+            send(event="note", text=event.text)
         elif time.monotonic() - self._sent >= STEP_SECONDS:
             self._sent = time.monotonic()
             send(event="step", **asdict(event))

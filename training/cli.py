@@ -30,7 +30,7 @@ from training.run import Run, card_of, rewrite_report
 
 _OVERRIDES = {
     "name": (str, "name of the trained model"),
-    "dataset": (str, "mnist, fashion-mnist, or NAME@n under --datasets-dir; if not the recipe's"),
+    "dataset": (str, "data set, if not the recipe's: mnist, fashion-mnist, or NAME@n of your own"),
     "epochs": (int, "passes over the training images"),
     "lr": (float, "learning rate (its peak, with a schedule)"),
     "batch_size": (int, "images per step"),
@@ -132,11 +132,7 @@ def _run(run: Run, options: argparse.Namespace) -> int:
         display.print(f"{run.config.recipe} on {run.config.dataset} -> {run.directory}")
         try:
             card = runs.train(
-                run,
-                options.data_dir,
-                choose_device(options.device),
-                display,
-                datasets_dir=options.datasets_dir,
+                run, options.data_dir, choose_device(options.device), display, datasets_dir=options.datasets_dir
             )
         except KeyboardInterrupt:
             display.print(
@@ -178,9 +174,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     """Measure a weights file on a test set."""
     parser = _parser("minist evaluate", "Print loss and accuracy of any checkpoint on a test set.")
     parser.add_argument("weights", type=Path, help="a .pth or .safetensors file, with or without a card")
-    parser.add_argument(
-        "--dataset", help="mnist, fashion-mnist, or NAME@n (default: the one it was trained on)"
-    )
+    parser.add_argument("--dataset", help="data set (default: the one it was trained on)")
     options = parser.parse_args(arguments)
 
     device = choose_device(options.device)
@@ -221,7 +215,7 @@ def calibrate(arguments: Sequence[str]) -> int:
     parser.add_argument("weights", type=Path, nargs="+", help=".pth files with their cards")
     options = parser.parse_args(arguments)
     for weights in options.weights:
-        card = recalibrate(weights, options.data_dir, choose_device(options.device))
+        card = recalibrate(weights, options.data_dir, choose_device(options.device), options.datasets_dir)
         print(f"{card.name}: temperature {card.temperature:.4f}")
         _print_scores(card.metrics["test"])
     return 0
@@ -235,7 +229,9 @@ def report(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if regression.is_regression(options.run):
         raise TrainingError(f"{regression.RECIPE} has no report: see curves.png in {options.run}")
-    path = rewrite_report(Run.open(options.run), options.data_dir, choose_device(options.device))
+    path = rewrite_report(
+        Run.open(options.run), options.data_dir, choose_device(options.device), options.datasets_dir
+    )
     print(f"wrote {path}")
     return 0
 
@@ -287,7 +283,7 @@ def _parser(program: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", help="auto (cuda, then mps, then cpu), cpu, cuda, mps")
     data_dir = Path(os.environ.get("MINIST_DATA_DIR", "data"))
     parser.add_argument("--data-dir", type=Path, default=data_dir, help="data set root (default %(default)s)")
-    parser.add_argument("--datasets-dir", type=Path, help="root of imported data sets, as NAME/VERSION")
+    parser.add_argument("--datasets-dir", type=Path, help="folder of your own data sets (NAME/n in it)")
     return parser
 
 

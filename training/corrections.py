@@ -1,6 +1,7 @@
 """Pictures whose labels people corrected, as a run reads them: `corrections.json` in its directory.
 
-    labels   the right class of each        pixels   base64 of uint8 [N, H, W]
+    labels   the right class of each        pixels   base64 of uint8, a picture [C, H, W] after the other
+    sizes    bytes of each (where that is missing, they are pictures of the data set's shape)
     before   weights file of the version that has served so far, or null
 
 They join the training split only; what is held out is unchanged. Each is repeated, so that a few of them
@@ -9,7 +10,9 @@ count among tens of thousands.
 
 import base64
 import json
+import math
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -37,14 +40,17 @@ class Corrections:
         if not path.exists():
             return None
         body = json.loads(path.read_bytes())
-        pixels = torch.frombuffer(
-            bytearray(base64.b64decode(body["pixels"])) or bytearray(1), dtype=torch.uint8
-        )
-        known = [i for i, label in enumerate(body["labels"]) if label in dataset.classes]
+        pixels = base64.b64decode(body["pixels"])
+        size = math.prod(dataset.shape)
+        sizes = body.get("sizes") or [size] * len(body["labels"])
+        ends = list(accumulate(sizes))
+        # a picture of another size was seen by a version that takes other pictures
+        known = [i for i, label in enumerate(body["labels"]) if label in dataset.classes and sizes[i] == size]
         if not known:
             return None
         labels = torch.tensor([dataset.classes.index(body["labels"][i]) for i in known])
-        images = pixels.view(-1, *dataset.shape)[torch.tensor(known)]
+        chosen = bytearray().join(pixels[ends[i] - size : ends[i]] for i in known)
+        images = torch.frombuffer(chosen, dtype=torch.uint8).view(-1, *dataset.shape)
         return cls(Split(images, labels), Path(body["before"]) if body["before"] else None)
 
     def repeated(self, images: int) -> Split:

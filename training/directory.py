@@ -12,7 +12,8 @@ class RunDirectory:
     metrics.jsonl   a line per epoch              curves.png, confusion.png, samples.png, reliability.png
     resume.pt       the state after the last      report.html               all of it on one page, to look at
                     complete epoch                corrections.json          corrected pictures to train on
-    lock            held while it is trained      log.txt                   what a job's process printed
+    chosen.json     what was left to the data     log.txt                   what a job's process printed
+    lock            held while it is trained      features.npy              what a backbone made of the images
     dataset/        what an import has read, until it is moved to the data sets
     """
 
@@ -21,6 +22,14 @@ class RunDirectory:
     @property
     def config(self) -> Path:
         return self.path / "config.json"
+
+    @property
+    def choice(self) -> Path:
+        return self.path / "chosen.json"
+
+    @property
+    def features(self) -> Path:
+        return self.path / "features.npy"
 
     @property
     def metrics(self) -> Path:
@@ -63,4 +72,11 @@ class RunDirectory:
     @property
     def private(self) -> tuple[Path, ...]:
         """What only the run itself needs; none of it is shown or published."""
-        return (self.lock, self.resume, self.corrections)
+        return (
+            self.lock,
+            self.resume,
+            self.corrections,
+            self.choice,
+            self.features,
+            self.features.with_suffix(".json"),
+        )

@@ -8,10 +8,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.card import Metrics
-from models.classifier import Classifier
+from models.classifier import BATCH, Classifier
 from models.inference import InferenceModel
 from training.datasets import Split
 from training.errors import NotFinite
+from training.figures import balanced_accuracy, confusion_matrix, macro_f1, roc_auc, wilson
 from training.reliability import scores
 
 
@@ -30,6 +31,11 @@ class Evaluation:
     probabilities: Tensor
 
 
+def logits_of(model: InferenceModel | Classifier, split: Split) -> Tensor:
+    """On the CPU, [N, classes]; of the images no more than a batch is read at a time."""
+    return torch.cat([model.logits(batch.images).cpu() for batch in split.batches(BATCH)])
+
+
 def evaluate(classifier: Classifier, split: Split) -> Evaluation:
     """Loss (mean cross-entropy, nats), accuracy, accuracy per class and the scores of the
     probabilities before and after the card's temperature, all from one forward pass.
@@ -37,7 +43,7 @@ def evaluate(classifier: Classifier, split: Split) -> Evaluation:
     Raises NotFinite where the model answers with infinities or NaN.
     """
     classes = classifier.card.classes
-    logits, labels = InferenceModel(classifier).logits(split.images).cpu(), split.labels.cpu()
+    logits, labels = logits_of(InferenceModel(classifier), split), split.labels.cpu()
     loss = F.cross_entropy(logits, labels).item()
     if not math.isfinite(loss) or not logits.isfinite().all():
         bad = int((~logits.isfinite()).any(1).sum())
@@ -46,16 +52,20 @@ def evaluate(classifier: Classifier, split: Split) -> Evaluation:
             f"(loss {loss}): its weights are unusable"
         )
     predicted = logits.argmax(1)
-    pairs = labels * len(classes) + predicted
-    confusion = torch.bincount(pairs, minlength=len(classes) ** 2).reshape(len(classes), -1)
+    confusion = confusion_matrix(predicted, labels, len(classes))
     correct, seen = confusion.diagonal(), confusion.sum(1)
+    probabilities = classifier.softmax(logits)
     temperature = classifier.card.temperature
     metrics = Metrics(
         images=len(split),
         loss=loss,
         accuracy=correct.sum().item() / len(split),
         per_class={name: (correct[i] / max(int(seen[i]), 1)).item() for i, name in enumerate(classes)},
+        interval=wilson(int(correct.sum()), len(split)),
+        balanced_accuracy=balanced_accuracy(confusion),
+        macro_f1=macro_f1(confusion),
+        auc=roc_auc(probabilities, labels),
         uncalibrated=scores(logits, labels),
         calibrated=scores(logits, labels, temperature) if temperature != 1 else None,
     )
-    return Evaluation(metrics, predicted, confusion, logits, classifier.softmax(logits))
+    return Evaluation(metrics, predicted, confusion, logits, probabilities)

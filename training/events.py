@@ -36,5 +36,12 @@ class Epoch:
     cpu_seconds: float = 0.0
 
 
-Event = Step | Epoch
+@dataclass(frozen=True)
+class Note:
+    """Something that the run has decided, and why."""
+
+    text: str
+
+
+Event = Step | Epoch | Note
 Listener = Callable[[Event], None]

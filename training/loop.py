@@ -6,7 +6,7 @@ The whole data set is one uint8 tensor on the device; a batch is an index into i
 import copy
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -19,10 +19,12 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from models import architectures
 from models.checkpoint import load_into
+from models.classifier import BATCH
 from models.files import write_atomically
 from models.tensors import normalise
 from training import scratch
-from training.augment import PRESETS
+from training.augment import PRESETS, augment_pictures, mirror
+from training.choice import FEW
 from training.datasets import Split
 from training.errors import Diverged, TrainingError
 from training.events import Listener, Step
@@ -30,29 +32,60 @@ from training.recipes import Config, Schedule
 from training.reliability import brier
 
 REPORT_EVERY = 0.25  # seconds between two Step events
+FLIPS_AFTER = 0.3  # of the epochs: mirroring is decided
+MIRRORED = 1_000  # pictures that decide on it
+MIRROR_SLACK = 0.05  # of their accuracy, that mirroring may cost a model which has never seen it
+HOPELESS = 1.3  # times the validation loss of the first try, half-way through the second
+UNBALANCED = 4  # times as many images in the largest class as in the smallest
 
 
 class Trainer:
     """Everything that changes during a run; `save` writes all of it."""
 
-    def __init__(self, config: Config, train: Split, classes: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: Config,
+        train: Split,
+        classes: int,
+        device: torch.device,
+        validation: Split | None = None,
+    ) -> None:
+        """`config` has nothing left open (`training.choice`); `validation` decides on mirroring."""
+        assert config.epochs is not None
+        assert config.batch_size is not None
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self.config = config
         self.train = train.to(device)
         self.device = device
-        self.model = architectures.build(config.architecture, classes=classes).to(device)
+        _, channels, height, width = train.images.shape
+        self.arguments = architectures.arguments_for(config.architecture, classes, (channels, height, width))
+        self.model = architectures.build(config.architecture, **self.arguments).to(device)
+        self.mean, self.std = normalisation(config, channels)
+        self.validation = validation if config.augment == "pictures" else None
+        self.flips: tuple[bool, bool] | None = None  # left to right, top to bottom; None: not decided yet
+        self.tries = 2 if self.validation is not None and len(train) < FEW else 1
+        self.try_epochs = config.epochs
+        self.first: dict[str, Any] | None = (
+            None  # of two tries: weights, validation loss and epochs of the first
+        )
         if config.init_from is not None:
             load_into(self.model, Path(config.init_from))
+        self._initial = copy.deepcopy(self.model.state_dict()) if self.tries > 1 else {}
         self.average = copy.deepcopy(self.model).requires_grad_(False) if config.ema_decay else None
-        self.shuffle = torch.Generator().manual_seed(config.seed)
-        self.augment = PRESETS[config.augment]
-        self.draws = torch.Generator().manual_seed(config.seed)
-        self.steps = math.ceil(len(train) / config.batch_size)
-        self.optimizer = _optimizer(config, self.model, device)
-        self.scheduler = LambdaLR(self.optimizer, _factor(config.schedule, config.epochs * self.steps))
-        self.loss = _loss(config)
+        self.epochs, self.batch_size = self.tries * config.epochs, config.batch_size
+        self.steps = math.ceil(len(train) / self.batch_size)
+        self._begin()
+        self.loss = _loss(config, class_weights(train.labels, classes).to(device))
         self.epoch = 0  # complete ones
+        self.notes: list[str] = []  # what was decided on the way
+
+    def _begin(self) -> None:
+        """Random state, optimizer and schedule as at the start of a run."""
+        self.shuffle = torch.Generator().manual_seed(self.config.seed)
+        self.draws = torch.Generator().manual_seed(self.config.seed)
+        self.optimizer = _optimizer(self.config, self.model, self.device)
+        self.scheduler = LambdaLR(self.optimizer, _factor(self.config.schedule, self.try_epochs * self.steps))
 
     @property
     def result(self) -> nn.Module:
@@ -71,7 +104,7 @@ class Trainer:
         losses = torch.zeros(self.steps, device=self.device)
         seen, begun = 0, perf_counter()
         reported = begun
-        for step, index in enumerate(torch.split(order, self.config.batch_size), start=1):
+        for step, index in enumerate(torch.split(order, self.batch_size), start=1):
             loss, hits = self._step(index)
             losses[step - 1] = loss
             total += loss * len(index)
@@ -87,16 +120,106 @@ class Trainer:
         return total.item() / seen, correct.item() / seen
 
     def _step(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        batch = self.train[index]
-        images, labels = batch.images, batch.labels
-        if self.augment is not None:
-            images = self.augment(images.float(), self.draws)
-        loss, logits = self._backward(normalise(images, self.config.mean, self.config.std), labels)
+        batch = self.train[index].to(self.device)
+        images, labels = self._augment(batch.images), batch.labels
+        loss, logits = self._backward(normalise(images, self.mean, self.std), labels)
         self.optimizer.step()
         self.scheduler.step()
         if self.average is not None:
             _update_average(self.average, self.model, self._decay())
         return loss.detach(), (logits.argmax(1) == labels).sum()
+
+    def _augment(self, images: Tensor) -> Tensor:
+        if self.config.augment == "pictures":
+            flips = self.flips or (False, False)
+            if self.first is not None:
+                return mirror(images.float(), self.draws, flips)
+            return augment_pictures(images.float(), self.draws, flips)
+        augment = PRESETS[self.config.augment]
+        return images if augment is None else augment(images.float(), self.draws)
+
+    def try_is_over(self, losses: Sequence[float]) -> bool:
+        """Whether a try has had its epochs, or brings nothing any more; by the losses of all epochs so far."""
+        mine = losses[self.first["epochs"] if self.first is not None else 0 :]
+        if len(mine) >= self.try_epochs:
+            return True
+        if self.validation is None or len(mine) < self.try_epochs / 2:
+            return False
+        if self.first is not None and mine[-1] > HOPELESS * self.first["loss"]:
+            return True
+        return len(mine) - 1 - min(range(len(mine)), key=mine.__getitem__) >= max(4, self.try_epochs // 3)
+
+    def begin_second_try(self, loss: float) -> bool:
+        """Once more from the same weights, with no augmentation but mirroring; whether that is to be tried.
+
+        Which of the two is better cannot be told from a few epochs. `loss` is the first try's on validation.
+        """
+        if self.first is not None or self.tries < 2:
+            return False
+        result = {name: tensor.detach().clone() for name, tensor in self.result.state_dict().items()}
+        self.first = {"result": result, "loss": loss, "epochs": self.epoch}
+        self.epochs = self.epoch + self.try_epochs
+        torch.manual_seed(self.config.seed)
+        for model in (self.model, self.average):
+            if model is not None:
+                model.load_state_dict(self._initial)
+        self._begin()
+        return True
+
+    def choose_try(self, loss: float) -> None:
+        """Keep the weights of the better of two tries; `loss` is the validation loss of the second."""
+        assert self.first is not None
+        better = loss < self.first["loss"]
+        self.notes.append(
+            f"augmentation but for mirroring is {'left out' if better else 'used'}: "
+            f"validation loss {self.first['loss']:.3f} with it, {loss:.3f} without"
+        )
+        if not better:
+            self.result.load_state_dict(self.first["result"])
+
+    def decide_flips(self) -> bool:
+        """Once a part of the epochs is over: mirror training images from now on, along each axis where images
+        that are mirrored are recognised as well as others; whether that was decided now."""
+        if (
+            self.flips is not None
+            or self.validation is None
+            or self.epoch < math.ceil(FLIPS_AFTER * self.try_epochs)
+        ):
+            return False
+        self.result.eval()
+        pictures = self._pictures_to_mirror()
+        plain, *mirrored = (self._accuracy(pictures, axis) for axis in (None, 3, 2))
+        slack = max(MIRROR_SLACK, 2 * math.sqrt(plain * (1 - plain) / len(pictures)))
+        self.flips = (mirrored[0] >= plain - slack, mirrored[1] >= plain - slack)
+        words = ("left to right", "top to bottom")
+        said = [
+            f"{'mirrored' if allowed else 'not mirrored'} {way} ({accuracy:.2f})"
+            for way, allowed, accuracy in zip(words, self.flips, mirrored, strict=True)
+        ]
+        self.notes.append(
+            f"training pictures are {' and '.join(said)}: accuracy on mirrored pictures, "
+            f"against {plain:.2f} on the same as they are"
+        )
+        return True
+
+    def _pictures_to_mirror(self) -> Split:
+        """Validation images, and where these are few, training images, which are not known by heart yet."""
+        assert self.validation is not None
+        few = self.validation[:MIRRORED]
+        return (
+            few + self.train[: max(0, MIRRORED - len(few))].to(torch.device("cpu"))
+            if len(few) < MIRRORED
+            else few
+        )
+
+    @torch.inference_mode()
+    def _accuracy(self, split: Split, axis: int | None) -> float:
+        right = 0
+        for batch in split.batches(BATCH):
+            images = batch.to(self.device).images
+            logits = self.result(normalise(images if axis is None else images.flip(axis), self.mean, self.std))
+            right += int((logits.argmax(1).cpu() == batch.labels.cpu()).sum())
+        return right / len(split)
 
     def _backward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and logits; leaves the gradients in the parameters."""
@@ -123,9 +246,9 @@ class Trainer:
             raise Diverged(what, self.config.lr)
 
     def _step_event(self, step: int, loss: float, accuracy: float, rate: float) -> Step:
-        images = len(self.train) * (self.config.epochs - self.epoch) - step * self.config.batch_size
+        images = len(self.train) * (self.epochs - self.epoch) - step * self.batch_size
         eta = max(images, 0) / rate
-        return Step(self.epoch + 1, self.config.epochs, step, self.steps, loss, accuracy, rate, eta)
+        return Step(self.epoch + 1, self.epochs, step, self.steps, loss, accuracy, rate, eta)
 
     def save(self, path: Path) -> None:
         """Write all that a resumed run needs to end with the same weights (on CPU)."""
@@ -137,6 +260,9 @@ class Trainer:
             "shuffle": self.shuffle.get_state(),
             "draws": self.draws.get_state(),
             "rng": torch.get_rng_state(),
+            "flips": self.flips,
+            "first": self.first,
+            "notes": self.notes,
         }
         if self.average is not None:
             state["average"] = self.average.state_dict()
@@ -157,6 +283,10 @@ class Trainer:
         self.shuffle.set_state(state["shuffle"])
         self.draws.set_state(state["draws"])
         torch.set_rng_state(state["rng"])
+        self.first = state.get("first")
+        if self.first is not None:
+            self.epochs = self.first["epochs"] + self.try_epochs
+        self.flips, self.notes = state.get("flips"), list(state.get("notes", ()))
         if self.average is not None:
             self.average.load_state_dict(state["average"])
 
@@ -166,12 +296,36 @@ def double_softmax(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits.softmax(1), labels)
 
 
-def _loss(config: Config) -> Callable[[Tensor, Tensor], Tensor]:
+def normalisation(config: Config, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation by channel; one figure in the config is for each of them."""
+    assert config.mean is not None
+    assert config.std is not None
+    mean, std = (
+        part if isinstance(part, tuple) else (float(part),) * channels for part in (config.mean, config.std)
+    )
+    return mean, std
+
+
+def class_weights(labels: Tensor, classes: int) -> Tensor:
+    """A weight for each class, 1 on average over the images: all 1 unless the classes differ much in size.
+
+    Where they do, a class counts by the root of its size: between by its size and as every other.
+    """
+    counts = torch.bincount(labels.cpu(), minlength=classes).double()
+    present = counts[counts > 0]
+    if len(present) < 2 or present.max() < UNBALANCED * present.min():
+        return torch.ones(classes)
+    weights = torch.where(counts > 0, counts.clamp(min=1).rsqrt(), torch.zeros(()).double())
+    return (weights * counts.sum() / (weights * counts).sum()).float()
+
+
+def _loss(config: Config, weights: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     if config.loss == "double-softmax":
         return double_softmax
     if config.loss == "brier":
         return lambda logits, labels: brier(logits.softmax(1), labels)
-    return partial(F.cross_entropy, label_smoothing=config.label_smoothing)
+    weighted = None if config.augment != "pictures" or bool((weights == 1).all()) else weights
+    return partial(F.cross_entropy, label_smoothing=config.label_smoothing, weight=weighted)
 
 
 @torch.no_grad()

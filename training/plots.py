@@ -11,11 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from models.preprocessing.pictures import Pixels, from_planes
 from training.datasets import Split
 from training.events import Epoch
 from training.reliability import Reliability
 
 File = Path | BinaryIO
+MOST_CLASSES = 50  # of which every count is written into the confusion matrix
 SMALL = (4.6, 3.4)  # inches; text of 10 points stays readable on a phone, 330 pixels wide
 
 
@@ -88,7 +90,7 @@ def draw_confusion(confusion: Tensor, classes: Sequence[str], path: Path) -> Non
     axes = figure.subplots()
     mistakes = confusion.clone().fill_diagonal_(0)
     axes.imshow(mistakes.numpy(), cmap="Reds", vmin=0, vmax=max(1, int(mistakes.max())))
-    for true, row in enumerate(confusion.tolist()):
+    for true, row in enumerate(confusion.tolist() if len(classes) <= MOST_CLASSES else []):
         for predicted, count in enumerate(row):
             shade = "white" if true != predicted and count > 0.6 * int(mistakes.max()) else "black"
             weight = "bold" if true == predicted else "normal"
@@ -109,12 +111,18 @@ def draw_samples(split: Split, predicted: Tensor, classes: Sequence[str], path: 
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     for axes, index in zip(figure.subplots(3, 8).flat, shown, strict=False):
         true, guess = classes[int(split.labels[index])], classes[int(predicted[index])]
-        axes.imshow(split.images[index, 0].numpy(), cmap="gray_r")
+        axes.imshow(picture(split, index), cmap="gray_r", vmin=0, vmax=255)
         axes.set_title(f"{true} / {guess}", size=7, color="black" if true == guess else "crimson")
     for axes in figure.axes:
         axes.set_axis_off()
     figure.suptitle("true / predicted", size=9)
     figure.savefig(path, dpi=120)
+
+
+def picture(split: Split, index: int) -> Pixels:
+    """An image of a split, [H, W] or [H, W, 3]."""
+    planes = split.images[index].cpu()
+    return from_planes(planes.numpy().tobytes(), (planes.shape[0], planes.shape[1], planes.shape[2]))
 
 
 def _plot_loss(axes: Axes, history: Sequence[Epoch]) -> None:

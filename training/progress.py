@@ -5,7 +5,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from training.events import Epoch, Event
+from training.events import Epoch, Event, Note
 
 
 class Display:
@@ -39,6 +39,9 @@ class Display:
     def __call__(self, event: Event) -> None:
         if isinstance(event, Epoch):
             self.print(epoch_line(event))
+            return
+        if isinstance(event, Note):
+            self.print(event.text)
             return
         now = (
             f"loss {event.loss:.4f}  accuracy {event.accuracy:.4f}  {event.images_per_second:,.0f} images/s"

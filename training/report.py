@@ -120,6 +120,8 @@ def page(
     return environment.get_template("report.html").render(
         card=card,
         dataset=dataset.name,
+        own_rows=[(name.replace("-", " "), row, row.nll) for name, row in card.baselines.items()],
+        most_classes=plots.MOST_CLASSES,
         metrics=test.metrics,
         loss=_both(lambda file: plots.draw_loss(history, file)),
         accuracy=_both(lambda file: plots.draw_accuracy(history, file)),
@@ -152,7 +154,7 @@ def worst_mistakes(split: Split, test: Evaluation, classes: Sequence[str]) -> li
     worst = wrong[truth[wrong].argsort(stable=True)][:WORST].tolist()
     return [
         Mistake(
-            image=data_url(png(split.images[index, 0].cpu().numpy())),
+            image=data_url(png(plots.picture(split, index))),
             position=index,
             label=classes[int(labels[index])],
             guesses=_guesses(test.probabilities[index], classes),
@@ -164,7 +166,7 @@ def worst_mistakes(split: Split, test: Evaluation, classes: Sequence[str]) -> li
 
 def timing(card: Card, history: Sequence[Epoch], dataset: Dataset) -> Timing:
     """Sums over the epochs; an epoch has the images that were not held out."""
-    held_out = card.training["validation_images"] if card.training else 0
+    held_out = card.training["validation_images"] if card.training and not dataset.imported else 0
     return Timing(
         epochs=len(history),
         seconds=sum(epoch.seconds for epoch in history),

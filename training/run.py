@@ -1,33 +1,40 @@
 """One execution of training, and the directory it leaves behind (`training.directory`)."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter, process_time
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from models import checkpoint
-from models.card import Card, DatasetFacts, Metrics, read_card
+from models.card import Card, DatasetFacts, Input, Metrics, read_card
 from models.classifier import Classifier
 from models.errors import first_problem
 from models.files import write_atomically
 from training import report
+from training.baselines import baselines
 from training.calibration import calibrate
+from training.choice import LITE0, choose
 from training.corrections import Corrections
 from training.datasets import Dataset, Split, load_dataset
 from training.directory import RunDirectory
-from training.errors import Diverged, NotFinite, RunBusy, TrainingError
+from training.errors import DatasetError, Diverged, NotFinite, RunBusy, TrainingError
 from training.evaluation import Evaluation, evaluate
-from training.events import Epoch, Listener
-from training.loop import Trainer
+from training.events import Epoch, Listener, Note
+from training.fine_tune import FineTuner, served_version
+from training.loop import Trainer, normalisation
 from training.recipes import Config
 from training.synthetic.split import synthetic_split
+from training.transfer import HeadTrainer
+
+FINE_TUNE = "fine-tune"
 
 
 @dataclass(frozen=True)
@@ -109,20 +116,94 @@ def train(
     with run.lock(wait):
         if run.card_path.exists():
             return read_card(run.card_path)
-        config = run.config
-        dataset = load_dataset(config.dataset, data_dir, datasets_dir)
-        train_split, validation = dataset.hold_out(config.validation_images, config.seed)
-        if config.synthetic_images:
-            train_split += synthetic_split(train_split, config.synthetic_images, config.seed)
+        if run.config.architecture == FINE_TUNE:
+            return _fine_tune(run, data_dir, datasets_dir, device, on_event)
+        dataset = load_dataset(run.config.dataset, data_dir, datasets_dir)
+        choice = choose(run.files, run.config, dataset)
+        for note in choice.notes:
+            on_event(Note(note))
+        if choice.config.architecture == LITE0:
+            dataset = dataset.enlarged()
         corrections = Corrections.read(run.files.corrections, dataset)
-        if corrections is not None:
-            train_split += corrections.repeated(len(train_split))
-        trainer = Trainer(config, train_split, len(dataset.classes), device)
-        if run.files.resume.exists():
-            trainer.restore(run.files.resume)
-        classifier = Classifier(trainer.result, card_of(config, dataset), device)
-        _run_epochs(run, trainer, classifier, validation, dataset.test, on_event)
-        return _finish(run, classifier, dataset, validation, corrections)
+        make = _train_head if choice.config.architecture == LITE0 else _train_network
+        classifier, validation, notes = make(run, choice.config, dataset, corrections, device, on_event)
+        return _finish(run, classifier, dataset, validation, corrections, (*choice.notes, *notes))
+
+
+Trained = tuple[Classifier, Split | None, Sequence[str]]  # with the validation split, and what was decided
+
+
+def _train_network(
+    run: Run,
+    config: Config,
+    dataset: Dataset,
+    corrections: Corrections | None,
+    device: torch.device,
+    on_event: Listener,
+) -> Trained:
+    """From random weights, epoch by epoch."""
+    train_split, validation = dataset.hold_out(config.validation_images, config.seed)
+    if config.synthetic_images:
+        train_split += synthetic_split(train_split, config.synthetic_images, config.seed)
+    if corrections is not None:
+        train_split += corrections.repeated(len(train_split))
+    trainer = Trainer(config, train_split, len(dataset.classes), device, validation)
+    if run.files.resume.exists():
+        trainer.restore(run.files.resume)
+    classifier = Classifier(trainer.result, card_of(config, dataset, trainer.arguments), device)
+    _run_epochs(run, trainer, classifier, validation, dataset.test, on_event)
+    return classifier, validation, trainer.notes
+
+
+def _train_head(
+    run: Run,
+    config: Config,
+    dataset: Dataset,
+    corrections: Corrections | None,
+    device: torch.device,
+    on_event: Listener,
+) -> Trained:
+    """A head on pretrained features."""
+    train_split, validation = dataset.hold_out(config.validation_images, config.seed)
+    if validation is None:
+        raise DatasetError("transfer chooses by validation images: hold some out")
+    if corrections is not None:
+        train_split += corrections.split
+    trainer = HeadTrainer(config, train_split, len(dataset.classes), device, validation)
+    run.write_history(trainer.run(run.files, on_event))
+    return (
+        Classifier(trainer.model, card_of(config, dataset, trainer.arguments), device),
+        validation,
+        trainer.notes,
+    )
+
+
+def _fine_tune(
+    run: Run, data_dir: Path, datasets_dir: Path | None, device: torch.device, on_event: Listener
+) -> Card:
+    """From the weights that serve; data set, input and architecture are theirs."""
+    weights, served = served_version(run.files)
+    if served.dataset is None or served.training is None:
+        raise TrainingError("the version that serves has no data set on its card: train by another recipe")
+    dataset = load_dataset(served.dataset.name, data_dir, datasets_dir)
+    if dataset.digest != served.dataset.digest:
+        raise TrainingError(
+            f"the data set {dataset.name} is not the one that the served version was trained on"
+        )
+    if dataset.shape != served.input.shape:
+        dataset = dataset.enlarged()
+    corrections = Corrections.read(run.files.corrections, dataset)
+    if corrections is None:
+        raise TrainingError("there are no corrections to learn: correct some answers first (POST /feedback)")
+    seed, count = served.training.get("seed", 0), served.training.get("validation_images", 0)
+    train_split, validation = dataset.hold_out(count, seed)
+    before = Classifier.load(weights, device)
+    tuner = FineTuner(run.config, before, train_split, validation, corrections.split)
+    model, history = tuner.run(on_event)
+    run.write_history(history)
+    kept = {"recipe": run.config.recipe, "name": run.config.name, "lr": run.config.lr, "epochs": len(history)}
+    card = served.model_copy(update={"name": run.config.name, "training": {**served.training, **kept}})
+    return _finish(run, Classifier(model, card, device), dataset, validation, corrections, tuner.notes)
 
 
 def _run_epochs(
@@ -136,16 +217,20 @@ def _run_epochs(
     """Train epoch by epoch, and evaluate after each on the validation split (without one, on the test set)."""
     history = run.history()[: trainer.epoch]
     watched, split = (validation, "validation") if validation else (test, "test")
-    while trainer.epoch < run.config.epochs:
+    while not trainer.try_is_over([epoch.loss for epoch in history]) or trainer.begin_second_try(
+        history[-1].loss
+    ):
         begun, cpu_begun = perf_counter(), process_time()
         lr = float(trainer.scheduler.get_last_lr()[0])
         loss, accuracy = trainer.run_epoch(on_event)
+        if trainer.decide_flips():
+            on_event(Note(trainer.notes[-1]))
         seconds = perf_counter() - begun
         cpu_seconds = process_time() - cpu_begun
         metrics = _evaluate(run, classifier, watched).metrics
         epoch = Epoch(
             epoch=trainer.epoch,
-            epochs=run.config.epochs,
+            epochs=trainer.epochs,
             train_loss=loss,
             train_accuracy=accuracy,
             split=split,
@@ -159,6 +244,9 @@ def _run_epochs(
         run.write_history(history)
         trainer.save(run.files.resume)
         on_event(epoch)
+    if trainer.first is not None:
+        trainer.choose_try(history[-1].loss)
+        on_event(Note(trainer.notes[-1]))
 
 
 def _finish(
@@ -167,6 +255,7 @@ def _finish(
     dataset: Dataset,
     validation: Split | None,
     corrections: Corrections | None,
+    notes: Sequence[str],
 ) -> Card:
     """Fit the temperature, evaluate on the test set, once; write report, weights and card (the card last)."""
     metrics: dict[str, Metrics] = {}
@@ -180,6 +269,8 @@ def _finish(
     card = classifier.card.model_copy(
         update={
             "metrics": metrics,
+            "notes": tuple(notes),
+            "baselines": baselines(dataset) if dataset.imported else {},
             "corrections": corrections.outcome(classifier) if corrections else None,
             "parameters": sum(tensor.numel() for tensor in classifier.model.parameters()),
             "created": datetime.now(UTC),
@@ -190,7 +281,7 @@ def _finish(
     return checkpoint.save(classifier.model, card, run.directory)
 
 
-def rewrite_report(run: Run, data_dir: Path, device: torch.device) -> Path:
+def rewrite_report(run: Run, data_dir: Path, device: torch.device, datasets_dir: Path | None = None) -> Path:
     """Write the report and pictures of a finished run again; returns the page's path.
 
     Raises TrainingError where the run has not finished.
@@ -198,7 +289,10 @@ def rewrite_report(run: Run, data_dir: Path, device: torch.device) -> Path:
     if not run.card_path.exists():
         raise TrainingError(f"{run.directory} has not finished: continue it with --resume {run.directory}")
     classifier = Classifier.load(run.weights_path, device)
-    dataset = load_dataset(run.config.dataset, data_dir)
+    trained_on = classifier.card.dataset
+    dataset = load_dataset(trained_on.name if trained_on else run.config.dataset, data_dir, datasets_dir)
+    if classifier.card.input.shape != dataset.shape:
+        dataset = dataset.enlarged()
     test = evaluate(classifier, dataset.test)
     return report.write(run.files, classifier.card, run.history(), dataset, test)
 
@@ -212,17 +306,24 @@ def _evaluate(run: Run, classifier: Classifier, split: Split) -> Evaluation:
         raise Diverged(f"after training, {error}", run.config.lr) from error
 
 
-def card_of(config: Config, dataset: Dataset) -> Card:
-    """The card of a run before there are weights and metrics."""
+def card_of(config: Config, dataset: Dataset, arguments: Mapping[str, Any] | None = None) -> Card:
+    """The card of a run before there are weights and metrics; `arguments` are those of the architecture."""
+    channels, height, width = dataset.shape
+    mean, std = normalisation(config, channels)
     return Card(
         name=config.name,
         architecture=config.architecture,
-        arguments={"classes": len(dataset.classes)},
-        input_shape=dataset.shape,
-        mean=config.mean,
-        std=config.std,
-        polarity=dataset.polarity,
-        preprocessing=dataset.preprocessing,
+        arguments=dict(arguments or {"classes": len(dataset.classes)}),
+        input=Input(
+            channels=3 if channels == 3 else 1,
+            height=height,
+            width=width,
+            mean=mean,
+            std=std,
+            preprocessing=dataset.preprocessing,
+            resize=dataset.resize,
+            polarity=dataset.polarity,
+        ),
         classes=dataset.classes,
         training=config.model_dump(),
         dataset=DatasetFacts(name=dataset.name, digest=dataset.digest),

@@ -34,7 +34,7 @@ COMMANDS = (
     Command("restore", "app.cli.storage:restore_home", "put a backup in the place of what is there"),
     Command("health", "app.cli.health:run", "ask the service on this machine whether it does its work"),
     Command("publish", "app.cli.publish:run", "make a finished run a version that is served"),
-    Command("train", "training.cli:train", "train a classifier by a recipe"),
+    Command("train", "app.cli.train:run", "train a classifier by a recipe, or on a file of your own pictures"),
     Command("evaluate", "training.cli:evaluate", "loss and accuracy of any weights file on a test set"),
     Command("calibrate", "training.cli:calibrate", "fit the temperature of finished checkpoints"),
     Command("report", "training.cli:report", "write the page and the pictures of a finished run"),
@@ -53,6 +53,7 @@ Serve small trained classifiers over HTTP, and train them.
 EXAMPLES = """
 examples:
   minist serve --port 8080
+  minist train photos.zip
   minist train --recipe mlp --epochs 3 --out runs/mine
   minist publish runs/mine
 """

@@ -225,6 +225,7 @@ def _recipe(recipe: Recipe) -> dict[str, Any]:
 
 
 def _field(name: str, schema: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    schema = next((part | schema for part in schema.get("anyOf", ()) if part.get("type") != "null"), schema)
     choices = schema.get("enum")
     if name == "dataset":  # and those that were imported
         choices = list(DATASETS)

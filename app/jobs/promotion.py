@@ -7,6 +7,7 @@ from typing import Literal
 from models.card import Card
 
 Rule = Literal["if_better", "always", "never"]
+WORTH = 0.001  # of the test accuracy, that a version which has learned corrections may lose
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,24 @@ def _judge(rule: Rule, new: Card, current: Current | None, may_replace: bool) ->
         return True, f"version {current.version} is damaged"
     if _digest(current.card) != _digest(new):
         return False, "the current version was measured on other data"
+    if _is_fine_tuned(new):
+        return _compare_both(new, current.card, current.version)
     return _compare(_accuracy(new), _accuracy(current.card), current.version)
+
+
+def _is_fine_tuned(card: Card) -> bool:
+    return card.corrections is not None and (card.training or {}).get("recipe") == "fine-tune"
+
+
+def _compare_both(new: Card, old: Card, version: int) -> tuple[bool, str]:
+    """Corrections that were learned are worth a little of the test accuracy."""
+    accuracy, before, learned = _accuracy(new), _accuracy(old), new.corrections
+    if accuracy is None or before is None or learned is None or learned.right_before is None:
+        return _compare(accuracy, before, version)
+    said = f"{learned.right_after} of {learned.used} corrections right, {learned.right_before} before"
+    kept = accuracy >= before - WORTH
+    said += f"; test accuracy {accuracy:.4f}, {before:.4f} of version {version}"
+    return kept and (learned.right_after > learned.right_before or accuracy >= before), said
 
 
 def _compare(new: float | None, old: float | None, version: int) -> tuple[bool, str]:

@@ -271,6 +271,12 @@ class Queue:
             _change(connection, job, last=dict(data), crashes=0, best=dict(data) if better else best)
             add_event(connection, job.id, "epoch", data)
 
+    def note(self, job: Job, data: Mapping[str, Any]) -> None:
+        """Record what the run has decided. Raises ClaimLost."""
+        with self.database.write() as connection:
+            _change(connection, job)
+            add_event(connection, job.id, "note", data)
+
     def finish(
         self,
         connection: Connection,

@@ -70,4 +70,6 @@ class Relay:
                 self._queue.step(self._job, data)
             elif message["event"] == "epoch":
                 self._queue.epoch(self._job, data)
+            elif message["event"] == "note":
+                self._queue.note(self._job, data)
             self._waiting.popleft()

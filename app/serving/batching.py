@@ -6,15 +6,20 @@ A batch is taken as soon as the event loop has run what is ready, so a single re
 under load the next batch gathers while one is computed. Requests with more images than fit go on in the next
 batch, behind those that came meanwhile: no request waits for the whole of a large one. The forward pass runs in
 the event loop (a thread was slower: `benchmarks/SERVING.md`).
+
+Heavy models have a lane of their own: one thread of low priority, small batches. They never hold up the loop.
 """
 
 import asyncio
 import logging
 import math
+import os
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -28,6 +33,9 @@ log = logging.getLogger("minist.batching")
 
 MAX_BATCH_SIZE = 256  # images in one forward pass; larger ones fall out of the CPU's cache
 SMALL_BYTES = 64 * 1024  # of a request body: smaller ones have an eighth of the bytes for themselves
+HEAVY_SECONDS = 0.25  # of a batch of a heavy model: what waits behind it waits no longer
+MAX_HEAVY_SECONDS = 30.0  # of forward passes that may wait for the thread
+NICENESS = 10  # of that thread
 Rows = list[list[float]]  # probabilities in class order, one row per image
 
 
@@ -39,6 +47,9 @@ class Model(Protocol):
 
     @property
     def input_shape(self) -> tuple[int, int, int]: ...
+
+    @property
+    def heavy_seconds(self) -> float: ...  # of a forward pass of one image; 0 for what the event loop can bear
 
 
 @dataclass(slots=True, eq=False)
@@ -94,6 +105,9 @@ class Batcher:
         self.rate = 5_000.0  # images per second of forward passes, a moving average
         self._waiting: deque[PendingRequest] = deque()
         self._scheduled = False
+        self._heavy: deque[PendingRequest] = deque()
+        self._lane: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, "heavy", _lower_priority)
 
     # -- by requests -------------------------------------------------------------------------------
 
@@ -105,6 +119,10 @@ class Batcher:
         if self.images and self.images + count > self.max_images:
             raise self._overloaded("images", f"{self.images:,} images wait already")
         loop = asyncio.get_running_loop()
+        if model.heavy_seconds:
+            return self._submit_heavy(
+                PendingRequest(model, pixels, count, loop.create_future(), time.perf_counter())
+            )
         pending = PendingRequest(model, pixels, count, loop.create_future(), time.perf_counter())
         self._waiting.append(pending)
         self.images += count
@@ -112,6 +130,19 @@ class Batcher:
             self._scheduled = True
             loop.call_soon(self._run)
         return pending.answer
+
+    def _submit_heavy(self, pending: PendingRequest) -> asyncio.Future[Rows]:
+        if self._heavy and self._heavy_waiting() > MAX_HEAVY_SECONDS:
+            raise self._overloaded("images", f"{len(self._heavy):,} requests wait for large models")
+        self._heavy.append(pending)
+        self.images += pending.count
+        if self._lane is None or self._lane.done():
+            self._lane = asyncio.get_running_loop().create_task(self._run_heavy())
+        return pending.answer
+
+    def _heavy_waiting(self) -> float:
+        """Seconds of forward passes in front of a new request."""
+        return sum((one.count - one.taken) * one.model.heavy_seconds for one in self._heavy)
 
     def admit(self, size: int, held: int = 0) -> None:
         """Admit so many bytes of a request body, of which `held` are admitted; `release` them all when it is
@@ -141,7 +172,7 @@ class Batcher:
 
     def retry_after(self) -> int:
         """Seconds after which what waits now should be answered, by the rate of late."""
-        return max(1, math.ceil(self.images / self.rate))
+        return max(1, math.ceil(self.images / self.rate + self._heavy_waiting()))
 
     def _overloaded(self, reason: str, detail: str) -> Overloaded:
         self.counters.refused[reason] += 1
@@ -156,21 +187,42 @@ class Batcher:
 
     def _run(self) -> None:
         self._scheduled = False
-        slices = self._take()
+        slices = self._take(self._waiting, MAX_BATCH_SIZE)
         if slices:
             self._answer(slices)
         if self._waiting:  # after the loop has looked for new requests
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._run)
 
-    def _take(self) -> list[Slice]:
-        """At most MAX_BATCH_SIZE images of the model whose turn it is, oldest first."""
+    async def _run_heavy(self) -> None:
+        """Until none waits: a batch after the other, in the thread."""
+        while self._heavy:
+            seconds = self._heavy[0].model.heavy_seconds
+            slices = self._take(self._heavy, max(1, min(MAX_BATCH_SIZE, int(HEAVY_SECONDS / seconds))))
+            if slices:
+                await self._answer_heavy(slices)
+
+    async def _answer_heavy(self, slices: list[Slice]) -> None:
+        begun = self._begin(slices)
+        try:
+            rows = await asyncio.get_running_loop().run_in_executor(self._thread, self._forward, slices)
+        except Exception as error:
+            if len(slices) == 1:
+                self._fail(slices[0][0], error)
+                return
+            log.error("a batch failed, its requests are tried alone: %s", error)
+            for piece in slices:
+                await self._answer_heavy([piece])
+            return
+        self._deliver(slices, rows, time.perf_counter() - begun)
+
+    def _take(self, waiting: deque[PendingRequest], room: int) -> list[Slice]:
+        """At most so many images of the model whose turn it is, oldest first."""
         slices: list[Slice] = []
-        room = MAX_BATCH_SIZE
         others: list[PendingRequest] = []  # of other models; they keep their places
         unfinished: list[PendingRequest] = []
-        while self._waiting and room:
-            pending = self._waiting.popleft()
+        while waiting and room:
+            pending = waiting.popleft()
             if pending.answer.done():  # its client has gone
                 self._forget(pending)
             elif slices and pending.model is not slices[0][0].model:
@@ -181,8 +233,8 @@ class Batcher:
                 room -= number
                 if pending.taken + number < pending.count:
                     unfinished.append(pending)
-        self._waiting.extendleft(reversed(others))
-        self._waiting.extend(unfinished)
+        waiting.extendleft(reversed(others))
+        waiting.extend(unfinished)
         return slices
 
     def _forget(self, pending: PendingRequest) -> None:
@@ -190,20 +242,27 @@ class Batcher:
         self.counters.gone += pending.count - pending.taken
 
     def _answer(self, slices: list[Slice]) -> None:
-        begun = time.perf_counter()
-        queue = self.counters.seconds["queue"]
-        for pending, _ in slices:
-            if not pending.taken:
-                queue.observe(begun - pending.since)
+        begun = self._begin(slices)
         try:
             rows = self._forward(slices)
         except Exception as error:
             self._answer_alone(slices, error)
             return
         taken = time.perf_counter() - begun
-        self.counters.seconds["forward"].observe(taken)
-        self.counters.batches.observe(len(rows))
         self.rate += 0.05 * (len(rows) / taken - self.rate)
+        self._deliver(slices, rows, taken)
+
+    def _begin(self, slices: list[Slice]) -> float:
+        begun = time.perf_counter()
+        queue = self.counters.seconds["queue"]
+        for pending, _ in slices:
+            if not pending.taken:
+                queue.observe(begun - pending.since)
+        return begun
+
+    def _deliver(self, slices: list[Slice], rows: Rows, seconds: float) -> None:
+        self.counters.seconds["forward"].observe(seconds)
+        self.counters.batches.observe(len(rows))
         at = 0
         for pending, number in slices:
             self._hand_over(pending, rows[at : at + number])
@@ -240,17 +299,20 @@ class Batcher:
     def _answer_alone(self, slices: list[Slice], error: Exception) -> None:
         """A batch failed: its requests are tried alone, so that only the faulty one fails."""
         if len(slices) == 1:
-            pending, _ = slices[0]
-            self.images -= pending.count - pending.taken
-            pending.taken = pending.count
-            if pending in self._waiting:
-                self._waiting.remove(pending)
-            if not pending.answer.done():
-                pending.answer.set_exception(error)
+            self._fail(slices[0][0], error)
             return
         log.error("a batch failed, its requests are tried alone: %s", error)
         for piece in slices:
             self._answer([piece])
+
+    def _fail(self, pending: PendingRequest, error: Exception) -> None:
+        self.images -= pending.count - pending.taken
+        pending.taken = pending.count
+        for waiting in (self._waiting, self._heavy):
+            if pending in waiting:
+                waiting.remove(pending)
+        if not pending.answer.done():
+            pending.answer.set_exception(error)
 
     def _hand_over(self, pending: PendingRequest, rows: Rows) -> None:
         pending.taken += len(rows)
@@ -260,3 +322,9 @@ class Batcher:
         pending.rows = pending.rows + rows if pending.rows else rows
         if pending.taken == pending.count:
             pending.answer.set_result(pending.rows)
+
+
+def _lower_priority() -> None:
+    """Of the thread that calls; Linux has priorities of threads."""
+    with suppress(AttributeError, OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -5,28 +5,35 @@ at a time is evaluated, in a thread and a few images at a time, so that predicti
 """
 
 import asyncio
+import re
+import zipfile
 import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from app import errors
 from app.serving.registry import ServedModel
+from models.card import Shape
 from models.datasets import DATASETS, TEST_FILES
 from models.idx import read_idx
-from models.preprocessing.decode import Grey
+from models.imported import TEST, images_of_shape, read_rows
+from models.preprocessing.pictures import Pixels, from_planes
+from models.rows import Rows
 
 CHUNK = 64  # images of one forward pass; between two, other threads get the CPU
+IMPORTED = re.compile(r"([a-z0-9][a-z0-9-]{0,63})@([1-9][0-9]{0,8})")  # name and version of a data set
 KEPT = 16  # versions; 10,000 images of 10 classes are 400 kB each
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """Images, uint8 [N, 1, H, W], and labels, int64 [N], on the CPU."""
+    """Images, uint8 [N, C, H, W] (of an imported data set mapped), and labels, int64 [N], on the CPU."""
 
     __test__ = False  # for pytest
 
@@ -34,9 +41,10 @@ class TestSet:
     images: Tensor
     labels: Tensor
 
-    def picture(self, index: int) -> Grey:
-        """Grey pixels [H, W]."""
-        return self.images[index, 0].numpy()
+    def picture(self, index: int) -> Pixels:
+        """Pixels [H, W] or [H, W, 3]."""
+        planes = self.images[index]
+        return from_planes(planes.numpy().tobytes(), (planes.shape[0], planes.shape[1], planes.shape[2]))
 
 
 @dataclass(frozen=True)
@@ -82,9 +90,11 @@ class TestResult:
 class Evaluator:
     """The test results of one process."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, datasets_dir: Path | None = None) -> None:
+        """`datasets_dir` holds what was imported, as NAME/VERSION."""
         self.data_dir = data_dir
-        self._tests: dict[str, TestSet] = {}
+        self.datasets_dir = datasets_dir
+        self._tests: dict[tuple[str, Shape], TestSet] = {}
         self._results: OrderedDict[tuple[str, int], TestResult] = OrderedDict()
         self._evaluating = asyncio.Lock()  # a request that waits holds no thread
 
@@ -101,20 +111,26 @@ class Evaluator:
 
     def _evaluate(self, served: ServedModel) -> TestResult:
         card = served.classifier.card
-        test = self._test(card.dataset.name if card.dataset else None)
-        parts = [served.classifier.probabilities(images).float() for images in torch.split(test.images, CHUNK)]
+        test = self._test(card.dataset.name if card.dataset else None, card.input.shape)
+        chunks = (test.images[start : start + CHUNK] for start in range(0, len(test.labels), CHUNK))
+        parts = [served.classifier.probabilities(images).float() for images in chunks]
         probabilities = torch.cat(parts)
         return TestResult(test, card.classes, probabilities.argmax(1), probabilities)
 
-    def _test(self, name: str | None) -> TestSet:
-        if name is None or name not in DATASETS:
+    def _test(self, name: str | None, shape: Shape) -> TestSet:
+        imported = IMPORTED.fullmatch(name or "")
+        if name is None or (name not in DATASETS and (imported is None or self.datasets_dir is None)):
             raise errors.NoTestSet(
                 "the version's card names no data set that is known here",
                 "choose a version that was trained here",
             )
-        if name not in self._tests:
-            self._tests[name] = read_test_set(name, self.data_dir)
-        return self._tests[name]
+        if (name, shape) not in self._tests:
+            if imported is None or self.datasets_dir is None:
+                found = read_test_set(name, self.data_dir)
+            else:
+                found = read_imported_test(name, self.datasets_dir / imported[1] / imported[2], shape)
+            self._tests[name, shape] = found
+        return self._tests[name, shape]
 
 
 def read_test_set(name: str, data_dir: Path) -> TestSet:
@@ -132,6 +148,22 @@ def read_test_set(name: str, data_dir: Path) -> TestSet:
             f"a training job on {name} downloads them",
         ) from error
     return TestSet(name, images[:, None], labels.long())
+
+
+def read_imported_test(name: str, directory: Path, shape: Shape) -> TestSet:
+    """The test split of an imported data set, in pictures of that shape. Raises NoTestSet."""
+    try:
+        images, (labels, splits, _) = images_of_shape(directory, shape), read_rows(directory)
+        rows = (splits == TEST).nonzero()[0]
+        if not len(rows) or int(rows.max()) >= len(images):
+            raise ValueError("it has no test split")
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        why = getattr(error, "strerror", None) or error
+        raise errors.NoTestSet(
+            f"the test split of data set {name} cannot be read ({why})",
+            "import the data set again, and train on it",
+        ) from error
+    return TestSet(name, cast(Tensor, Rows(images, rows)), torch.from_numpy(labels[rows]))
 
 
 def mcnemar(only_a: int, only_b: int) -> float:

@@ -31,12 +31,16 @@ from models.verification import load_verified
 
 log = logging.getLogger("minist.registry")
 
+HEAVY = 0.005  # seconds of a forward pass that the event loop does not bear
 KEPT = 8  # classifiers that no alias points at: asked for by number, or until lately pointed at
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """One version of a model, ready to be asked; `predicted` counts its answers by class."""
+    """One version of a model, ready to be asked; `predicted` counts its answers by class.
+
+    `heavy_seconds` is what an image takes of a model that must not run in the event loop; 0 for others.
+    """
 
     name: str
     version: int
@@ -44,6 +48,7 @@ class ServedModel:
     forward: InferenceModel
     answers: PredictionEncoder
     predicted: list[int]
+    heavy_seconds: float = 0.0
 
     @property
     def input_shape(self) -> Shape:
@@ -240,6 +245,7 @@ class Registry:
     def _load(self, version: Version) -> ServedModel:
         """Raises CheckpointError."""
         classifier, forward = self._read(version)
+        seconds = forward.seconds()
         return ServedModel(
             version.model,
             version.version,
@@ -247,6 +253,7 @@ class Registry:
             forward,
             PredictionEncoder(version.model, version.version, classifier.card.classes),
             self._counters.labels_of(version.model, version.version, classifier.card.classes),
+            seconds if seconds > HEAVY else 0.0,
         )
 
     def _read(self, version: Version) -> tuple[Classifier, InferenceModel]:

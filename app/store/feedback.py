@@ -147,6 +147,7 @@ class Feedback:
         body = {
             "labels": [correction.label for correction in found],
             "pixels": base64.b64encode(b"".join(correction.pixels for correction in found)).decode(),
+            "sizes": [len(correction.pixels) for correction in found],
             "before": str(before.absolute()) if before else None,
         }
         write_atomically(path, json.dumps(body).encode(), mode=0o600)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
-import numpy as np
 from anyio import CapacityLimiter, to_thread
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
@@ -28,6 +27,7 @@ from app.web.schemas import explanation_fields, to_json
 from app.web.uploads import images_array, read_body
 from models.classifier import Classifier
 from models.errors import ImageError, ImageTooLarge
+from models.preprocessing.pictures import from_planes
 from models.preprocessing.preprocess import InputInfo, PreprocessMode
 
 T = TypeVar("T")
@@ -94,8 +94,8 @@ async def _payload(
 
 async def _explanation(classifier: Classifier, pixels: bytes) -> bytes:
     """The fields that `explain` adds, as JSON; the gradient is computed in a thread."""
-    grey = np.frombuffer(pixels, np.uint8).reshape(classifier.card.input_shape[1:])
-    found = await to_thread.run_sync(classifier.explain, grey, limiter=_EXPLAINED_AT_ONCE)
+    seen = from_planes(pixels, classifier.card.input.shape)
+    found = await to_thread.run_sync(classifier.explain, seen, limiter=_EXPLAINED_AT_ONCE)
     return to_json(explanation_fields(found))
 
 
@@ -108,7 +108,7 @@ async def _decode_one(
     pixels = classifier.decode_plain_png(bytes(encoded), mode) if len(encoded) <= PLAIN_BYTES else None
     done = classifier.identity if mode == "auto" else None
     if pixels is None:
-        task = Task(classifier.card, mode, encoded, pixels=announced_pixels(encoded))
+        task = Task(classifier.card.input, mode, encoded, pixels=announced_pixels(encoded))
         (result,) = await _decoded(services, [task], receive)
         pixels, done = _pixels_and_info(result)
     services.counters.seconds["decode"].observe(time.perf_counter() - begun)
@@ -168,7 +168,7 @@ def _plain_or_task(
 ) -> list[_Plain | Task | ImageError]:
     """Of each image its pixels, or a decoder's task, or why it is refused."""
     if payload.array is not None:
-        pixels, count = images_array(payload.array, payload.body, served.input_shape[1:])
+        pixels, count = images_array(payload.array, payload.body, served.input_shape)
         return [_Plain(pixels, None, count)]
     classifier = served.classifier
     identity = classifier.identity if mode == "auto" else None
@@ -180,7 +180,7 @@ def _plain_or_task(
             if plain is not None:
                 found.append(_Plain(plain, identity))
                 continue
-        task = Task(classifier.card, mode, encoded, pixels=announced_pixels(encoded))
+        task = Task(classifier.card.input, mode, encoded, pixels=announced_pixels(encoded))
         left -= task.pixels
         found.append(task if left >= 0 else _too_many_pixels())
     return found
@@ -210,8 +210,8 @@ async def _decode_many(
         if isinstance(result, ImageError):
             read.append(result)
         else:
-            grey, info = _pixels_and_info(result)
-            pixels.append(grey)
+            planes, info = _pixels_and_info(result)
+            pixels.append(planes)
             read.append(info)
     return pixels[0] if len(pixels) == 1 else b"".join(pixels), read
 

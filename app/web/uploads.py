@@ -80,28 +80,37 @@ class ContentLengthLimit:
         await answer(scope, receive, send)
 
 
-def images_array(kind: str, body: bytes, size: tuple[int, int]) -> tuple[memoryview, int]:
-    """The pixels in a body in the npy or idx format, uint8 [N, height, width], and N.
+def images_array(kind: str, body: bytes, shape: tuple[int, int, int]) -> tuple[bytes | memoryview, int]:
+    """The pixels in a body in the npy or idx format, and N; `shape` is (channels, height, width).
+
+    Grey: uint8 [N, height, width]; colour: uint8 [N, height, width, 3].
 
     Raises EmptyBody or WrongArray; nothing is allocated for a header that promises more than came.
     """
+    channels, height, width = shape
+    wanted = (height, width) if channels == 1 else (height, width, channels)
+    form = f"uint8 [N, {', '.join(map(str, wanted))}]"
     if not body:
-        raise EmptyBody("the body has no bytes", f"send uint8 [N, {size[0]}, {size[1]}] as npy or idx")
+        raise EmptyBody("the body has no bytes", f"send {form} as npy or idx")
     npy = kind == "application/x-npy"
-    shape, dtype, offset, fortran = _npy_header(body) if npy else _idx_header(body)
-    if dtype != "uint8" or len(shape) != 3 or shape[1:] != size or shape[0] == 0 or fortran:
+    found, dtype, offset, fortran = _npy_header(body) if npy else _idx_header(body)
+    if dtype != "uint8" or found[1:] != wanted or not found or found[0] == 0 or fortran:
         order = " in Fortran order" if fortran else ""
         raise WrongArray(
-            f"the array is {dtype} {list(shape)}{order}",
-            f"send uint8 [N, {size[0]}, {size[1]}] in C order, 0 for black, as many as fit into one body",
+            f"the array is {dtype} {list(found)}{order}",
+            f"send {form} in C order, 0 for black, as many as fit into one body",
         )
-    expected = shape[0] * size[0] * size[1]
+    expected = found[0] * channels * height * width
     if len(body) - offset != expected:
         raise WrongArray(
             f"the header promises {expected:,} bytes of pixels, {len(body) - offset:,} came",
             "send the whole array",
         )
-    return memoryview(body)[offset:], shape[0]
+    pixels = memoryview(body)[offset:]
+    if channels == 1:
+        return pixels, found[0]
+    planes = np.frombuffer(pixels, np.uint8).reshape(found).transpose(0, 3, 1, 2)
+    return planes.tobytes(), found[0]
 
 
 _Header = tuple[tuple[int, ...], str, int, bool]  # shape, dtype, offset of the data, Fortran order

@@ -9,6 +9,7 @@ from PIL import Image
 
 from models.errors import BrokenImage, ImageTooLarge, NotAnImage, WrongImageSize
 from models.preprocessing.inspection import SEND, inspect, is_cut_off, is_heif
+from models.preprocessing.pictures import Pixels, load_rgb
 
 FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP", "AVIF", "TIFF"]
 MAX_PIXELS = 50_000_000
@@ -65,11 +66,11 @@ def open_image(data: bytes) -> Image.Image:
 def load_exact(image: Image.Image, size: tuple[int, int], ground: int) -> Grey:
     """An opened image as grey pixels, as `decode` says. Raises WrongImageSize or BrokenImage."""
     if sorted(image.size) != sorted(size):  # an EXIF rotation may swap the sides
-        raise _wrong_size(image.size, size)
+        raise wrong_size(image.size, size)
     problem = ""
     try:
         image = _whole(image)
-        pixels = _grey(_upright(_eight_bits(image), _orientation(image)), ground)
+        pixels = _grey(_upright(_eight_bits(image), orientation(image)), ground)
     except MemoryError:
         raise
     except Exception as error:  # as in _open
@@ -77,8 +78,22 @@ def load_exact(image: Image.Image, size: tuple[int, int], ground: int) -> Grey:
     if problem:  # raised out here: an error that keeps another one keeps the picture too
         raise _broken(problem)
     if pixels.shape != size:
-        raise _wrong_size(pixels.shape[::-1], size)
+        raise wrong_size(pixels.shape[::-1], size)
     return pixels
+
+
+def load_picture(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """An opened image as `pictures.load_rgb` has it. Raises BrokenImage."""
+    problem = ""
+    try:
+        image = load_rgb(_whole(image) if image.info.get("cut off") else image, size)
+    except MemoryError:
+        raise
+    except Exception as error:  # as in _open
+        problem = str(error) or type(error).__name__
+    if problem:
+        raise _broken(problem)
+    return image
 
 
 def load(image: Image.Image, long: int) -> tuple[Image.Image, tuple[int, int]]:
@@ -93,15 +108,15 @@ def load(image: Image.Image, long: int) -> tuple[Image.Image, tuple[int, int]]:
             share = min(1, long / max(size))
             image.draft(image.mode, (round(image.width * share), round(image.height * share)))
         image = _whole(image)
-        orientation = _orientation(image)
-        image = _upright(_brightened(_reduced(_eight_bits(image))), orientation)
+        turn = orientation(image)
+        image = _upright(_brightened(_reduced(_eight_bits(image))), turn)
     except MemoryError:
         raise
     except Exception as error:  # as in _open
         problem = str(error) or type(error).__name__
     if problem:
         raise _broken(problem)
-    return image, size if orientation < 5 else size[::-1]
+    return image, size if turn < 5 else size[::-1]
 
 
 def _whole(image: Image.Image) -> Image.Image:
@@ -198,15 +213,15 @@ def _plain(image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
     """1..8, as EXIF has it; 1 where there is none, or what there is cannot be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            orientation = int(image.getexif().get(_ORIENTATION, 1))
+            found = int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # damaged metadata spoils no picture
         return 1
-    return orientation if orientation in _TURNS else 1
+    return found if found in _TURNS else 1
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
@@ -217,7 +232,8 @@ def _broken(problem: str) -> BrokenImage:
     return BrokenImage(f"the image is truncated or damaged ({problem})", "send the whole file")
 
 
-def _wrong_size(got: tuple[int, ...], wanted: tuple[int, int]) -> WrongImageSize:
+def wrong_size(got: tuple[int, ...], wanted: tuple[int, int]) -> WrongImageSize:
+    """For an image of `got` (width, height) where `wanted` (height, width) is taken."""
     return WrongImageSize(
         f"the image has {got[0]}x{got[1]} pixels, the model takes {wanted[1]}x{wanted[0]}",
         "scale it to that size, or leave that to preprocess=auto",
@@ -267,8 +283,8 @@ def _grey(image: Image.Image, ground: int) -> Grey:
     return np.asarray(image if image.mode == "L" else image.convert("L"))
 
 
-def png(pixels: Grey) -> bytes:
-    """Grey pixels as a PNG file."""
+def png(pixels: Pixels) -> bytes:
+    """Pixels, grey or RGB, as a PNG file."""
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
     return stream.getvalue()

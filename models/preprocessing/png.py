@@ -1,4 +1,4 @@
-"""The usual PNG, read without ceremony: 8-bit grey, not interlaced, as every tool writes a digit.
+"""The usual PNG, read without ceremony: 8-bit grey or RGB, not interlaced, as every tool writes a digit.
 
 Four times as fast as opening it as an image file (`benchmarks/SERVING.md`). Anything else, and anything that is
 damaged, is left to `models.preprocessing.decode.decode`, which says what is wrong.
@@ -11,7 +11,10 @@ from base64 import b64encode
 from PIL import Image
 
 _START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
-_GREY = b"\x08\x00\x00\x00\x00"  # bits, colour type, compression, filter, interlace
+_KINDS = {
+    1: b"\x08\x00\x00\x00\x00",
+    3: b"\x08\x02\x00\x00\x00",
+}  # bits, colour type, compression, filter, interlace
 _END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _HEADER_ENDS = 33
 MAX_BYTES = 1 << 14  # more than a small digit needs; this is read in the event loop
@@ -21,17 +24,22 @@ _chunk = struct.Struct(">I4s").unpack_from
 _checksum = struct.Struct(">I").unpack_from
 
 
-def grey_pixels(data: bytes, size: tuple[int, int]) -> bytes | None:
-    """The pixels, row by row, of an undamaged 8-bit grey PNG of (height, width); None for anything else."""
-    height, width = size
-    if data[:16] != _START or data[16:29] != struct.pack(">II", width, height) + _GREY:
+def plain_pixels(data: bytes, shape: tuple[int, int, int]) -> bytes | None:
+    """The pixels of an undamaged 8-bit PNG of (channels, height, width), one channel after the other; None for
+    anything else.
+    """
+    channels, height, width = shape
+    if data[:16] != _START or data[16:29] != struct.pack(">II", width, height) + _KINDS[channels]:
         return None
     compressed = _image_data(data)
     # A bomb ends at the size that is expected. Pillow would fill what is missing; here it is not usual.
-    if compressed is None or not _is_whole(compressed, height * (width + 1)):
+    if compressed is None or not _is_whole(compressed, height * (width * channels + 1)):
         return None
     try:
-        return Image.frombytes("L", (width, height), compressed, "zip", "L", 0).tobytes()
+        if channels == 1:
+            return Image.frombytes("L", (width, height), compressed, "zip", "L", 0).tobytes()
+        image = Image.frombytes("RGB", (width, height), compressed, "zip", "RGB", 0)
+        return b"".join(band.tobytes() for band in image.split())
     except Exception:  # whatever Pillow's decoder raises; the other path reports it
         return None
 

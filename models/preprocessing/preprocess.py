@@ -17,11 +17,12 @@ from PIL import Image
 
 from models.errors import NothingFound
 from models.preprocessing.background import SMALL
-from models.preprocessing.decode import Grey, load, load_exact
+from models.preprocessing.decode import Grey, load, load_exact, load_picture, orientation, wrong_size
 from models.preprocessing.drawing import find_levels
 from models.preprocessing.grey import flatten
 from models.preprocessing.ink import Box, Ink, ink_is_dark, refine, segment, segment_drawing
 from models.preprocessing.morphology import Plane, border, bounding_box, grow, stroke_width
+from models.preprocessing.pictures import Pixels, Resize, to_pixels
 
 PreprocessMode = Literal["auto", "none"]
 WORK = 112  # pixels along the longer side, to find the digit in
@@ -41,17 +42,20 @@ _DIM = bytes(range(DIM))
 
 
 class InputSpec(Protocol):
-    """What of a model's card decides how a picture becomes its input. (A `Card` would bring pydantic and more
-    into the decoding processes.)"""
+    """What of a model's card decides how a picture becomes its input. (`models.card` would bring pydantic and
+    more into the decoding processes.)"""
 
     @property
-    def input_shape(self) -> tuple[int, int, int]: ...  # channels, height, width
+    def shape(self) -> tuple[int, int, int]: ...  # channels, height, width
 
     @property
-    def polarity(self) -> Literal["light-on-dark", "dark-on-light"]: ...
+    def polarity(self) -> Literal["light-on-dark", "dark-on-light"] | None: ...
 
     @property
-    def preprocessing(self) -> Literal["digit", "size"]: ...
+    def preprocessing(self) -> Literal["digit", "size", "picture"]: ...
+
+    @property
+    def resize(self) -> Resize: ...
 
     @property
     def ground(self) -> int: ...  # 0..255, the grey of what is not ink
@@ -66,52 +70,67 @@ class InputInfo:
     box: Box
 
 
-def read(image: Image.Image, card: InputSpec, mode: PreprocessMode = "auto") -> tuple[Grey, InputInfo]:
-    """An opened image as the pixels that a model with this card takes, and what was done for that.
+def read(image: Image.Image, spec: InputSpec, mode: PreprocessMode = "auto") -> tuple[Pixels, InputInfo]:
+    """An opened image as the pixels that a model with this input takes, and what was done for that.
 
-    A picture of the card's size and polarity is left as it is. Mode "none" takes no other size.
+    A picture of the model's size and polarity is left as it is. Mode "none" takes no other size.
 
     Raises WrongImageSize (with none), NothingFound (with auto) or BrokenImage.
     """
-    height, width = card.input_shape[1:]
+    if spec.preprocessing == "picture":
+        return _read_picture(image, spec, mode)
+    height, width = spec.shape[1:]
     if mode == "none" or sorted(image.size) == [min(height, width), max(height, width)]:
-        pixels = load_exact(image, (height, width), card.ground)
-        scaled = pixels if mode == "none" else scale_as_trained(pixels, card)
+        pixels = load_exact(image, (height, width), spec.ground)
+        scaled = pixels if mode == "none" else scale_as_trained(pixels, spec)
         if scaled is not None:
             return scaled, InputInfo((width, height), False, (0, 0, width, height))
     picture, before = load(image, ENOUGH)
-    if card.preprocessing == "digit":
+    if spec.preprocessing == "digit":
         pixels, inverted, box = preprocess_digit(picture, height)
     else:
         pixels, inverted, box = preprocess_size(picture, (height, width))
     scale = max(before) / max(picture.size)
     left, top, right, bottom = (round(scale * side) for side in box)
-    if card.polarity == "dark-on-light":
+    if spec.polarity == "dark-on-light":
         pixels, inverted = 255 - pixels, not inverted
     right, bottom = min(max(right, left + 1), before[0]), min(max(bottom, top + 1), before[1])
     return pixels, InputInfo(before, inverted, (min(left, right - 1), min(top, bottom - 1), right, bottom))
 
 
-def needs_no_preprocessing(pixels: bytes, card: InputSpec) -> bool:
-    """Whether grey pixels of the card's size are as trained: its background at the border, something bright."""
-    ink = pixels if card.ground == 0 else pixels.translate(_INVERTED)  # bytes are faster than arrays so small
-    width = card.input_shape[2]
+def _read_picture(image: Image.Image, spec: InputSpec, mode: PreprocessMode) -> tuple[Pixels, InputInfo]:
+    """The whole picture, turned and resized."""
+    channels, height, width = spec.shape
+    turned = orientation(image) >= 5
+    before = image.size[::-1] if turned else image.size
+    if mode == "none" and before != (width, height):
+        raise wrong_size(before, (height, width))
+    pixels = to_pixels(load_picture(image, (height, width)), (height, width), spec.resize, channels)
+    return pixels, InputInfo(before, False, (0, 0, *before))
+
+
+def needs_no_preprocessing(pixels: bytes, spec: InputSpec) -> bool:
+    """Whether pixels of the model's size are as trained: its background at the border, something bright."""
+    if spec.preprocessing == "picture":
+        return True
+    ink = pixels if spec.ground == 0 else pixels.translate(_INVERTED)  # bytes are faster than arrays so small
+    width = spec.shape[2]
     around = ink[:width] + ink[-width:] + ink[::width] + ink[width - 1 :: width]
-    if card.preprocessing == "size":
+    if spec.preprocessing == "size":
         quiet = sum(around) <= 127 * len(around)  # a coat fills its picture
     else:
         quiet = 2 * around.count(0) >= len(around) or sorted(around)[len(around) // 2] <= QUIET
     return quiet and len(ink.translate(None, _DIM)) > 0
 
 
-def scale_as_trained(pixels: Grey, card: InputSpec) -> Grey | None:
-    """Pixels of the card's size with the levels that it was trained on; None where more must be done.
+def scale_as_trained(pixels: Grey, spec: InputSpec) -> Grey | None:
+    """Pixels of the model's size with the levels that it was trained on; None where more must be done.
 
     Levels 0 and 1, or 0 to 15, dim pictures and dark grey backgrounds are scaled to 0..255.
     """
-    if needs_no_preprocessing(pixels.tobytes(), card):
+    if needs_no_preprocessing(pixels.tobytes(), spec):
         return pixels
-    ink = (pixels if card.ground == 0 else 255 - pixels).astype(np.float32)
+    ink = (pixels if spec.ground == 0 else 255 - pixels).astype(np.float32)
     around = border(ink)
     low, high = float(np.median(around)), float(ink.max())
     clean = float(ink.min()) == low
@@ -121,7 +140,7 @@ def scale_as_trained(pixels: Grey, card: InputSpec) -> Grey | None:
     if border(scaled).mean() > QUIET_MEAN:
         return None
     result = np.rint(scaled).astype(np.uint8)
-    return result if card.ground == 0 else 255 - result
+    return result if spec.ground == 0 else 255 - result
 
 
 def preprocess_digit(image: Image.Image, side: int = 28) -> tuple[Grey, bool, Box]:

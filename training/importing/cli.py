@@ -29,20 +29,21 @@ def run(arguments: Sequence[str]) -> int:
     console = Console(highlight=False, soft_wrap=True)
     try:
         with tempfile.TemporaryDirectory() as temporary:
-            profile = _import(options.file, options.out or Path(temporary), Options(size=options.size))
+            profile = read_file(options.file, options.out or Path(temporary), Options(size=options.size))
     except DatasetError as error:
         Console(stderr=True, highlight=False).print(f"error: {error}", markup=False, soft_wrap=True)
         return 1
     if options.json:
         print(profile.model_dump_json(indent=2))  # noqa: T201
     else:
-        _show(console, profile)
+        show(profile)
     if options.out:
         console.print(f"wrote {options.out}: images.npy, rows.npz, names.json, {PROFILE}", markup=False)
     return 0
 
 
-def _import(source: Path, directory: Path, options: Options) -> Profile:
+def read_file(source: Path, directory: Path, options: Options) -> Profile:
+    """Import a file into an empty or new folder, with a progress bar. Raises DatasetError."""
     directory.mkdir(parents=True, exist_ok=True)
     if any(directory.iterdir()):
         raise DatasetError(f"{directory} is not empty: name another folder by --out")
@@ -53,7 +54,9 @@ def _import(source: Path, directory: Path, options: Options) -> Profile:
         ).profile
 
 
-def _show(console: Console, profile: Profile) -> None:
+def show(profile: Profile) -> None:
+    """Print what was found."""
+    console = Console(highlight=False, soft_wrap=True)
     colour = "colour" if profile.channels == 3 else "grey"
     console.print(
         f"{profile.images:,} {colour} pictures in {len(profile.classes)} classes, "

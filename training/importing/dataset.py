@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-IMAGES, ROWS, NAMES, PROFILE = "images.npy", "rows.npz", "names.json", "profile.json"
+from models.imported import open_images, read_rows
+
+NAMES, PROFILE = "names.json", "profile.json"
 SHOWN = 50  # paths in a list of the profile; `count` says how many there are
 
 
@@ -93,11 +95,8 @@ class Imported:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.profile = Profile.model_validate_json((directory / PROFILE).read_bytes())
-        self.images: NDArray[np.uint8] = np.load(directory / IMAGES, mmap_mode="r", allow_pickle=False)
-        with np.load(directory / ROWS, allow_pickle=False) as rows:
-            self.labels: NDArray[np.int64] = rows["labels"]
-            self.splits: NDArray[np.int8] = rows["splits"]
-            self.groups: NDArray[np.int64] = rows["groups"]
+        self.images: NDArray[np.uint8] = open_images(directory)
+        self.labels, self.splits, self.groups = read_rows(directory)
 
     def names(self) -> list[str]:
         found: Any = json.loads((self.directory / NAMES).read_bytes())

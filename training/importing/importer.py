@@ -6,6 +6,7 @@ npz, idx             -> parts of arrays ----------------------------------------
 """
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -22,18 +23,24 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.files import write_atomically
+from models.imported import IMAGES, LARGE, ROWS, TEST, TRAIN, VALIDATION
+from models.preprocessing.pictures import Pixels, Resize, fit_into, to_planes
 from training.errors import DatasetError
 from training.importing import dataset, profile
 from training.importing.archive import Archive
 from training.importing.arrays import Part, idx_members, read_idx, read_npz
-from training.importing.dataset import IMAGES, NAMES, PROFILE, ROWS, Imported, Options
+from training.importing.dataset import NAMES, PROFILE, Imported, Options
 from training.importing.layout import Entry, Layout, Split, read_layout
-from training.importing.pictures import Header, Pixels, Resize, fit_into, load_rgb, read_header
-from training.importing.splits import TEST, TRAIN, VALIDATION, group_ids, hold_out
+from training.importing.pictures import Header, load_rgb, read_header
+from training.importing.splits import group_ids, hold_out
 
 MAX_CLASSES = 1000
 SIDES = (24, 28, 32, 48, 64, 96)  # what `auto` chooses from
 GREY = 6  # the most that red, green and blue of a grey photograph differ, on average
+PHOTOGRAPH = 96  # pixels along the shorter side
+MOST_LARGE = 6_000  # pictures of which larger copies are kept
+LARGE_SIDES = (224, 160)  # of these, for few and for many pictures
+_LARGE, _HEADER = ".large", 128  # a file while it is written, and the bytes that its header will take
 AHEAD = 64  # pictures that are decoded at once
 _SPLIT: dict[Split, int] = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 Progress = Callable[[int, int], None]  # done, of
@@ -55,6 +62,7 @@ class Found:
     empty_classes: tuple[str, ...] = ()
     encodings: dict[str, int] = field(default_factory=dict)
     coloured: bool = False
+    large: int | None = None  # side of larger copies
 
 
 def import_file(source: Path, directory: Path, options: Options, progress: Progress) -> Imported:
@@ -75,6 +83,7 @@ def import_file(source: Path, directory: Path, options: Options, progress: Progr
         return _finish(source, directory, rgb, found, options, size, resize)
     finally:
         rgb.unlink(missing_ok=True)
+        rgb.with_name(_LARGE).unlink(missing_ok=True)
 
 
 # -- pictures ----------------------------------------------------------------------------------------
@@ -88,9 +97,16 @@ def _from_pictures(
     entries = _wanted(layout, options)
     headers = _headers(archive, entries, found, progress)
     size, resize = choose_size(list(headers.values()), options)
-    with rgb.open("wb") as file, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    found.large = choose_large(list(headers.values()))
+    with (
+        rgb.open("wb") as file,
+        rgb.with_name(_LARGE).open("wb") as larger,
+        ThreadPoolExecutor(os.cpu_count() or 1) as pool,
+    ):
+        larger.write(bytes(_HEADER))
         readable = [entry for entry in entries if entry.member.index in headers]
-        for done, (entry, pixels) in enumerate(_decoded(pool, archive, readable, size, resize)):
+        for done, (entry, both) in enumerate(_decoded(pool, archive, readable, size, resize, found.large)):
+            pixels = both if isinstance(both, str) else both[0]
             if isinstance(pixels, str):
                 found.bad.append(dataset.BadFile(path=str(entry.member.path), reason=pixels))
                 continue
@@ -98,6 +114,8 @@ def _from_pictures(
             found.sizes[f"{header.width}x{header.height}"] += 1
             found.modes[header.mode] += 1
             _add(found, file.write, pixels, _renamed(entry.label, options), entry.split, str(entry.member.path))
+            if not isinstance(both, str) and both[1] is not None:
+                larger.write(to_planes(both[1]))
             if done % 100 == 0:
                 progress(len(entries) + done, 2 * len(entries))
     return size, resize
@@ -151,12 +169,31 @@ def choose_size(headers: Sequence[Header], options: Options) -> tuple[tuple[int,
     return (side, side), resize
 
 
+def choose_large(headers: Sequence[Header]) -> int | None:
+    """The side of the larger copies that are kept of photographs, for models that were trained on such.
+
+    None where most pictures are smaller, or they are so many that they teach enough by themselves.
+    """
+    shorter = float(np.quantile([min(header.height, header.width) for header in headers], 0.25))
+    if shorter < PHOTOGRAPH or len(headers) > MOST_LARGE:
+        return None
+    return LARGE_SIDES[len(headers) > MOST_LARGE // 3]
+
+
+Both = tuple[Pixels, Pixels | None]  # and the larger copy
+
+
 def _decoded(
-    pool: ThreadPoolExecutor, archive: Archive, entries: Sequence[Entry], size: tuple[int, int], resize: Resize
-) -> Iterator[tuple[Entry, Pixels | str]]:
+    pool: ThreadPoolExecutor,
+    archive: Archive,
+    entries: Sequence[Entry],
+    size: tuple[int, int],
+    resize: Resize,
+    large: int | None,
+) -> Iterator[tuple[Entry, Both | str]]:
     """Pixels or the reason why not, in order; a bounded number of pictures is in memory."""
     rest = iter(entries)
-    waiting: list[tuple[Entry, Future[Pixels | str]]] = []
+    waiting: list[tuple[Entry, Future[Both | str]]] = []
 
     def submit(count: int) -> None:
         for entry in islice(rest, count):
@@ -165,7 +202,7 @@ def _decoded(
             except ValueError as error:
                 waiting.append((entry, pool.submit(str, error)))
                 continue
-            waiting.append((entry, pool.submit(_load, data, size, resize)))
+            waiting.append((entry, pool.submit(_load, data, size, resize, large)))
 
     submit(AHEAD)
     while waiting:
@@ -174,9 +211,13 @@ def _decoded(
         submit(1)
 
 
-def _load(data: bytes, size: tuple[int, int], resize: Resize) -> Pixels | str:
+def _load(data: bytes, size: tuple[int, int], resize: Resize, large: int | None) -> Both | str:
     try:
-        return load_rgb(data, size, resize)
+        small = np.asarray(fit_into(load_rgb(data, size), size, resize))
+        if large is None:
+            return small, None
+        sides = (large, large)  # decoded again, as it will be for a model of that size
+        return small, np.asarray(fit_into(load_rgb(data, sides), sides, resize))
     except ValueError as error:
         return str(error)
 
@@ -255,6 +296,8 @@ def _finish(
     groups = _groups(found, options)
     splits = _split(found, labels, groups, options)
     images = _write_images(rgb, directory / IMAGES, len(labels), size, found.coloured)
+    if found.large and found.coloured:
+        _name_large(rgb.with_name(_LARGE), directory / LARGE, (len(labels), 3, found.large, found.large))
     np.savez(directory / ROWS, labels=labels, splits=splits.astype(np.int8), groups=groups)
     write_atomically(directory / NAMES, json.dumps(found.names, ensure_ascii=False).encode())
     digest = hashlib.sha256()
@@ -357,6 +400,16 @@ def _write_images(
     images.flush()
     found: NDArray[np.uint8] = images
     return found
+
+
+def _name_large(raw: Path, path: Path, shape: tuple[int, int, int, int]) -> None:
+    """large.npy from the rows that were gathered behind room for its header."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    assert len(header.getvalue()) == _HEADER
+    with raw.open("r+b") as file:
+        file.write(header.getvalue())
+    raw.replace(path)
 
 
 def _grey(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from models.preprocessing.pictures import fit_into
 from training.errors import DatasetError
 from training.importing.archive import Archive
 from training.importing.dataset import Imported
@@ -47,5 +47,5 @@ def _small(data: bytes) -> bytes:
     scale = min(1.0, SIDE / max(header.width, header.height))
     size = max(1, round(header.height * scale)), max(1, round(header.width * scale))
     stream = io.BytesIO()
-    Image.fromarray(load_rgb(data, size, "stretch")).save(stream, "JPEG", quality=80)
+    fit_into(load_rgb(data, size), size, "stretch").save(stream, "JPEG", quality=80)
     return stream.getvalue()

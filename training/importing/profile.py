@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from models.imported import TEST, TRAIN, VALIDATION
+from models.preprocessing.pictures import Pixels
 from training.importing.dataset import SHOWN, Listed, Warned
-from training.importing.pictures import Pixels
-from training.importing.splits import TEST, TRAIN, VALIDATION
 
 if TYPE_CHECKING:
     from training.importing.importer import Found

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-TRAIN, VALIDATION, TEST = 0, 1, 2
-
 
 def hold_out(
     labels: NDArray[np.int64], groups: NDArray[np.int64], rows: NDArray[np.int64], share: float, seed: int

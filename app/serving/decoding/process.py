@@ -55,7 +55,7 @@ class Decoder:
 
     async def result(self, task: Task) -> Result:
         """The result of the oldest task that was sent. Raises EOFError where the process has ended."""
-        result = await wire.read_result(self._results, prod(task.spec.input_shape))
+        result = await wire.read_result(self._results, prod(task.spec.shape))
         if result is None:
             raise EOFError("not a result")
         return result

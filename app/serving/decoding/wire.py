@@ -12,17 +12,18 @@ from app import errors
 from app.errors import RequestError
 from models import errors as model_errors
 from models.errors import ImageError
+from models.preprocessing.pictures import Resize
 from models.preprocessing.preprocess import InputInfo, InputSpec, PreprocessMode
 
 if TYPE_CHECKING:
     from asyncio import StreamReader  # a decoder does without
 
 _TASK = struct.Struct(
-    "<HHBQHI"
-)  # height, width, flags, announced pixels, bytes of the content type, of the body
+    "<BHHBQHI"
+)  # channels, height, width, flags, announced pixels, bytes of the content type, of the body
 _RESULT = struct.Struct("<BI")  # kind, bytes that follow
 _INFO = struct.Struct("<IIB4i")  # size, inverted, box
-_DARK, _DIGIT, _NONE = 1, 2, 4  # flags: polarity, preprocessing, mode
+_DARK, _DIGIT, _NONE, _PICTURE, _PAD = 1, 2, 4, 8, 16  # flags: polarity, preprocessing, mode, resize
 READY, PIXELS, EXPLAINED, REFUSED, FAILED = range(5)
 MAX_RESULT_BYTES = 1024 * 1024
 MAX_ERROR_CHARACTERS = 1_000
@@ -45,9 +46,10 @@ class DecodingFailed(Exception):
 class Spec:
     """What a decoder must know of the model: an `InputSpec` without the rest of the card."""
 
-    input_shape: tuple[int, int, int]
-    polarity: Literal["light-on-dark", "dark-on-light"]
-    preprocessing: Literal["digit", "size"]
+    shape: tuple[int, int, int]
+    polarity: Literal["light-on-dark", "dark-on-light"] | None
+    preprocessing: Literal["digit", "size", "picture"]
+    resize: Resize = "stretch"
 
     @property
     def ground(self) -> int:
@@ -67,7 +69,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The pixels of a model's input, row by row, and with `auto` what was done for them."""
+    """The pixels of a model's input, one channel after the other, and with `auto` what was done for them."""
 
     pixels: bytes
     info: InputInfo | None
@@ -80,9 +82,10 @@ def pack_task(task: Task) -> bytes:
     """All of a task but its body, which follows."""
     spec = task.spec
     flags = _DARK * (spec.polarity == "dark-on-light") | _DIGIT * (spec.preprocessing == "digit")
+    flags |= _PICTURE * (spec.preprocessing == "picture") | _PAD * (spec.resize == "pad")
     flags |= _NONE * (task.mode == "none")
     sizes = task.pixels, len(task.content_type), len(task.body)
-    return _TASK.pack(*spec.input_shape[1:], flags, *sizes) + task.content_type
+    return _TASK.pack(*spec.shape, flags, *sizes) + task.content_type
 
 
 def read_task(stream: IO[bytes]) -> Task | None:
@@ -90,16 +93,23 @@ def read_task(stream: IO[bytes]) -> Task | None:
     head = stream.read(_TASK.size)
     if len(head) < _TASK.size:
         return None
-    height, width, flags, pixels, type_size, size = _TASK.unpack(head)
+    channels, height, width, flags, pixels, type_size, size = _TASK.unpack(head)
     content_type, body = stream.read(type_size), stream.read(size)
     if len(body) < size:
         return None
-    spec = Spec(
-        (1, height, width),
-        "dark-on-light" if flags & _DARK else "light-on-dark",
-        "digit" if flags & _DIGIT else "size",
-    )
+    shape, resize = (channels, height, width), _resize(flags)
+    if flags & _PICTURE:
+        spec = Spec(shape, None, "picture", resize)
+    else:
+        polarity: Literal["dark-on-light", "light-on-dark"] = (
+            "dark-on-light" if flags & _DARK else "light-on-dark"
+        )
+        spec = Spec(shape, polarity, "digit" if flags & _DIGIT else "size", resize)
     return Task(spec, "none" if flags & _NONE else "auto", body, content_type, pixels)
+
+
+def _resize(flags: int) -> Resize:
+    return "pad" if flags & _PAD else "stretch"
 
 
 def pack_result(result: Result | None) -> bytes:

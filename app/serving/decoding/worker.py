@@ -22,6 +22,7 @@ from app.serving.decoding.forms import one_image
 from app.serving.decoding.wire import Decoded, DecodingFailed, Result, Spec, Task
 from models.errors import BrokenImage, CostlyImage, ImageError
 from models.preprocessing.decode import open_image
+from models.preprocessing.pictures import to_planes
 from models.preprocessing.preprocess import read
 
 try:
@@ -71,11 +72,11 @@ def _decoded(task: Task) -> Decoded:
     content_type = task.content_type.decode("latin-1")
     encoded = bytes(one_image(content_type, task.body) if content_type else task.body)  # type: ignore[arg-type]
     with open_image(encoded) as image:
-        pixels = image.width * image.height
-        if pixels > task.pixels:
-            raise BrokenImage(f"the image has {pixels:,} pixels, more than it announces", "save it again")
-        grey, info = read(image, task.spec, task.mode)
-    return Decoded(grey.tobytes(), info if task.mode == "auto" else None)
+        size = image.width * image.height
+        if size > task.pixels:
+            raise BrokenImage(f"the image has {size:,} pixels, more than it announces", "save it again")
+        pixels, info = read(image, task.spec, task.mode)
+    return Decoded(to_planes(pixels), info if task.mode == "auto" else None)
 
 
 def _too_much_memory() -> CostlyImage:

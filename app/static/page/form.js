@@ -129,7 +129,7 @@ export class RunForm {
    * @param {Wish} wish
    */
   async #prefer({ model, feedback }) {
-    const recipe = await this.#recipeOf(model);
+    const recipe = feedback ? "fine-tune" : await this.#recipeOf(model);
     if (recipe) $("recipe", HTMLSelectElement).value = recipe;
     this.#chooseRecipe(model);
     const box = this.form.elements.namedItem("feedback");

@@ -67,7 +67,7 @@ export function setting(row) {
   const control = row.choices?.length ? select(id, row.name, row.choices) : input(id, row);
   control.value = String(row.default ?? "");
   control.dataset.usual = control.value;
-  control.dataset.kind = typeof row.default;
+  control.dataset.kind = row.type === "string" ? "string" : "number";
   return field(id, NAMES[row.name] ?? capital(row.name).replaceAll("_", " "), control, explanation(row));
 }
 
@@ -88,7 +88,7 @@ export function select(id, name, choices) {
  * @param {string} id
  * @param {Wire.FieldBody} row
  */
-function input(id, { name, type, minimum, maximum, exclusive }) {
+function input(id, { name, type, default: usual, minimum, maximum, exclusive }) {
   const number = type !== "string";
   const control = h("input", {
     id,
@@ -97,7 +97,8 @@ function input(id, { name, type, minimum, maximum, exclusive }) {
     step: type === "integer" ? 1 : "any",
     min: minimum,
     max: maximum,
-    required: number,
+    required: number && usual !== null,
+    placeholder: usual === null ? "by the pictures" : null,
     inputmode: number ? "decimal" : null,
   });
   control.dataset.exclusive = exclusive.join(" ");

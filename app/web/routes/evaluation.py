@@ -123,7 +123,7 @@ async def compare(
     """On the test set: how often they agree, which is right where they differ, and McNemar's p."""
     one, result_a = await _result(services, name, a)
     two, result_b = await _result(services, other or name, b)
-    if result_a.test is not result_b.test:
+    if result_a.test.name != result_b.test.name:
         raise errors.Conflict(
             f"a was trained on {result_a.test.name}, b on {result_b.test.name}",
             "compare versions of one data set",

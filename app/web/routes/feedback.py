@@ -5,9 +5,9 @@ import csv
 import io
 import zipfile
 from datetime import datetime
+from math import isqrt, prod
 from typing import Annotated
 
-import numpy as np
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,6 +18,7 @@ from app import errors
 from app.clock import utc
 from app.serving.registry import Registry
 from app.store.feedback import Correction, Feedback, FeedbackFull, NoSuchPrediction
+from app.store.versions import Versions
 from app.web import problems
 from app.web.dependencies import (
     AUTH_ERRORS,
@@ -26,9 +27,13 @@ from app.web.dependencies import (
     IsAdmin,
     MayAdminister,
     ServicesDep,
+    VersionsDep,
     headers_of,
 )
+from models.card import Shape
+from models.errors import CheckpointError
 from models.preprocessing.decode import png
+from models.preprocessing.pictures import from_planes
 from models.preprocessing.png import data_url
 
 
@@ -41,7 +46,44 @@ class _Hex(StringConvertor):
 register_url_convertor("hex", _Hex())
 router = APIRouter(prefix="/feedback", tags=["feedback"])
 
-SIDE = 28  # pixels; of all data sets
+
+class Shapes:
+    """What shape the pictures of corrections have: that of the version that answered, or of any of its model
+    whose pictures have as many bytes."""
+
+    def __init__(self, versions: Versions) -> None:
+        self._versions = versions.snapshot().versions
+        self._known: dict[tuple[str, int], Shape | None] = {}
+
+    def png(self, correction: Correction) -> bytes:
+        size = len(correction.pixels)
+        shapes = (self._of(correction.model, number) for number in self._numbers(correction))
+        shape = next((found for found in shapes if found is not None and prod(found) == size), None)
+        return png(from_planes(correction.pixels, shape or _square(size)))
+
+    def _numbers(self, correction: Correction) -> list[int]:
+        mine = [number for model, number in self._versions if model == correction.model]
+        return [correction.version, *sorted(mine, reverse=True)]
+
+    def _of(self, model: str, number: int) -> Shape | None:
+        key = (model, number)
+        if key not in self._known:
+            try:
+                self._known[key] = self._versions[key].card().input.shape if key in self._versions else None
+            except CheckpointError:
+                self._known[key] = None
+        return self._known[key]
+
+
+def _square(size: int) -> Shape:
+    """Where no card is left to tell: a square, grey or RGB, or else a line."""
+    for channels in (1, 3):
+        side = isqrt(size // channels)
+        if channels * side * side == size:
+            return (channels, side, side)
+    return (1, 1, size)
+
+
 WAITS = (0.02, 0.1, 0.4)  # seconds; another API worker may still be writing the prediction
 
 
@@ -116,7 +158,8 @@ async def correct(correction: CorrectionRequest, request: Request, services: Ser
     classes = await run_in_threadpool(_classes, services.registry, model, version)
     if label not in classes:
         raise errors.InvalidRequest(f"{model!r} has no class {label!r}", f"choose one of {', '.join(classes)}")
-    return _body(await run_in_threadpool(feedback.correct, prediction, label))
+    kept = await run_in_threadpool(feedback.correct, prediction, label)
+    return _body(kept, await run_in_threadpool(Shapes, services.versions))
 
 
 async def _answered_by(feedback: Feedback, prediction: str) -> tuple[str, int]:
@@ -146,7 +189,7 @@ def show(
     model: Annotated[str | None, Query(description="only items of this model")] = None,
 ) -> FeedbackBody:
     """How many there are, and how many wait to be learned; with a key of scope admin, the newest of them."""
-    feedback = services.feedback
+    feedback, shapes = services.feedback, Shapes(services.versions)
     usage = feedback.usage()
     return FeedbackBody(
         enabled=services.recent_predictions is not None,
@@ -154,7 +197,7 @@ def show(
         bytes=usage.bytes,
         limit=Limit(count=feedback.max_count, bytes=feedback.max_bytes),
         waiting=dict(usage.waiting),
-        items=[_body(correction) for correction in feedback.newest(limit, model)] if admin else [],
+        items=[_body(correction, shapes) for correction in feedback.newest(limit, model)] if admin else [],
     )
 
 
@@ -167,10 +210,12 @@ def show(
         **problems.responses(*AUTH_ERRORS),
     },
 )
-def export(feedback: FeedbackDep, identity: MayAdminister) -> Response:
+def export(feedback: FeedbackDep, versions: VersionsDep, identity: MayAdminister) -> Response:
     """A zip file: a PNG of each picture, and `labels.csv`."""
     headers = {"content-disposition": 'attachment; filename="feedback.zip"', "cache-control": "no-store"}
-    return Response(_zip(feedback.newest(None, None)), media_type="application/zip", headers=headers)
+    return Response(
+        _zip(feedback.newest(None, None), Shapes(versions)), media_type="application/zip", headers=headers
+    )
 
 
 @router.delete(
@@ -199,7 +244,7 @@ def clear(feedback: FeedbackDep, identity: MayAdminister) -> None:
     feedback.clear()
 
 
-def _body(correction: Correction) -> CorrectionBody:
+def _body(correction: Correction, shapes: Shapes) -> CorrectionBody:
     return CorrectionBody(
         id=correction.id,
         model=correction.model,
@@ -207,19 +252,19 @@ def _body(correction: Correction) -> CorrectionBody:
         label=correction.label,
         predicted=correction.predicted,
         created=utc(correction.created_at),
-        image=data_url(_png(correction)),
+        image=data_url(shapes.png(correction)),
         used_by=correction.used_by,
     )
 
 
-def _zip(corrections: list[Correction]) -> bytes:
+def _zip(corrections: list[Correction], shapes: Shapes) -> bytes:
     stream, table = io.BytesIO(), io.StringIO()
     rows = csv.writer(table)
     rows.writerow(["file", "label", "predicted", "model", "version", "created", "used_by"])
     with zipfile.ZipFile(stream, "w") as archive:
         for correction in corrections:
             name = f"{correction.id}.png"
-            archive.writestr(name, _png(correction))
+            archive.writestr(name, shapes.png(correction))
             rows.writerow(
                 [
                     name,
@@ -233,7 +278,3 @@ def _zip(corrections: list[Correction]) -> bytes:
             )
         archive.writestr("labels.csv", table.getvalue())
     return stream.getvalue()
-
-
-def _png(correction: Correction) -> bytes:
-    return png(np.frombuffer(correction.pixels, np.uint8).reshape(SIDE, SIDE))

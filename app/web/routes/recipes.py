@@ -16,7 +16,7 @@ class FieldBody(BaseModel):
 
     name: str
     type: Literal["integer", "number", "string"]
-    default: int | float | str = Field(description="of this recipe")
+    default: int | float | str | None = Field(description="of this recipe; null: chosen by the data set")
     minimum: float | None
     maximum: float | None
     exclusive: list[Literal["minimum", "maximum"]] = Field(description="bounds that may not be reached")

@@ -83,7 +83,9 @@ class JobBody(BaseModel):
     config: dict[str, Any] = Field(description="every setting of the run")
     position: int | None = Field(description="in the queue; 1 is the next to start")
     epoch: int = Field(description="complete epochs")
-    epochs: int
+    epochs: int | None = Field(
+        description="of the whole run; null until it has begun, where they are chosen by the data"
+    )
     step: int = Field(description="of the present epoch")
     steps: int | None
     images_per_second: float | None
@@ -113,7 +115,7 @@ class EventBody(BaseModel):
     """Something that happened to a job."""
 
     id: int
-    event: Literal["status", "step", "epoch"]
+    event: Literal["status", "step", "epoch", "note"]
     at: datetime
     data: dict[str, Any]
 
@@ -158,6 +160,7 @@ def start(
     """Queue a run of a recipe. Answers at once; watch the job at `Location`, or live at its `/events`."""
     overrides = request.model_dump(exclude_none=True)  # type: ignore[attr-defined]
     model, recipe, promote, feedback = (overrides.pop(n) for n in ("model", "recipe", "promote", "feedback"))
+    feedback = feedback or recipe == "fine-tune"  # which learns nothing else
     if feedback and not settings.feedback:
         raise errors.FeedbackIsOff(
             "this service keeps no corrections to learn from",
@@ -248,8 +251,8 @@ async def follow(
     services: ServicesDep,
     last_event_id: Annotated[int, Header(ge=0, le=2**62, description="replay what came after this event")] = 0,
 ) -> Response:
-    """Server-sent events `status`, `step` (at most twice a second) and `epoch`, from the first or from
-    `Last-Event-ID`, until the job's terminal status."""
+    """Server-sent events `status`, `step` (at most twice a second), `epoch` and `note` (what the run has
+    decided), from the first or from `Last-Event-ID`, until the job's terminal status."""
     queue, followers = services.queue, services.followers
     job = await followers.read(_job, queue, id)
     if job.status in TERMINAL and not await followers.read(queue.events, id, last_event_id, 1):
@@ -353,7 +356,7 @@ def _body(job: Job, queue: Queue, warning: str | None = None) -> JobBody:
         config=dict(job.config),
         position=queue.position(job),
         epoch=epochs_done,
-        epochs=job.config["epochs"],
+        epochs=_epochs(job),
         step=within.get("step", 0),
         steps=job.progress["steps"] if job.progress else None,
         images_per_second=running.get("images_per_second"),
@@ -370,6 +373,13 @@ def _body(job: Job, queue: Queue, warning: str | None = None) -> JobBody:
         decision=_dict(job.decision),
         feedback=None if job.feedback is None else FeedbackChange(**job.feedback),
     )
+
+
+def _epochs(job: Job) -> int | None:
+    for source in (job.config, job.progress or {}, job.last or {}):
+        if source.get("epochs") is not None:
+            return int(source["epochs"])
+    return None
 
 
 def _dict(mapping: Mapping[str, Any] | None) -> dict[str, Any] | None:

