@@ -55,6 +55,7 @@ def test_an_api_without_a_training_worker_says_so_until_there_is_one(tmp_path: P
         job = client.post("/train", json=JOB)
         assert job.status_code == 202
         assert "no training worker is running" in job.json()["warning"]
+        assert client.get(f"/train/{job.json()['id']}").json()["warning"] == job.json()["warning"]
         environment = {**os.environ, "MINIST_HOME": str(tmp_path)}
         words = [sys.executable, "-m", "app", "serve", "worker"]
         worker = subprocess.Popen(words, cwd=ROOT, env=environment)

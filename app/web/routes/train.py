@@ -101,7 +101,7 @@ class JobBody(BaseModel):
     version: int | None = Field(description="version of the model that came out")
     decision: dict[str, Any] | None = Field(description="whether production moved to it, and why")
     feedback: FeedbackChange | None = Field(description="null where the job does not learn from corrections")
-    warning: str | None = Field(default=None, description="when it is queued: nobody is there to take it")
+    warning: str | None = Field(default=None, description="while it is queued: that no training worker is there to take it")
 
 
 class JobPage(BaseModel):
@@ -200,9 +200,10 @@ def list_jobs(
 @router.get(
     "/{id}", summary="Show a job", responses=problems.responses(errors.UnknownJob), dependencies=[MAY_READ]
 )
-def show_job(id: str, queue: QueueDep) -> JobBody:
+def show_job(id: str, services: ServicesDep) -> JobBody:
     """Where it stands: status, position in the queue, epoch and step, metrics, ETA, error, version."""
-    return _body(_job(queue, id), queue)
+    job = _job(services.queue, id)
+    return _body(job, services.queue, services.training_workers.warning() if job.status == "queued" else None)
 
 
 @router.delete(
