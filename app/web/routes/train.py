@@ -101,7 +101,9 @@ class JobBody(BaseModel):
     version: int | None = Field(description="version of the model that came out")
     decision: dict[str, Any] | None = Field(description="whether production moved to it, and why")
     feedback: FeedbackChange | None = Field(description="null where the job does not learn from corrections")
-    warning: str | None = Field(default=None, description="while it is queued: that no training worker is there to take it")
+    warning: str | None = Field(
+        default=None, description="while it is queued: that no training worker is there to take it"
+    )
 
 
 class JobPage(BaseModel):
