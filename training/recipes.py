@@ -273,7 +273,7 @@ RECIPES: Mapping[str, Recipe] = {
         ),
         Recipe(
             "auto",
-            "chooses between small-image and transfer by the data set, and says why",
+            "small-image or transfer, by the data set; of few pictures, what validation prefers",
             "see the two",
             {**_OWN, "architecture": "auto"},
         ),

@@ -22,6 +22,7 @@ from training import report
 from training.baselines import baselines
 from training.calibration import calibrate
 from training.choice import LITE0, choose
+from training.comparison import compare
 from training.corrections import Corrections
 from training.datasets import Dataset, Split, load_dataset
 from training.directory import RunDirectory
@@ -119,7 +120,12 @@ def train(
         if run.config.architecture == FINE_TUNE:
             return _fine_tune(run, data_dir, datasets_dir, device, on_event)
         dataset = load_dataset(run.config.dataset, data_dir, datasets_dir)
-        choice = choose(run.files, run.config, dataset)
+        choice = choose(
+            run.files,
+            run.config,
+            dataset,
+            lambda small, large: compare(run.files, dataset, small, large, device),
+        )
         for note in choice.notes:
             on_event(Note(note))
         if choice.config.architecture == LITE0:
