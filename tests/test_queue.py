@@ -144,6 +144,7 @@ def test_every_write_of_a_claim_that_was_lost_is_refused(queue: Queue) -> None:
         lambda: queue.renew(frozen, 1.0),
         lambda: queue.step(frozen, STEP),
         lambda: queue.epoch(frozen, EPOCH),
+        lambda: queue.note(frozen, {"text": "small-image was chosen"}),
         lambda: queue.fail(frozen, "x", 1),
         lambda: queue.record_crash(frozen, "x", 1),
         lambda: queue.requeue(frozen),
@@ -239,6 +240,12 @@ def test_a_job_whose_supervisors_die_fails_too(queue: Queue) -> None:
         assert take_over(queue).id == bad.id
     assert Watcher(queue).claim_within(20) is None
     assert current(queue, bad).status == "failed"
+
+
+def test_what_a_run_has_decided_is_an_event(queue: Queue) -> None:
+    job = submit(queue)
+    queue.note(claim(queue), {"text": "small-image was chosen"})
+    assert queue.events(job.id, 0)[-1].kind == "note"
 
 
 def test_progress_forgives_crashes(queue: Queue) -> None:

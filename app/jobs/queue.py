@@ -274,7 +274,7 @@ class Queue:
     def note(self, job: Job, data: Mapping[str, Any]) -> None:
         """Record what the run has decided. Raises ClaimLost."""
         with self.database.write() as connection:
-            _change(connection, job)
+            self.require_claim(connection, job)
             add_event(connection, job.id, "note", data)
 
     def finish(
