@@ -26,6 +26,8 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
 ]
 STROKES: dict[str, list[list[list[float]]]] = json.loads((SAMPLE / "strokes.json").read_text())
 SOON = 60_000  # ms; the machine may be busy

@@ -42,6 +42,7 @@ def test_info(client: TestClient) -> None:
     assert body["torch"] == torch.__version__
     assert body["device"] == "cpu"
     assert body["threads"] == 1
+    assert body["max_dataset_bytes"] == 1024**3
 
 
 def test_an_unknown_default_model_stops_the_start(settings: Settings) -> None:

@@ -13,7 +13,9 @@ from training import events
 WIRE = (ROOT / "app" / "static" / "page" / "wire.d.ts").read_text()
 INTERFACES = {
     name: re.findall(r"^  (\w+)\??:", body, re.MULTILINE)
-    for name, body in re.findall(r"^export interface (\w+) \{\n(.*?)^\}", WIRE, re.MULTILINE | re.DOTALL)
+    for name, body in re.findall(
+        r"^export interface (\w+)(?: extends \w+)? \{\n(.*?)^\}", WIRE, re.MULTILINE | re.DOTALL
+    )
 }
 MORE = {"Problem": {"errors"}}  # of a problem that names fields
 

@@ -76,6 +76,7 @@ class Info(BaseModel):
     workers: int = Field(description="processes that answer requests")
     training_workers: int = Field(description="processes that take training jobs; 0: jobs wait")
     cpu_quota: float = Field(description="CPUs that the container may use, of all workers together")
+    max_dataset_bytes: int = Field(description="of a file that `POST /datasets` takes")
     default_model: str
     models: list[str]
 

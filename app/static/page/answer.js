@@ -1,8 +1,8 @@
 // What one model says of the picture: label, bars, time, what it saw and what counted.
 
 import { Away, Problem } from "./api.js";
-import { h } from "./dom.js";
-import { duration, percent, sentences } from "./text.js";
+import { fill, h } from "./dom.js";
+import { count, duration, percent, sentences } from "./text.js";
 import { words } from "./words.js";
 
 /** @import * as Wire from "./wire.d.ts" */
@@ -18,6 +18,8 @@ import { words } from "./words.js";
  * @property {number | null} accuracy
  */
 
+const MANY = 10; // classes, of which all are shown
+const FEW = 8; // of more, those with the highest probabilities
 const SLOW = 300; // ms; then the answer says that it is worked on
 
 export class Answer {
@@ -48,6 +50,8 @@ export class Answer {
     this.version = h("span.version", model.version ? `version ${model.version}` : "");
     this.problem = h("p.problem");
     this.bars = model.classes.map(newBar);
+    this.list = h("ul.bars", { role: "list" });
+    this.others = h("p.fine.others");
     this.seen = h("img", { alt: "What the model saw", width: 28, height: 28 });
     this.saliency = h("img", { alt: "How much each pixel counted", width: 28, height: 28 });
     this.insight = h(
@@ -74,11 +78,8 @@ export class Answer {
         "div.answer-body",
         h("p.verdict", this.label, this.sure),
         this.problem,
-        h(
-          "ul.bars",
-          { role: "list" },
-          this.bars.map((bar) => bar.row),
-        ),
+        this.list,
+        this.others,
         this.insight,
       ),
     );
@@ -152,8 +153,8 @@ export class Answer {
       /** @type {Wire.PredictionBody} */
       const result = await response.json();
       if (picture.number < this.#floor) return;
-      this.#show(result, explain ? null : performance.now() - begun);
       this.result = { ...result, number: picture.number };
+      this.#show(result, explain ? null : performance.now() - begun);
     } catch (error) {
       if (abort?.signal.aborted || picture.number < this.#floor) return;
       if (error instanceof Problem && error.retryAfter !== null) this.#putBack(picture, explain);
@@ -198,11 +199,30 @@ export class Answer {
       setBar(bar, share, share > 0 && share < 0.001 ? "< 0.1 %" : percent(share, 1));
       bar.row.classList.toggle("best", bar.name === result.label);
     }
+    this.#sort(result.probabilities);
     if (result.seen && result.saliency) {
       this.seen.src = result.seen;
       this.saliency.src = result.saliency;
       this.insight.dataset.state = "new";
     } else if (this.insight.dataset.state === "new") this.insight.dataset.state = "old";
+  }
+
+  /**
+   * Of many classes only the most probable are shown.
+   * @param {Record<string, number>} probabilities
+   */
+  #sort(probabilities) {
+    const many = this.bars.length > MANY;
+    const share = (/** @type {Bar} */ { name }) => probabilities[name] ?? 0;
+    const bars = many ? this.bars.toSorted((a, b) => share(b) - share(a)).slice(0, FEW) : this.bars;
+    if (many || !this.list.childElementCount)
+      fill(
+        this.list,
+        bars.map(({ row }) => row),
+      );
+    const left = 1 - bars.reduce((sum, bar) => sum + share(bar), 0);
+    const rest = `${count(this.bars.length - bars.length)} other classes`;
+    this.others.textContent = many ? `${rest}${this.result ? `: ${percent(Math.max(0, left), 1)}` : ""}` : "";
   }
 
   /** @param {unknown} error */
@@ -223,6 +243,7 @@ export class Answer {
     this.sure.textContent = this.time.textContent = "";
     this.insight.dataset.state = "none";
     for (const bar of this.bars) setBar(bar, 0, "–");
+    this.#sort({});
   }
 }
 
@@ -233,7 +254,12 @@ export class Answer {
 function newBar(name) {
   const bar = h("i");
   const value = h("span.share", "–");
-  const row = h("li", h("span.class", name), h("span.track", { "aria-hidden": "true" }, bar), value);
+  const row = h(
+    "li",
+    h("span.class", { title: name }, name),
+    h("span.track", { "aria-hidden": "true" }, bar),
+    value,
+  );
   return { name, row, bar, value };
 }
 

@@ -9,6 +9,7 @@ import { events } from "./events.js";
  * @property {Record<string, string>} [headers]
  * @property {BodyInit} [body]
  * @property {AbortSignal} [signal]
+ * @property {(sent: number) => void} [onSent] called with the bytes of the body that have gone out
  */
 
 const KEY = "minist-key";
@@ -187,7 +188,9 @@ export class Api extends EventTarget {
     const headers = { ...options.headers, ...(key && { authorization: `Bearer ${key}` }) };
     const ended = this.#watchTime();
     try {
-      const response = await fetch(path, { ...options, headers, cache: "no-store" });
+      const response = await (options.onSent
+        ? upload(path, options, headers)
+        : fetch(path, { ...options, headers, cache: "no-store" }));
       this.#found();
       return response;
     } catch (error) {
@@ -262,4 +265,27 @@ export class Api extends EventTarget {
       this.#lost();
     }
   }
+}
+
+/**
+ * As fetch does it, which does not say how much has gone out.
+ * @param {string} path
+ * @param {Options} options
+ * @param {Record<string, string>} headers
+ * @returns {Promise<Response>}
+ */
+function upload(path, { method = "POST", body, signal, onSent }, headers) {
+  const request = new XMLHttpRequest();
+  request.open(method, path);
+  for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
+  request.upload.onprogress = ({ loaded }) => onSent?.(loaded);
+  signal?.addEventListener("abort", () => request.abort());
+  return new Promise((answered, failed) => {
+    const lines = () => request.getAllResponseHeaders().split("\r\n").filter(Boolean);
+    const pairs = () => lines().map((line) => /** @type {[string, string]} */ (line.split(/: (.*)/s, 2)));
+    request.onload = () =>
+      answered(new Response(request.responseText, { status: request.status, headers: pairs() }));
+    request.onerror = request.onabort = () => failed(new TypeError("the upload broke off"));
+    request.send(/** @type {XMLHttpRequestBodyInit} */ (body));
+  });
 }

@@ -1,6 +1,7 @@
 // Which models answer: by subject (digits, garments), and by the address of the page, which can be shared.
 
 import { Problem } from "./api.js";
+import { subjectOf } from "./subjects.js";
 
 /** @import * as Wire from "./wire.d.ts" */
 /** @import { Api } from "./api.js" */
@@ -26,7 +27,7 @@ export class Choice {
   }
 
   get subjects() {
-    return [...new Set([...this.#served, ...this.#pinned.values()].map(subjectOf))];
+    return [...new Set([...this.#served, ...this.#pinned.values()].map(({ dataset }) => subjectOf(dataset)))];
   }
 
   /**
@@ -36,7 +37,7 @@ export class Choice {
   get models() {
     const served = this.#served.map((model) => ({ ...model, ref: model.name }));
     return [...served, ...this.#pinned.values()]
-      .filter((model) => subjectOf(model) === this.subject)
+      .filter((model) => subjectOf(model.dataset) === this.subject)
       .sort((a, b) => (b.accuracy ?? 0) - (a.accuracy ?? 0));
   }
 
@@ -58,7 +59,7 @@ export class Choice {
     this.#adopt(models);
     if (!this.subjects.includes(this.subject)) {
       const first = this.#served.find((model) => model.default) ?? this.#served[0];
-      this.subject = first ? subjectOf(first) : "";
+      this.subject = first ? subjectOf(first.dataset) : "";
     }
     return refs.filter((_, index) => !found[index]);
   }
@@ -97,8 +98,10 @@ export class Choice {
   #adopt(models) {
     const [first] = models;
     if (!first) return;
-    this.subject = subjectOf(first);
-    this.#keep(new Set(models.filter((model) => subjectOf(model) === this.subject).map(({ ref }) => ref)));
+    this.subject = subjectOf(first.dataset);
+    this.#keep(
+      new Set(models.filter((model) => subjectOf(model.dataset) === this.subject).map(({ ref }) => ref)),
+    );
   }
 
   /**
@@ -129,6 +132,3 @@ export class Choice {
     return { ref, version, classes: card.classes, dataset: card.dataset?.name ?? null, accuracy };
   }
 }
-
-/** @param {{ dataset: string | null }} model */
-const subjectOf = (model) => model.dataset ?? "other";

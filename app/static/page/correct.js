@@ -1,15 +1,21 @@
 // Correct a model: the right label for a picture, and the corrections that are kept.
 
 import { act, fill, h } from "./dom.js";
+import { nameOf } from "./folder.js";
+import { pageOfData } from "./paths.js";
 import { bytes, count, plural, when } from "./text.js";
 
 /** @import * as Wire from "./wire.d.ts" */
 /** @import { Api } from "./api.js" */
 
+const MANY = 20; // labels, of which each has a button
+
 export class Corrections {
   /** @type {Wire.PredictionBody[]} */
   #results = [];
   #opened = false;
+  /** @type {Record<string, number>} */
+  #waiting = {}; // corrections by model
 
   /**
    * @param {Api} api
@@ -41,15 +47,26 @@ export class Corrections {
     this.#results = results;
     this.done.replaceChildren();
     const say = (/** @type {string} */ text) => fill(this.done, text);
-    const buttons = classes.map((label) => act(label, () => this.#correct(label), { say }));
+    const one = (/** @type {string} */ label) => act(label, () => this.#correct(label), { say });
+    const labels = classes.length > MANY ? this.#choice(classes, say) : classes.map(one);
     fill(
       this.box,
       h("h2.minor", { id: "correct-title" }, "Wrong? It was a …"),
-      h("div.labels", { role: "group", "aria-labelledby": "correct-title" }, buttons),
+      h("div.labels", { role: "group", "aria-labelledby": "correct-title" }, labels),
       h("p.fine", "The service then keeps the picture, to train on."),
       this.done,
     );
     this.box.hidden = false;
+  }
+
+  /**
+   * @param {string[]} classes too many for buttons
+   * @param {(text: string) => void} say
+   */
+  #choice(classes, say) {
+    const options = classes.map((label) => h("option", { value: label }, label));
+    const select = h("select", { "aria-labelledby": "correct-title" }, options);
+    return [select, act("Correct it", () => this.#correct(select.value), { say })];
   }
 
   /** @param {string} label */
@@ -90,6 +107,7 @@ export class Corrections {
   /** @param {Wire.FeedbackBody} state */
   #show(state) {
     this.said.textContent = "";
+    this.#waiting = state.waiting;
     fill(
       this.list,
       h(
@@ -120,8 +138,22 @@ export class Corrections {
     return [
       !this.#opened && act("Show them", open, { say }),
       act("Export", () => this.#export(), { say }),
+      ...Object.keys(this.#waiting).map((model) =>
+        act(`Data set of ${model}'s`, () => this.#makeSet(model), { say }),
+      ),
       act("Delete all", remove, { say, sure: true }),
     ];
+  }
+
+  /**
+   * The corrections of a model as a data set: to look at, relabel, export.
+   * @param {string} model
+   */
+  async #makeSet(model) {
+    const search = new URLSearchParams({ name: nameOf(`${model}-corrections`), from_corrections: model });
+    /** @type {Wire.DatasetBody} */
+    const made = await this.api.change("POST", `datasets?${search}`);
+    location.hash = pageOfData(made.name, made.version);
   }
 
   /** @param {Wire.CorrectionBody[]} items */

@@ -1,6 +1,6 @@
 // Elements, and the few things that every view is made of.
 
-import { words } from "./words.js";
+import { told, words } from "./words.js";
 
 /**
  * @typedef {Record<string, unknown>} Attributes
@@ -127,8 +127,7 @@ export function act(label, action, { kind = "", say, sure = false } = {}) {
     try {
       await action();
     } catch (error) {
-      const { title, text } = words(error);
-      say?.([`${title}.`, text].filter(Boolean).join(" "));
+      say?.(told(error));
     } finally {
       button.disabled = false;
     }

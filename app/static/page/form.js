@@ -2,16 +2,18 @@
 
 import { Away, Problem } from "./api.js";
 import { $, fill, h, loading, note, trouble } from "./dom.js";
-import { field, invalid, select, setting, valueOf } from "./setting.js";
+import { allValid, field, markWrong, select, setting, valueOf } from "./setting.js";
+import { subjectOf } from "./subjects.js";
 import { plural, sentences } from "./text.js";
-import { words, wrong } from "./words.js";
 
 /** @import * as Wire from "./wire.d.ts" */
 /** @import { Api } from "./api.js" */
 /** @import { Control } from "./setting.js" */
-/** @typedef {{ model: string, feedback: boolean }} Wish what a link asks for */
+/** @typedef {{ model: string | null, dataset: string | null, feedback: boolean }} Wish what a link asks for */
 
-const MAIN = ["epochs", "lr", "batch_size", "optimizer", "schedule", "augment"]; // the rest is behind "More settings"
+const OWN = "auto"; // the recipe for data sets of one's own
+const FINE_TUNE = "fine-tune"; // the one for corrections
+const MAIN = ["dataset", "epochs", "lr", "batch_size", "optimizer", "schedule", "augment"]; // the rest is behind "More settings"
 const NOT_SETTINGS = ["model", "recipe", "promote", "feedback"];
 /** @type {Record<string, string>} */
 const PROMOTE = { if_better: "if it is not worse", always: "always", never: "never" };
@@ -21,6 +23,8 @@ export class RunForm {
   #recipes = [];
   /** @type {Record<string, number> | null} */
   #waiting = null; // corrections by model; null: the service keeps none
+  /** @type {string[]} */
+  #sets = []; // data sets that people brought
 
   /**
    * @param {Api} api
@@ -54,17 +58,22 @@ export class RunForm {
       fill(this.form, title, old ? none : trouble(error, () => this.load(wish)));
       return;
     }
+    this.#offerSets();
     if (wish) await this.#prefer(wish);
     this.#offerFeedback();
   }
 
   async #read() {
-    /** @type {[Wire.RecipeBody[], Wire.ModelSummary[], Wire.FeedbackBody | null]} */
-    const [recipes, models, feedback] = await Promise.all([
+    /** @type {[Wire.RecipeBody[], Wire.ModelSummary[], Wire.FeedbackBody | null, Wire.DatasetLine[]]} */
+    const [recipes, models, feedback, sets] = await Promise.all([
       this.api.get("recipes"),
       this.api.get("models"),
       this.api.get("feedback?limit=1").catch(() => null),
+      this.api.get("datasets").catch(() => []),
     ]);
+    this.#sets = sets
+      .filter(({ built_in: builtIn, status }) => !builtIn && status !== "failed")
+      .map(({ name }) => name);
     this.#recipes = recipes.filter((recipe) => recipe.trainable);
     this.#waiting = feedback?.enabled ? feedback.waiting : null;
     return models;
@@ -121,30 +130,51 @@ export class RunForm {
     const main = MAIN.map((name) => rows.find((row) => row.name === name)).filter((row) => row !== undefined);
     fill($("main-fields"), main.map(setting));
     fill($("more-fields"), rows.filter((row) => !main.includes(row)).map(setting));
+    this.#offerSets();
     this.#offerFeedback();
   }
 
   /**
-   * The model that a link names, trained as it was trained before.
+   * The model or data set that a link names: a model as it was trained before, or on its corrections.
    * @param {Wish} wish
    */
-  async #prefer({ model, feedback }) {
-    const recipe = feedback ? "fine-tune" : await this.#recipeOf(model);
-    if (recipe) $("recipe", HTMLSelectElement).value = recipe;
-    this.#chooseRecipe(model);
+  async #prefer({ model, dataset, feedback }) {
+    const before = model ? await this.#trainedBy(model) : null;
+    const set = dataset ?? subjectOf(before?.dataset?.name ?? null);
+    const own = this.#sets.includes(set);
+    const names = this.#recipes.map(({ name }) => name);
+    const recipe = feedback ? FINE_TUNE : (before?.training?.recipe ?? (own ? OWN : ""));
+    const again = recipe === FINE_TUNE && !feedback; // it goes on from a version; a new one begins anew
+    const found = [again && own ? OWN : recipe, before?.training?.recipe].find(
+      (name) => name && names.includes(name),
+    );
+    if (found) $("recipe", HTMLSelectElement).value = found;
+    this.#chooseRecipe(model ?? (own ? set : undefined));
+    const select = document.getElementById("set-dataset");
+    const offered =
+      select instanceof HTMLSelectElement && [...select.options].some(({ value }) => value === set);
+    if (offered && found !== FINE_TUNE) select.value = set;
     const box = this.form.elements.namedItem("feedback");
     if (box instanceof HTMLInputElement) box.checked = feedback;
   }
 
-  /** @param {string} model */
-  async #recipeOf(model) {
-    try {
-      /** @type {Wire.Card} */
-      const card = await this.api.get(`models/${encodeURIComponent(model)}`);
-      return this.#recipes.find(({ name }) => name === card.training?.recipe)?.name;
-    } catch {
-      return undefined; // a model without a card trains like any other
-    }
+  /**
+   * The card of a model, which says how it was trained.
+   * @param {string} model
+   * @returns {Promise<Wire.Card | null>}
+   */
+  async #trainedBy(model) {
+    return await this.api.get(`models/${encodeURIComponent(model)}`).catch(() => null); // one like any other then
+  }
+
+  /** Data sets that people brought are choices like those that a recipe names. */
+  #offerSets() {
+    const select = document.getElementById("set-dataset");
+    if (!(select instanceof HTMLSelectElement)) return;
+    const there = [...select.options].map(({ value }) => value);
+    select.append(
+      ...this.#sets.filter((name) => !there.includes(name)).map((name) => h("option", { value: name }, name)),
+    );
   }
 
   #offerFeedback() {
@@ -166,11 +196,7 @@ export class RunForm {
 
   async #submit() {
     this.said.textContent = "";
-    for (const control of this.#controls) mark(control, "");
-    const bad = this.#controls.filter((control) => invalid(control));
-    for (const control of bad) mark(control, invalid(control));
-    bad[0]?.focus();
-    if (bad.length) return;
+    if (!allValid(this.#controls)) return;
     const button = this.form.querySelector("button");
     if (button) button.disabled = true;
     try {
@@ -178,7 +204,7 @@ export class RunForm {
       const job = await this.#send(this.#body());
       location.hash = `#/train/${job.id}`;
     } catch (error) {
-      this.#showWrong(error);
+      this.said.textContent = markWrong(this.#controls, error);
     } finally {
       if (button) button.disabled = false;
     }
@@ -217,39 +243,10 @@ export class RunForm {
       }
     }
   }
-
-  /**
-   * Each field says what is wrong with it; what belongs to none stands above the button.
-   * @param {unknown} error
-   */
-  #showWrong(error) {
-    const problems = error instanceof Problem ? error.errors : [];
-    const left = problems.filter(({ field: path, problem }) => {
-      const name = path.split(".").at(-1);
-      const control = this.#controls.find((each) => each.name === name);
-      if (control) mark(control, wrong(problem));
-      return !control;
-    });
-    this.#controls.find((control) => control.ariaInvalid)?.focus();
-    if (problems.length && !left.length) return;
-    const { title, text } = words(error);
-    const others = left.map(({ field: path, problem }) => `${path.split(".").at(-1)}: ${wrong(problem)}`);
-    this.said.textContent = others.length ? others.join(" ") : `${sentences(title)} ${text}`;
-  }
-}
-
-/**
- * @param {Control} control
- * @param {string} problem "": none
- */
-function mark(control, problem) {
-  control.ariaInvalid = problem ? "true" : null;
-  $(`${control.id}-wrong`).textContent = problem;
-  if (problem) control.closest("details")?.setAttribute("open", "");
 }
 
 /** 128 random bits; `crypto.randomUUID` is missing where the page came by plain http. */
-function randomKey() {
+export function randomKey() {
   return [...crypto.getRandomValues(new Uint8Array(16))]
     .map((byte) => byte.toString(16).padStart(2, "0"))
     .join("");

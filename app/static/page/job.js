@@ -3,8 +3,9 @@
 import { Away } from "./api.js";
 import { Curves } from "./charts.js";
 import { act, fill, h, loading, trouble } from "./dom.js";
+import { Foretold } from "./foretold.js";
 import { Outcome } from "./outcome.js";
-import { count, duration, percent, plural, when } from "./text.js";
+import { clock, count, duration, percent, plural, sentences, when } from "./text.js";
 
 /** @import * as Wire from "./wire.d.ts" */
 /** @import { Api } from "./api.js" */
@@ -72,7 +73,9 @@ class Watched {
     this.live = h("p.visually-hidden", { role: "status" });
     this.bar = h("progress", { "aria-label": "Epochs" });
     this.line = h("p.fine.progress-line");
-    this.sheet = h("div.sheet.job", this.head, this.live, this.said, this.curves.element);
+    this.foretold = new Foretold();
+    this.notes = h("ul.notes", { role: "list", "aria-label": "What the run has decided" });
+    this.sheet = h("div.sheet.job", this.head, this.live, this.said, this.notes, this.curves.element);
     this.#attend();
   }
 
@@ -87,6 +90,7 @@ class Watched {
       for await (const { kind, data } of this.api.follow(`${this.path}/events`, this.#abort.signal)) {
         if (kind === "step") this.#step(data);
         if (kind === "epoch") this.#epoch(data);
+        if (kind === "note") this.notes.append(h("li", sentences(data.text)));
         if (kind === "status") await this.#news();
       }
       if (!this.#abort.signal.aborted) this.#show(await this.api.get(this.path));
@@ -105,32 +109,34 @@ class Watched {
   /** @param {Wire.Step} data */
   #step(data) {
     this.curves.step(data);
-    this.#progress(data, data.step / data.steps);
+    const speed = `${count(Math.round(data.images_per_second))} images/s`;
+    this.#progress(data, data.step / data.steps, speed, this.foretold.step(data));
   }
 
   /** @param {Wire.Epoch} data */
   #epoch(data) {
     this.curves.epoch(data);
-    this.#progress(data, 1);
+    this.#progress(data, 1, "", this.foretold.epoch(data));
   }
 
   /**
    * @param {Wire.Step | Wire.Epoch} data
    * @param {number} done share of the epoch
+   * @param {string} speed
+   * @param {number} left seconds
    */
-  #progress(data, done) {
-    this.bar.value = data.epoch - 1 + done;
-    const { epoch, loss, accuracy } = data;
+  #progress(data, done, speed, left) {
+    const { epoch, epochs, loss, accuracy } = data;
+    this.bar.max = epochs;
+    this.bar.value = epoch - 1 + done;
     const parts = [
-      `Epoch ${epoch} of ${this.bar.max}`,
+      `Epoch ${epoch} of ${epochs}`,
       `loss ${loss.toFixed(3)}`,
       `accuracy ${percent(accuracy, 1)}`,
     ];
-    if ("eta_seconds" in data) {
-      parts.push(`${count(Math.round(data.images_per_second))} images/s`);
-      parts.push(`about ${duration(data.eta_seconds)} left`);
-    }
-    this.line.textContent = parts.join(" · ");
+    const until = left >= 60 ? `, until ${clock(left)}` : "";
+    if (left > 0) parts.push(`about ${duration(left)} left${until}`);
+    this.line.textContent = [...parts, speed].filter(Boolean).join(" · ");
   }
 
   /** @param {Wire.JobBody} job */
@@ -138,7 +144,7 @@ class Watched {
     if (this.#abort.signal.aborted) return;
     const news = `${job.model}: ${job.status}`;
     if (this.live.textContent !== news) this.live.textContent = news;
-    this.bar.max = job.epochs;
+    this.bar.max = job.epochs ?? 1;
     this.bar.value = job.epoch;
     this.line.textContent = lineOf(job);
     fill(
@@ -173,8 +179,9 @@ class Watched {
 /** @param {Wire.JobBody} job */
 function lineOf({ status: now, position, epoch, epochs, started_at: started, finished_at: finished }) {
   if (now === "queued") return position && position > 1 ? `Number ${position} in the queue` : "Next to start";
+  if (now === "running" && !epoch) return "It begins; how long it takes is told from its first steps on";
   if (now === "running") return `Epoch ${epoch + 1} of ${epochs} begins`;
   const seconds = started && finished && (Date.parse(finished) - Date.parse(started)) / 1000;
   const took = seconds ? ` after ${duration(seconds)}` : "";
-  return `${plural(epoch, "epoch")} of ${epochs}, ended ${when(finished)}${took}`;
+  return `${plural(epoch, "epoch")}${epochs ? ` of ${epochs}` : ""}, ended ${when(finished)}${took}`;
 }

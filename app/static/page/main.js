@@ -1,6 +1,7 @@
 // Which view is shown, the key, the banner.
 
 import { Api } from "./api.js";
+import { DatasetsView } from "./data.js";
 import { $ } from "./dom.js";
 import { ModelsView } from "./models.js";
 import { duration } from "./text.js";
@@ -15,9 +16,9 @@ import { words } from "./words.js";
  * @property {(words: string[], query: URLSearchParams) => Promise<void>} show
  * @property {() => void} [leave]
  */
-/** @typedef {"try" | "train" | "models"} ViewName */
+/** @typedef {"try" | "data" | "train" | "models"} ViewName */
 
-const TITLES = { try: "Try", train: "Train", models: "Models" };
+const TITLES = { try: "Try", data: "Data", train: "Train", models: "Models" };
 const GREETING = 3000; // ms for which the page says that the service is back
 
 class Page {
@@ -29,6 +30,7 @@ class Page {
     /** @type {Record<ViewName, View>} */
     this.views = {
       try: new TryView(this.api),
+      data: new DatasetsView(this.api),
       train: new TrainView(this.api),
       models: new ModelsView(this.api),
     };

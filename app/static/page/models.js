@@ -3,7 +3,7 @@
 import { comparison } from "./compare.js";
 import { $, act, fill, h, loading, note, trouble } from "./dom.js";
 import { mistakesOf } from "./mistakes.js";
-import { modelPath, pageOf } from "./paths.js";
+import { modelPath, pageOf, pageOfDataset } from "./paths.js";
 import { count, percent, plural, sentences } from "./text.js";
 import { facts, history, versionCard } from "./versions.js";
 
@@ -89,7 +89,7 @@ export class ModelsView {
         h("small", test ? `of ${count(test.images)} test images` : "not tested"),
       ),
       facts(card, [
-        ["Data", model.dataset ?? "–"],
+        ["Data", model.dataset ? h("a", { href: pageOfDataset(model.dataset) }, model.dataset) : "–"],
         ["Layers", model.architecture],
       ]),
       h("p.fine", `Version ${model.version} is served; ${plural(versions.length, "version")} kept`),

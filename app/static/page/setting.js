@@ -1,7 +1,9 @@
 // One setting of a run: its name, its control, what it means, and what is wrong with it.
 
-import { h } from "./dom.js";
+import { Problem } from "./api.js";
+import { $, h } from "./dom.js";
 import { capital, count, sentences } from "./text.js";
+import { told, wrong } from "./words.js";
 
 /** @import * as Wire from "./wire.d.ts" */
 /** @typedef {HTMLInputElement | HTMLSelectElement} Control */
@@ -143,4 +145,45 @@ export function invalid(control) {
   if (validity.rangeUnderflow) return `At least ${count(Number(min))}.`;
   if (validity.rangeOverflow) return `At most ${count(Number(max))}.`;
   return validity.stepMismatch ? "A whole number." : "";
+}
+
+/**
+ * Says at a control what is wrong with it.
+ * @param {Control} control
+ * @param {string} problem "": nothing
+ */
+export function mark(control, problem) {
+  control.ariaInvalid = problem ? "true" : null;
+  $(`${control.id}-wrong`).textContent = problem;
+  if (problem) control.closest("details")?.setAttribute("open", "");
+}
+
+/**
+ * Whether the browser finds nothing wrong; where it does, the first such control has the focus.
+ * @param {Control[]} controls
+ */
+export function allValid(controls) {
+  for (const control of controls) mark(control, invalid(control));
+  const first = controls.find((control) => control.ariaInvalid);
+  first?.focus();
+  return !first;
+}
+
+/**
+ * Each control says what the service found wrong with it; what belongs to none is returned.
+ * @param {Control[]} controls
+ * @param {unknown} error
+ */
+export function markWrong(controls, error) {
+  const problems = error instanceof Problem ? error.errors : [];
+  const nameIn = (/** @type {string} */ path) => path.split(".").at(-1) ?? "";
+  const left = problems.filter(({ field: path, problem }) => {
+    const control = controls.find((each) => each.name === nameIn(path));
+    if (control) mark(control, wrong(problem));
+    return !control;
+  });
+  controls.find((control) => control.ariaInvalid)?.focus();
+  if (problems.length && !left.length) return "";
+  const others = left.map(({ field: path, problem }) => `${nameIn(path)}: ${wrong(problem)}`);
+  return others.length ? others.join(" ") : told(error);
 }

@@ -22,8 +22,19 @@ export const plural = (number, one, many = `${one}s`) => `${count(number)} ${num
 /** @param {number} number */
 export function bytes(number) {
   if (number < 1024) return `${number} B`;
-  return number < 1024 ** 2 ? `${(number / 1024).toFixed(1)} KiB` : `${(number / 1024 ** 2).toFixed(1)} MiB`;
+  if (number < 1024 ** 2) return `${(number / 1024).toFixed(1)} KiB`;
+  return number < 1024 ** 3
+    ? `${(number / 1024 ** 2).toFixed(1)} MiB`
+    : `${(number / 1024 ** 3).toFixed(1)} GiB`;
 }
+
+const TIME = new Intl.DateTimeFormat("en-GB", { timeStyle: "short" });
+
+/**
+ * The time of day.
+ * @param {number} seconds from now
+ */
+export const clock = (seconds) => TIME.format(new Date(Date.now() + 1000 * seconds));
 
 /** @param {string | null} text ISO 8601 */
 export const when = (text) => (text ? DATE.format(new Date(text)) : "–");

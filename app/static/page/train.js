@@ -3,10 +3,11 @@
 import { $, fill, h, loading, note, trouble } from "./dom.js";
 import { RunForm } from "./form.js";
 import { JobPanel, status } from "./job.js";
-import { percent, when } from "./text.js";
+import { duration, percent, when } from "./text.js";
 
 /** @import * as Wire from "./wire.d.ts" */
 /** @import { Api } from "./api.js" */
+/** @import { Wish } from "./form.js" */
 
 const POLL = 4000;
 
@@ -34,15 +35,16 @@ export class TrainView {
       if (!document.hidden) this.#list();
     }, POLL);
     if (id !== this.panel.id) this.panel.watch(id ?? null);
-    const model = query.get("model");
-    await this.#refresh(model ? { model, feedback: query.has("feedback") } : null);
+    const [model, dataset] = [query.get("model"), query.get("dataset")];
+    const wish = { model, dataset, feedback: query.has("feedback") };
+    await this.#refresh(model || dataset ? wish : null);
   }
 
   leave() {
     clearInterval(this.#timer);
   }
 
-  /** @param {{ model: string, feedback: boolean } | null} wish */
+  /** @param {Wish | null} wish */
   async #refresh(wish) {
     await Promise.all([this.#list(), this.form.load(wish)]);
   }
@@ -73,7 +75,14 @@ export class TrainView {
     if (now === this.#listed) return;
     this.#listed = now;
     if (!jobs.length) {
-      fill(host, note("empty", "No jobs yet", "Start one: softmax-mnist takes seconds, the others minutes."));
+      fill(
+        host,
+        note(
+          "empty",
+          "No jobs yet",
+          "Start one: softmax-mnist takes seconds, the others minutes. Or bring your own pictures under Data.",
+        ),
+      );
       return;
     }
     const focused = host.contains(document.activeElement) && document.activeElement?.getAttribute("href");
@@ -108,7 +117,12 @@ function row(job, shown) {
 }
 
 /** @param {Wire.JobBody} job */
-function progress({ status: now, position, epoch, epochs, best }) {
+function progress({ status: now, position, epoch, epochs, best, eta_seconds: left }) {
   if (now === "queued") return `number ${position} in the queue`;
-  return `${epoch}/${epochs} epochs${best ? `, best ${percent(best.accuracy)}` : ""}`;
+  const parts = [
+    `${epoch}/${epochs ?? "?"} epochs`,
+    best && `best ${percent(best.accuracy)}`,
+    left && `about ${duration(left)} left`,
+  ];
+  return parts.filter(Boolean).join(", ");
 }

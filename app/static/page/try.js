@@ -1,13 +1,16 @@
 // Try: a picture, and what the chosen models say of it while it is drawn.
 
 import { Answer } from "./answer.js";
+import { Camera } from "./camera.js";
 import { Choice } from "./choice.js";
 import { Command } from "./command.js";
 import { Corrections } from "./correct.js";
 import { $, fill, h, loading, trouble } from "./dom.js";
 import { Drawing } from "./draw.js";
+import { Samples } from "./samples.js";
 import { subjectNamed } from "./subjects.js";
 import { percent } from "./text.js";
+import { told } from "./words.js";
 
 /** @import { Api } from "./api.js" */
 /** @import { Picture } from "./answer.js" */
@@ -30,8 +33,12 @@ export class TryView {
     this.api = api;
     this.choice = new Choice(api);
     this.drawing = new Drawing($("canvas", HTMLCanvasElement), $("pen"));
+    this.camera = new Camera($("viewfinder", HTMLVideoElement));
     this.command = new Command();
     this.corrections = new Corrections(api, $("correct"), $("corrections"));
+    this.samples = new Samples(api, $("samples-title"), $("samples"), (picture, name) =>
+      this.drawing.place(picture, name),
+    );
     this.drawing.addEventListener("change", () => this.#changed(this.drawing.drawing));
     api.addEventListener("back", () => (this.choice.loaded ? this.#changed(false) : this.#load()));
     this.#tools();
@@ -48,6 +55,10 @@ export class TryView {
     this.#asked = refs.filter(Boolean);
     await this.#load();
     this.corrections.refresh();
+  }
+
+  leave() {
+    this.#showLive(false);
   }
 
   async #load() {
@@ -70,7 +81,11 @@ export class TryView {
 
   #tools() {
     $("undo").onclick = () => this.drawing.undo();
-    $("clear").onclick = () => this.drawing.clear();
+    $("clear").onclick = () => {
+      this.#showLive(false);
+      this.drawing.clear();
+    };
+    $("live").onclick = () => this.#live();
     const width = $("width", HTMLInputElement);
     width.oninput = () => {
       this.drawing.width = Number(width.value);
@@ -83,21 +98,59 @@ export class TryView {
     }
   }
 
+  /** The first press starts the camera, the second takes a picture. */
+  async #live() {
+    $("pad-problem").textContent = "";
+    try {
+      if (this.camera.on) {
+        const picture = await this.camera.take();
+        this.#showLive(false);
+        await this.drawing.place(picture, "camera.jpg");
+      } else {
+        await this.camera.start();
+        this.#showLive(true);
+      }
+    } catch (error) {
+      this.#showLive(false);
+      $("pad-problem").textContent = told(error);
+    }
+  }
+
+  /** @param {boolean} on */
+  #showLive(on) {
+    if (!on && this.camera.on) this.camera.stop();
+    $("viewfinder").hidden = !on;
+    $("live").textContent = on ? "Take the picture" : "Camera";
+    if (on) $("clear", HTMLButtonElement).disabled = false;
+  }
+
   #showSubject() {
     const { choice } = this;
-    const { title, samples } = subjectNamed(choice.subject);
+    const { title, drawn } = subjectNamed(choice.subject);
     $("try-title").textContent = title;
-    $("samples-title").hidden = samples.length === 0;
-    fill(
-      $("samples"),
-      samples.map(([label, file]) => this.#sample(label, file)),
-    );
+    this.#offerPictures(!drawn);
     fill(
       $("subjects"),
       choice.subjects.map((subject) => this.#subject(subject)),
     );
     $("subjects").hidden = choice.subjects.length < 2;
     this.#showChoice();
+  }
+
+  /**
+   * What is not drawn by hand comes as a file or by the camera: these come first then.
+   * @param {boolean} first
+   */
+  #offerPictures(first) {
+    this.#showLive(false);
+    $("pad").dataset.takes = first ? "pictures" : "drawings";
+    const [file, photo] = [$("file"), $("camera")].map((input) => input.closest("label"));
+    if (file && photo) $("tools")[first ? "prepend" : "append"](file, photo, $("live"));
+    fill(
+      $("pad-hint"),
+      first ? "Drop a picture, or paste one" : "Draw here",
+      h("small", first ? "or draw" : "or drop a picture, or paste one"),
+    );
   }
 
   /** @param {string} subject */
@@ -110,17 +163,6 @@ export class TryView {
     const pressed = String(subject === this.choice.subject);
     const { name } = subjectNamed(subject);
     return h("button", { type: "button", "aria-pressed": pressed, onclick: turn }, name);
-  }
-
-  /**
-   * @param {string} label
-   * @param {string} file
-   */
-  #sample(label, file) {
-    const url = `static/page/samples/${file}.png`;
-    const place = async () => this.drawing.place(await (await this.api.request(url)).blob(), `${file}.png`);
-    const image = h("img", { src: url, alt: "", width: 28, height: 28 });
-    return h("button", { type: "button", onclick: place, "aria-label": `Sample: ${label}` }, image);
   }
 
   #showChoice() {
@@ -153,6 +195,7 @@ export class TryView {
       this.#answers.map((answer) => answer.element),
     );
     $("answers").dataset.count = String(this.#answers.length);
+    this.samples.show(chosen[0]?.dataset ?? null);
     if (!$("try").hidden) history.replaceState(null, "", this.choice.address);
     this.#changed(false);
   }

@@ -6,12 +6,13 @@ import { capital, count, percent, plural, when } from "./text.js";
 
 /** @import * as Wire from "./wire.d.ts" */
 /** @import { Api } from "./api.js" */
+/** @import { Child } from "./dom.js" */
 /** @typedef {{ api: Api, say: (text: string) => void, anew: () => Promise<void> }} Doing how buttons act and report */
 
 /**
  * @param {Wire.Card} card
- * @param {[string, string][]} before
- * @param {[string, string][]} after
+ * @param {[string, Child][]} before
+ * @param {[string, Child][]} after
  */
 export function facts(card, before = [], after = []) {
   const { test } = card.metrics;

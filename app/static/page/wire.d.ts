@@ -13,6 +13,7 @@ export interface Info {
   version: string;
   torch: string;
   device: string;
+  max_dataset_bytes: number;
 }
 
 export interface DegradedBody {
@@ -122,7 +123,8 @@ export interface JobBody {
   recipe: string;
   position: number | null;
   epoch: number;
-  epochs: number;
+  epochs: number | null;
+  eta_seconds: number | null;
   best: { accuracy: number } | null;
   created_at: string;
   started_at: string | null;
@@ -140,6 +142,7 @@ export interface JobPage {
 /** The data of a server-sent event `step`: training.events. */
 export interface Step {
   epoch: number;
+  epochs: number;
   step: number;
   steps: number;
   loss: number;
@@ -151,6 +154,7 @@ export interface Step {
 /** The data of a server-sent event `epoch`. */
 export interface Epoch {
   epoch: number;
+  epochs: number;
   train_loss: number;
   train_accuracy: number;
   split: string;
@@ -228,4 +232,87 @@ export interface ComparisonBody {
   only_b: number;
   p: number;
   differ: DifferenceBody[];
+}
+
+export interface SummaryBody {
+  images: number;
+  classes: number;
+  shape: [channels: number, height: number, width: number];
+  bad_files: number;
+  warnings: number;
+}
+
+export interface DatasetLine {
+  name: string;
+  version: number | null;
+  reference: string;
+  status: "importing" | "ready" | "failed";
+  error: string | null;
+  built_in: boolean;
+  created_at: string | null;
+  bytes: number;
+  summary: SummaryBody | null;
+}
+
+export interface Options {
+  size: number | null;
+  resize: "auto" | "stretch" | "pad";
+  test_share: number;
+  validation_share: number;
+  seed: number;
+  drop: string[];
+  rename: Record<string, string>;
+  group_pattern: string | null;
+}
+
+export interface Listed {
+  count: number;
+  paths: string[];
+}
+
+export interface BadFile {
+  path: string;
+  reason: string;
+}
+
+export interface Warned {
+  what: string;
+  hint: string;
+}
+
+export interface Profile {
+  options: Options;
+  images: number;
+  channels: number;
+  height: number;
+  width: number;
+  resize: "stretch" | "pad";
+  classes: string[];
+  counts: Record<string, Record<string, number>>;
+  given_splits: string[];
+  sizes: Record<string, number>;
+  ignored: Record<string, Listed>;
+  bad_files: BadFile[];
+  bad_count: number;
+  duplicates: number;
+  near_duplicates: number;
+  conflicts: string[][];
+  conflict_count: number;
+  warnings: Warned[];
+}
+
+export interface DatasetBody extends DatasetLine {
+  digest: string | null;
+  corrections_of: string | null;
+  job: string | null;
+  versions: DatasetLine[];
+  profile: Profile | null;
+}
+
+export interface SampleBody {
+  row: number;
+  label: string;
+  split: "train" | "validation" | "test";
+  image: string;
+  original: string | null;
 }

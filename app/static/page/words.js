@@ -16,6 +16,7 @@ const WORDS = {
   "deadline-exceeded": ["No answer in time", "The service is slow now. Try again."],
   "storage-trouble": ["Storage trouble", "The service cannot read or write its files now. Try again."],
   "nothing-found": ["Nothing found", "Show one thing, dark on light or light on dark."],
+  "data-sets-are-full": ["No room for more data sets", "Delete some of them first."],
   "feedback-is-full": ["No more corrections are kept", "Export and delete some of them first."],
   "feedback-is-off": ["Corrections are switched off", "This service keeps none."],
   "unknown-prediction": ["Too late to correct", "An answer can be corrected for an hour. Draw it again."],
@@ -23,16 +24,29 @@ const WORDS = {
 // An endpoint, a setting of the deployment, an option of a command: nothing that can be done on the page.
 const FOR_PROGRAMS = /\b(GET|POST|PUT|DELETE) \/|\/docs\b|\bMINIST_\w+|(^|\s)--\w/;
 
+/** What the page itself cannot do; the message is for people. */
+export class Told extends Error {}
+
 /**
  * @param {unknown} error
  * @returns {{ title: string, text: string }}
  */
 export function words(error) {
   if (error instanceof Away) return { title: error.message, text: "Try again when it is back." };
+  if (error instanceof Told) return { title: error.message, text: "" };
   if (!(error instanceof Problem)) return { title: "Something went wrong", text: sentences(String(error)) };
   const [title, text] = WORDS[error.type.replace("urn:minist:", "")] ?? [error.message, own(error)];
   const again = error.retryAfter === null ? null : `Try again in ${duration(error.retryAfter)}`;
   return { title, text: sentences(text || own(error), again) };
+}
+
+/**
+ * The same in one line.
+ * @param {unknown} error
+ */
+export function told(error) {
+  const { title, text } = words(error);
+  return [sentences(title), text].filter(Boolean).join(" ");
 }
 
 /** @param {Problem} problem */

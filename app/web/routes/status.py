@@ -60,7 +60,7 @@ async def readyz(services: ServicesDep) -> Readiness:
 
 @router.get("/info", summary="What runs here?", dependencies=[MAY_READ])
 def info(registry: RegistryDep, services: ServicesDep) -> Info:
-    """Versions, device, threads and the names of the models."""
+    """Versions, device, threads, limits and the names of the models."""
     registry.refresh()
     return Info(
         version=app.__version__,
@@ -70,6 +70,7 @@ def info(registry: RegistryDep, services: ServicesDep) -> Info:
         workers=services.settings.workers,
         training_workers=services.training_workers.count,
         cpu_quota=services.cpu_quota,
+        max_dataset_bytes=services.settings.max_dataset_bytes,
         default_model=registry.default,
         models=[served.name for served in registry.models],
     )
