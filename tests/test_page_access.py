@@ -35,7 +35,7 @@ MANY = "#/try?model=digits,minist,cnn,softmax-mnist"
 
 
 def test_by_keyboard_alone(page: Page) -> None:
-    """A 1 is drawn, a correction given, Train and Models are reached, and back; every stop shows its focus."""
+    """A 1 is drawn, a correction given, every view is reached, and back; every stop shows its focus."""
     expect(answer(page)).to_be_visible(timeout=SOON)
     press = page.keyboard.press
 
@@ -58,7 +58,8 @@ def test_by_keyboard_alone(page: Page) -> None:
     tab_to(".samples button")
     press("Enter")
     says(page, "0")
-    for view, heading in (("train", "New run"), ("models", "minist"), ("try", "Draw a digit")):
+    stops = (("data", "Bring pictures"), ("train", "New run"), ("models", "minist"), ("try", "Draw a digit"))
+    for view, heading in stops:
         page.evaluate("document.activeElement.blur()")
         tab_to(f"nav a[href='#/{view}']")
         press("Enter")
