@@ -137,6 +137,7 @@ _ANY = {"schema": {"type": "string", "format": "binary"}}
         **_LOCATION,
         **problems.responses(
             *_IMPORT_ERRORS,
+            errors.UnknownModel,
             errors.BodyTooLarge,
             errors.EmptyBody,
             errors.MalformedForm,
@@ -171,7 +172,8 @@ async def create(
         str | None, Query(pattern=NAME, description="of the data set; a field of the form, too")
     ] = None,
     options: Annotated[
-        str | None, Query(max_length=65_536, description="how to read it, as JSON; see the documentation")
+        str | None,
+        Query(max_length=4_096, description="how to read it, as JSON; see the documentation; more in the form"),
     ] = None,
     size: Annotated[
         str | None, Query(description="side of the pictures in pixels; default: by the data")

@@ -103,7 +103,7 @@ def show_model(name: str, registry: RegistryDep) -> Card:
     summary="Export a model",
     response_class=Response,
     responses={
-        200: {"description": "the file", "content": {"application/octet-stream": {}}},
+        200: {"description": "the file", "content": {kind: {} for kind in sorted({*MEDIA_TYPES.values()})}},
         **problems.responses(UNKNOWN, errors.Overloaded, errors.Conflict),
     },
     dependencies=[MAY_READ],
