@@ -1,14 +1,16 @@
 """Fine-tuning: the version that serves learns people's corrections, and is shown its own data again.
 
-Each step sees corrections, slightly changed, and old training images, on which the weights that served so far
+Each step sees corrections, as they are, and old training images, on which the weights that served so far
 say what is to be answered (Li and Hoiem, "Learning without forgetting", arXiv:1606.09282), so that little else
-moves.
+moves. A correction that is surely right is pushed no further, and the steps after the first ones, which learn
+the corrections, repair what these broke: so it never stops early.
 Of the weights between the old and the new ones (Wortsman and others, "Robust fine-tuning of zero-shot models",
 arXiv:2109.01903) those are taken that keep the validation accuracy and most corrections.
 """
 
 import copy
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter, process_time
@@ -29,14 +31,13 @@ from training.evaluation import logits_of
 from training.events import Epoch, Listener, Note
 from training.recipes import Config
 
-ROUNDS, STEPS = 8, 25
-REPLAY, CORRECTED = 96, 32  # images of a step
-PLAIN = 0.5  # of the corrections of a step that are shown as they are
-SURE = 0.8  # probability of the right class, of a correction that is learned
-ALLOWED = 0.0005  # of the validation accuracy, that may be lost
+STEPS = 30  # of a round
+REPLAY, CORRECTED = 128, 64  # images of a step; corrections at most
+SURE = 0.9  # probability of the right class from which a correction is pushed no further
+ALLOWED = 0.0007  # of the validation accuracy, that may be lost
 ENOUGH = 0.9  # of the corrections: more are not bought with validation accuracy
-REMEMBER = 1.0  # weight of the old images in the loss
-SHARES = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2)  # of the way from the old weights to the new ones
+REMEMBER = 5.0  # weight of the old images in the loss
+SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)  # of the way from the old weights to the new ones
 MOST_VALIDATION = 5_000
 
 
@@ -58,10 +59,11 @@ def served_version(files: RunDirectory) -> tuple[Path, Card]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Share of the corrections that are right, 0..1, and validation accuracy."""
+    """Share of the corrections that are right, 0..1, and validation accuracy and loss (nats)."""
 
     right: float
     accuracy: float
+    loss: float
 
 
 class FineTuner:
@@ -85,28 +87,30 @@ class FineTuner:
         """The model that comes out, in evaluation mode, and the history."""
         old = {name: tensor.clone() for name, tensor in self.before.model.state_dict().items()}
         start = self._outcome(self.before.model)
+        rounds = self.config.epochs or 1
         optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.config.lr, weight_decay=0.0)
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.config.lr, rounds * STEPS, pct_start=0.1, cycle_momentum=False
+        )
         history: list[Epoch] = []
-        for number in range(1, ROUNDS + 1):
+        for number in range(1, rounds + 1):
             begun, cpu_begun = perf_counter(), process_time()
-            losses = [self._step(optimizer) for _ in range(STEPS)]
+            losses = [self._step(optimizer, scheduler) for _ in range(STEPS)]
             outcome = self._outcome(self.model)
             epoch = Epoch(
                 epoch=number,
-                epochs=ROUNDS,
+                epochs=rounds,
                 train_loss=sum(losses) / len(losses),
                 train_accuracy=outcome.right,
                 split=self.split,
-                loss=self._loss(self.model),
+                loss=outcome.loss,
                 accuracy=outcome.accuracy,
-                lr=self.config.lr,
+                lr=float(scheduler.get_last_lr()[0]),
                 seconds=perf_counter() - begun,
                 cpu_seconds=process_time() - cpu_begun,
             )
             history.append(epoch)
             on_event(epoch)
-            if number > 1 and self._learned():
-                break
         share, chosen = self._between(old, start)
         self.notes.append(
             f"{share:.0%} of the way to the fine-tuned weights was taken: {chosen.right:.0%} of "
@@ -116,49 +120,44 @@ class FineTuner:
         on_event(Note(self.notes[-1]))
         return self.model.eval().requires_grad_(False), history
 
-    def _step(self, optimizer: torch.optim.Optimizer) -> float:
+    def _step(self, optimizer: torch.optim.Optimizer, scheduler: torch.optim.lr_scheduler.LRScheduler) -> float:
         self.model.eval()  # statistics of the normalisations stay those of all the data
-        old = self.train[torch.randint(len(self.train), (REPLAY,), generator=self.draws)].to(self.device)
-        index = torch.randint(len(self.corrections), (CORRECTED,), generator=self.draws)
-        new = self.corrections[index].to(self.device)
-        images = self._normalised(torch.cat([old.images.float(), self._changed(new.images)]))
+        index = torch.randint(len(self.train), (REPLAY,), generator=self.draws)
+        old = self._half_changed(self.train[index].to(self.device).images.float())
+        new = self.corrections[torch.randperm(len(self.corrections), generator=self.draws)[:CORRECTED]].to(
+            self.device
+        )
+        images = self._normalised(torch.cat([old, new.images.float()]))
         with torch.no_grad():
             wanted = self.before.model(images[:REPLAY]).softmax(1)
         logits = self.model(images)
-        loss = REMEMBER * F.cross_entropy(logits[:REPLAY], wanted) + F.cross_entropy(
-            logits[REPLAY:], new.labels
-        )
+        unsure = F.cross_entropy(logits[REPLAY:], new.labels, reduction="none") + math.log(SURE)
+        loss = REMEMBER * F.cross_entropy(logits[:REPLAY], wanted) + unsure.clamp(min=0).mean()
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
+        scheduler.step()
         return float(loss.detach())
 
-    def _changed(self, images: Tensor) -> Tensor:
-        """Some as they are, the others as the training images were changed, only less."""
-        name = (self.card.training or {}).get("augment", "none")
-        augment = PRESETS["light" if name in ("mixed", "strong") else "slight" if name == "light" else name]
+    def _half_changed(self, images: Tensor) -> Tensor:
+        """Half of them as they are, half as the served version's training changed them."""
+        augment = PRESETS[(self.card.training or {}).get("augment", "none")]
         if augment is None:
-            return images.float()
-        plain = round(PLAIN * len(images))
-        return torch.cat([images[:plain].float(), augment(images[plain:].float(), self.draws)])
+            return images
+        half = len(images) // 2
+        return torch.cat([images[:half], augment(images[half:], self.draws)])
 
     def _normalised(self, images: Tensor) -> Tensor:
         return normalise(images, self.card.input.mean, self.card.input.std)
 
-    @torch.inference_mode()
-    def _learned(self) -> bool:
-        logits = logits_of(Classifier(self.model.eval(), self.card, self.device), self.corrections)
-        truth = self.corrections.labels.cpu()
-        return bool((logits.softmax(1).gather(1, truth[:, None]) > SURE).all())
-
     def _outcome(self, model: nn.Module) -> Outcome:
-        return Outcome(_accuracy(self._of(model), self.corrections), _accuracy(self._of(model), self.watched))
-
-    def _loss(self, model: nn.Module) -> float:
-        return F.cross_entropy(logits_of(self._of(model), self.watched), self.watched.labels.cpu()).item()
-
-    def _of(self, model: nn.Module) -> Classifier:
-        return Classifier(model.eval(), self.card, self.device)
+        classifier = Classifier(model.eval(), self.card, self.device)
+        logits, labels = logits_of(classifier, self.watched), self.watched.labels.cpu()
+        return Outcome(
+            right=_accuracy(logits_of(classifier, self.corrections), self.corrections.labels.cpu()),
+            accuracy=_accuracy(logits, labels),
+            loss=F.cross_entropy(logits, labels).item(),
+        )
 
     def _between(self, old: dict[str, Tensor], start: Outcome) -> tuple[float, Outcome]:
         """Leave in the model the weights of the best share of the way."""
@@ -168,7 +167,7 @@ class FineTuner:
             self._move(old, new, share)
             found.append((share, self._outcome(self.model)))
         keeps = [one for one in found if one[1].accuracy >= start.accuracy - ALLOWED] or found[-1:]
-        best = max(keeps, key=lambda one: (min(one[1].right, ENOUGH), one[1].accuracy, one[1].right))
+        best = max(keeps, key=lambda one: (min(one[1].right, ENOUGH), one[1].accuracy, -one[1].loss))
         self._move(old, new, best[0])
         return best
 
@@ -181,5 +180,5 @@ class FineTuner:
         self.model.load_state_dict(mixed)
 
 
-def _accuracy(classifier: Classifier, split: Split) -> float:
-    return (logits_of(classifier, split).argmax(1) == split.labels.cpu()).double().mean().item()
+def _accuracy(logits: Tensor, labels: Tensor) -> float:
+    return (logits.argmax(1) == labels).double().mean().item()

@@ -293,7 +293,7 @@ RECIPES: Mapping[str, Recipe] = {
             "fine-tune",
             "the version that serves goes on with its corrections and a replay of its training data",
             "digits: corrections right, test accuracy within 0.1 points",
-            {"dataset": "mnist", "architecture": "fine-tune", "optimizer": "adamw", "lr": 0.0003, "epochs": 8},
+            {"dataset": "mnist", "architecture": "fine-tune", "optimizer": "adamw", "lr": 0.001, "epochs": 8},
         ),
     )
 }
