@@ -47,6 +47,13 @@ def test_without_a_test_set_and_without_corrections(new_page: NewPage, tmp_path:
         expect(page.locator("#corrections")).to_be_empty()
 
 
+def test_a_job_that_nobody_takes_says_so(new_page: NewPage, tmp_path: Path) -> None:
+    with service(tmp_path, "api") as (_, client):
+        job = client.post("/train", json={**SHORT, "model": "waits"}).json()["id"]
+        page = new_page(f"#/train/{job}", address(client))
+        expect(page.locator("#job .problem")).to_contain_text("no training worker is running")
+
+
 def test_a_service_that_is_not_open_asks_for_the_key_at_once(new_page: NewPage, tmp_path: Path) -> None:
     with service(tmp_path, MINIST_OPEN_PREDICT="false") as (_, client):
         page = new_page(base=address(client))

@@ -152,7 +152,7 @@ class Watched {
       h("header.job-head", h("h2", job.model, h("small", `by ${job.recipe}`)), status(job.status)),
       this.line,
       this.bar,
-      job.error && h("p.problem", job.error),
+      (job.error ?? job.warning) && h("p.problem", job.error ?? job.warning),
       h("p.actions", this.#actions(job)),
     );
     if (ENDED.includes(job.status)) this.outcome.show(job);

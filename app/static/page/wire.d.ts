@@ -130,6 +130,7 @@ export interface JobBody {
   started_at: string | null;
   finished_at: string | null;
   error: string | null;
+  warning: string | null;
   version: number | null;
   decision: { reason: string } | null;
   feedback: FeedbackChange | null;
