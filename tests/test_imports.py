@@ -53,7 +53,7 @@ DOORS: Mapping[str, set[str]] = {
         "training.importing",
     },
     "training.importing": {
-        "models", "models.imported", "models.preprocessing", "training.directory", "training.errors",
+        "models", "models.idx", "models.imported", "models.preprocessing", "training.directory", "training.errors",
         "training.supervision",
     },
     "training.directory": set(),

@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from models.idx import idx_header
 from training.errors import DatasetError
 from training.importing.archive import Archive, Member
 from training.importing.layout import Split
@@ -21,7 +21,7 @@ CHUNK = 256  # pictures between two reads
 MAX_BYTES = 16 * 1024**3
 _NPZ: Mapping[Split, str] = {"train": "train", "validation": "val", "test": "test"}
 _IDX: Mapping[Split, tuple[str, ...]] = {"train": ("train",), "test": ("t10k", "test")}
-_ERRORS = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, struct.error)
+_ERRORS = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,9 @@ def _idx_bytes(data: bytes, dimensions: int) -> tuple[tuple[int, ...], bytes]:
     if data[:2] == b"\x1f\x8b":
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
             data = file.read(1024**3)
-    if data[:4] != bytes((0, 0, 8, dimensions)):
+    shape, end = idx_header(data)
+    if len(shape) != dimensions:
         raise ValueError(f"the file is not idx of unsigned bytes in {dimensions} dimensions")
-    end = 4 + 4 * dimensions
-    shape = struct.unpack(f">{dimensions}I", data[4:end])
     if len(data) - end != int(np.prod(shape, dtype=object)):
         raise ValueError(f"its header promises {shape}, {len(data) - end:,} bytes follow")
     return shape, data[end:]
