@@ -53,8 +53,8 @@ DOORS: Mapping[str, set[str]] = {
         "training.importing",
     },
     "training.importing": {
-        "models", "models.idx", "models.imported", "models.preprocessing", "training.directory", "training.errors",
-        "training.supervision",
+        "models", "models.idx", "models.imported", "models.preprocessing", "training.directory",
+        "training.errors", "training.supervision",
     },
     "training.directory": set(),
     "training.supervision": set(),

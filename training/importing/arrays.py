@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,7 @@ CHUNK = 256  # pictures between two reads
 MAX_BYTES = 16 * 1024**3
 _NPZ: Mapping[Split, str] = {"train": "train", "validation": "val", "test": "test"}
 _IDX: Mapping[Split, tuple[str, ...]] = {"train": ("train",), "test": ("t10k", "test")}
-_ERRORS = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile)
+_ERRORS = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, struct.error)
 
 
 @dataclass(frozen=True)
