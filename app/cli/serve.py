@@ -19,6 +19,7 @@ from app.store.versions import PRODUCTION
 from app.telemetry import logs, metrics
 
 DRAIN_SECONDS = 30
+KEEP_ALIVE_SECONDS = 75  # longer than clients (aiohttp: 15) and proxies (60) keep an idle connection
 OPTIONS = ("host", "port", "workers")
 
 
@@ -90,6 +91,7 @@ def _run_api(settings: Settings, sockets: list[socket.socket]) -> int:
         factory=True,
         workers=settings.workers,
         timeout_graceful_shutdown=DRAIN_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         http="app.web.protocol:HttpProtocol",  # bounds what a client may send, and how slowly
         ws="none",
         proxy_headers=False,  # app.web.paths knows whom to believe
