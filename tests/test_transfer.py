@@ -187,7 +187,7 @@ def test_a_killed_run_reads_the_features_that_it_has(
         if isinstance(event, Step) and event.step >= 2:
             raise KeyboardInterrupt
 
-    run = start(tmp_path / "killed", own, "auto")
+    run = start(tmp_path / "killed", own)
     with pytest.raises(KeyboardInterrupt):
         train(run, own, CPU, stop, datasets_dir=own)
     done = json.loads(run.files.features.with_suffix(".json").read_bytes())["done"]

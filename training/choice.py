@@ -51,7 +51,8 @@ def choose(files: RunDirectory, config: Config, dataset: Dataset, compare: Compa
         choice = made(config, dataset, compare)
     except ValidationError as error:
         raise TrainingError(f"{files.choice} is damaged ({first_problem(error)}): start a new run") from error
-    write_atomically(files.choice, choice.model_dump_json(indent=2).encode() + b"\n")
+    if choice.config != config:
+        write_atomically(files.choice, choice.model_dump_json(indent=2).encode() + b"\n")
     return choice
 
 
