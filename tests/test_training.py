@@ -236,7 +236,7 @@ def succeed(*words: str | Path) -> None:
 
 def test_ctrl_c_and_resume_end_with_the_same_weights(tmp_path: Path) -> None:
     """A real process, interrupted in the middle of an epoch by SIGINT, continued by another."""
-    options = ("--recipe", "mlp", "--epochs", "40", "--validation-images", "100", "--schedule", "cosine")
+    options = ("--recipe", "mlp", "--epochs", "100", "--validation-images", "100", "--schedule", "cosine")
     succeed(*options, "--out", tmp_path / "undisturbed")
     process = subprocess.Popen(
         command(*options, "--out", tmp_path / "broken"), cwd=ROOT, stdout=subprocess.PIPE, text=True
@@ -253,7 +253,7 @@ def test_ctrl_c_and_resume_end_with_the_same_weights(tmp_path: Path) -> None:
     assert not (tmp_path / "broken" / "minist.pth").exists()
     succeed("--resume", tmp_path / "broken")
     assert same(weights(tmp_path / "undisturbed"), weights(tmp_path / "broken"))
-    assert len(metrics.read_text().splitlines()) == 40
+    assert len(metrics.read_text().splitlines()) == 100
 
 
 def test_without_a_terminal_there_is_a_line_per_epoch_and_no_bar(tmp_path: Path) -> None:
