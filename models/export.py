@@ -46,7 +46,9 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def to_onnx(classifier: Classifier) -> bytes:
-    """The bytes of an ONNX file."""
+    """The bytes of an ONNX file. Raises ModelError without the extra `onnx`."""
+    if find_spec("onnx") is None:
+        raise ModelError("ONNX files are written with the package onnx: pip install 'minist[onnx]'")
     stream = io.BytesIO()
     with warnings.catch_warnings():
         # its successor needs another package, and writes the same graph
