@@ -1,7 +1,7 @@
 """Every view at 360, 768 and 1600 pixels, light and dark: `python -m tests.screenshots FOLDER`.
 
-A service is started on the full data sets (MINIST_DATA_DIR, else ../shared/data), trains for a minute, and
-gets two corrections.
+A service is started on the full data sets (MINIST_DATA_DIR, else the shared folder beside the checkout), trains
+for a minute, and gets two corrections.
 """
 
 import os

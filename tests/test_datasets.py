@@ -84,7 +84,7 @@ def shades(each: int = 20, classes: tuple[str, ...] = ("dark", "light"), seed: i
 def own(name: str) -> bytes:
     path = OWN / name
     if not path.exists():
-        pytest.skip(f"{name} is not in ../shared/data/own")
+        pytest.skip(f"{name} is not among the shared data")
     return path.read_bytes()
 
 

@@ -39,7 +39,7 @@ def imported(tmp_path: Path) -> Import:
 def own(name: str) -> Path:
     path = OWN / name
     if not path.exists():
-        pytest.skip(f"{path.name} is not in ../shared/data/own")
+        pytest.skip(f"{path.name} is not among the shared data")
     return path
 
 

@@ -29,8 +29,6 @@ BATCHES = 8  # in an epoch, at least, down to batches of SMALLEST
 SMALLEST, USUAL, LARGEST = 32, 64, 128
 FEW = 3_000  # images, of which batches are of USUAL at most; training tries two augmentations
 SAMPLE = 2_000  # images that mean and spread are taken from
-
-
 Compare = Callable[[Config, Config], tuple[str, str]]  # small-image's, transfer's: the better one, and why
 
 
@@ -62,12 +60,8 @@ def made(config: Config, dataset: Dataset, compare: Compare) -> Choice:
     if config.architecture == "auto":
         architecture, why = architecture_for(dataset)
         if architecture == BOTH:
-            architecture, why = compare(
-                *(
-                    made(config.model_copy(update={"architecture": each}), dataset, compare).config
-                    for each in PAIR
-                )
-            )
+            both = (config.model_copy(update={"architecture": each}) for each in PAIR)
+            architecture, why = compare(*(made(each, dataset, compare).config for each in both))
         notes.append(why)
         config = config.model_copy(update={"architecture": architecture})
     if config.architecture == LITE0:

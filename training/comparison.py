@@ -52,10 +52,11 @@ def _of_network(dataset: Dataset, config: Config, device: torch.device) -> float
 @torch.inference_mode()
 def _logits(trainer: Trainer, split: Split) -> Tensor:
     model = trainer.result.eval()
-    parts = [split[start : start + BATCH].images for start in range(0, len(split), BATCH)]
-    return torch.cat(
-        [model(normalise(part.to(trainer.device), trainer.mean, trainer.std)).cpu() for part in parts]
-    )
+    parts = []
+    for batch in split.batches(BATCH):
+        images = normalise(batch.images.to(trainer.device), trainer.mean, trainer.std)
+        parts.append(model(images).cpu())
+    return torch.cat(parts)
 
 
 def _of_head(files: RunDirectory, dataset: Dataset, config: Config, device: torch.device) -> float:
