@@ -109,8 +109,8 @@ async def _decode_one(
     done = classifier.identity if mode == "auto" else None
     if pixels is None:
         task = Task(classifier.card.input, mode, encoded, pixels=announced_pixels(encoded))
-        (result,) = await _decoded(services, [task], receive)
-        pixels, done = _pixels_and_info(result)
+        results = await _decoded(services, [task], receive)
+        pixels, done = _pixels_and_info(results.pop())  # an error in a variable here would hold this frame
     services.counters.seconds["decode"].observe(time.perf_counter() - begun)
     return pixels, done
 

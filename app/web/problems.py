@@ -156,9 +156,19 @@ def response_of(error: Exception) -> Response:
             retry_after=5,
         )
     if is_expected(error):
+        _forget_frames(error)
         return respond(problem_of(error), dict(_headers(error)))
     detail = "the server met an error that it did not foresee; its log has the traceback"
     return respond(problem("Internal server error", 500, detail, "try again; report it if it stays"))
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Else an error that came through a future or a thread, which its frames hold, would keep itself and the
+    body of the request until the garbage is collected."""
+    found: BaseException | None = error
+    while found is not None and found.__traceback__ is not None:
+        found.__traceback__ = None
+        found = found.__cause__ or found.__context__
 
 
 def _headers(error: Exception) -> Iterator[tuple[str, str]]:

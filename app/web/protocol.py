@@ -100,6 +100,17 @@ class HttpProtocol(HttpToolsProtocol):
         self._all.remove(self)
         self.lingering = True  # nothing that is still to come is parsed
         super().connection_lost(exc)
+        self._drop_unread()
+        self.pipeline.clear()
+
+    def on_response_complete(self) -> None:
+        self._drop_unread()
+        super().on_response_complete()
+
+    def _drop_unread(self) -> None:
+        """What nobody will read would stay until the next request, or until the garbage is collected."""
+        if self.cycle is not None and self.cycle.body:
+            self.cycle.body.clear()
 
     def eof_received(self) -> None:
         if self.lingering:
