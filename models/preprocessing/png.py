@@ -7,14 +7,16 @@ damaged, is left to `models.preprocessing.decode.decode`, which says what is wro
 import struct
 import zlib
 from base64 import b64encode
+from typing import Any
 
-from PIL import Image
+from PIL import _imaging as core
 
 _START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _KINDS = {
     1: b"\x08\x00\x00\x00\x00",
     3: b"\x08\x02\x00\x00\x00",
 }  # bits, colour type, compression, filter, interlace
+_MODES = {1: "L", 3: "RGB"}
 _END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _HEADER_ENDS = 33
 MAX_BYTES = 1 << 14  # more than a small digit needs; this is read in the event loop
@@ -36,12 +38,36 @@ def plain_pixels(data: bytes, shape: tuple[int, int, int]) -> bytes | None:
     if compressed is None or not _is_whole(compressed, height * (width * channels + 1)):
         return None
     try:
-        if channels == 1:
-            return Image.frombytes("L", (width, height), compressed, "zip", "L", 0).tobytes()
-        image = Image.frombytes("RGB", (width, height), compressed, "zip", "RGB", 0)
-        return b"".join(band.tobytes() for band in image.split())
+        image = _unfiltered(compressed, width, height, channels)
+        return b"".join(_packed(image.getband(band), width, height) for band in range(channels))
     except Exception:  # whatever Pillow's decoder raises; the other path reports it
         return None
+
+
+# What Image.frombytes and tobytes do, without what they do besides: a quarter of the time for a digit.
+
+
+def _unfiltered(compressed: bytes, width: int, height: int, channels: int) -> Any:
+    """An image of Pillow's core: decompressed, the filters of its rows undone. Raises ValueError."""
+    mode = _MODES[channels]
+    image = core.new(mode, (width, height))
+    decoder = core.zip_decoder(mode, mode, 0)
+    decoder.setimage(image, (0, 0, width, height))
+    consumed, problem = decoder.decode(compressed)
+    if consumed >= 0 or problem:  # it waits for more
+        raise ValueError(problem)
+    return image
+
+
+def _packed(band: Any, width: int, height: int) -> bytes:
+    """The pixels of one channel. Raises ValueError."""
+    encoder = core.raw_encoder("L", "L", 0, 1)
+    encoder.setimage(band, (0, 0, width, height))
+    _, ended, pixels = encoder.encode(width * height)
+    if ended != 1:
+        raise ValueError(ended)
+    found: bytes = pixels
+    return found
 
 
 def _image_data(data: bytes) -> bytes | None:
