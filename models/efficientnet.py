@@ -57,12 +57,21 @@ class EfficientNetLite0(nn.Module):
         self.fc = nn.Linear(FEATURES, classes)
         self.to(memory_format=torch.channels_last)
 
-    def features(self, x: Tensor) -> Tensor:
-        """[N, 1280] of normalised pictures [N, 3, H, W]."""
+    def maps(self, x: Tensor) -> Tensor:
+        """What goes into the last block, [N, 192, H, W], of normalised pictures [N, 3, H, W]."""
         if self.scaled is not None:
             x = F.interpolate(x, self.scaled, mode="bilinear", align_corners=False)
             x = x.contiguous(memory_format=torch.channels_last)
-        return self.head(self.blocks(self.stem(x))).mean((2, 3))
+        found: Tensor = self.blocks[:-1](self.stem(x))
+        return found
+
+    def pooled(self, maps: Tensor) -> Tensor:
+        """Features [N, 1280] of `maps`."""
+        return self.head(self.blocks[-1](maps)).mean((2, 3))
+
+    def features(self, x: Tensor) -> Tensor:
+        """[N, 1280] of normalised pictures [N, 3, H, W]."""
+        return self.pooled(self.maps(x))
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.fc(self.features(x))

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,14 +16,17 @@ from models.efficientnet import PACKAGE, EfficientNetLite0, is_installed, load_i
 from models.errors import CheckpointError
 from models.inference import TOLERANCE, InferenceModel
 from tests.own import imported, undecided
-from training.choice import PAIR, made
+from training.choice import PAIR, PENALTIES, made
 from training.datasets import load_dataset
+from training.directory import RunDirectory
 from training.errors import DatasetError
-from training.events import Event, Note, Step
+from training.events import Epoch, Event, Step
+from training.last_blocks import EPOCHS, Maps, Tuned, tune
 from training.recipes import RECIPES, Config
 from training.run import Run, train
 
 CPU = torch.device("cpu")
+AUTO = RECIPES["auto"].config(dataset="small@1", name="mine")
 DISCS = ("blue", "green", "red")
 needs_extra = pytest.mark.skipif(not is_installed(), reason=f"{PACKAGE} is not installed (extra transfer)")
 
@@ -144,21 +148,64 @@ def test_a_head_is_trained_on_few_photographs(finished: tuple[Run, Card]) -> Non
     assert card.metrics["test"].accuracy >= 0.8
     assert set(card.baselines) == {"majority", "logistic-regression"}
     assert "What the network is worth" in run.files.report.read_text()
+    assert any(note.startswith("the last block was ") for note in card.notes)
+    assert len(run.history()) == len(PENALTIES) + EPOCHS
+    assert not run.files.maps.exists()
 
 
 @needs_extra
-def test_auto_compares_by_validation_where_pictures_are_few(own: Path, tmp_path: Path) -> None:
-    """A network of our own does as well on discs, and costs less."""
-    config = RECIPES["auto"].config(dataset="small@1", name="mine")
-    notes: list[str] = []
+def test_the_last_block_is_kept_only_where_validation_gains(tmp_path: Path) -> None:
+    """Labels that say nothing: whatever it learns is wrong for other pictures."""
+    model = build("efficientnet-lite0", classes=2).eval()
+    assert isinstance(model, EfficientNetLite0)
+    load_imagenet(model)
+    draws = torch.Generator().manual_seed(0)
+    rows = torch.randn(60, 192, 2, 2, generator=draws).half().numpy()
+    labels = torch.tensor([0, 1] * 20 + [0] * 20)  # validation is of one class, which the head always says
+    model.fc.weight.data.zero_()
+    model.fc.bias.data.copy_(torch.tensor([3.0, 0.0]))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    maps = Maps(rows, np.arange(40), labels[:40], np.arange(40, 60), labels[40:])
+    epochs: list[Tuned] = []
+    assert not tune(model, maps, 0, RunDirectory(tmp_path), epochs.append)
+    assert len(epochs) == EPOCHS
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
-    def hear(event: Event) -> None:
-        if isinstance(event, Note):
-            notes.append(event.text)
 
-    card = train(Run.create(tmp_path / "run", config), own, CPU, hear, datasets_dir=own)
-    assert "small-image was chosen by accuracy on validation pictures: small-image 1.000" in notes[0]
+@pytest.fixture(scope="module")
+def compared(own: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Card, list[Event]]:
+    run = Run.create(tmp_path_factory.mktemp("run") / "auto", AUTO)
+    heard: list[Event] = []
+    return run, train(run, own, CPU, heard.append, datasets_dir=own), heard
+
+
+@needs_extra
+def test_auto_compares_by_validation_where_pictures_are_few(
+    compared: tuple[Run, Card, list[Event]],
+) -> None:
+    """A network of our own does as well on discs, and costs less. It is trained once."""
+    run, card, heard = compared
+    assert "small-image was chosen by accuracy on validation pictures: small-image 1.000" in card.notes[0]
     assert card.architecture == "small-image"
+    assert [event for event in heard if isinstance(event, Epoch)] == run.history()
+
+
+@needs_extra
+def test_a_comparison_that_is_killed_goes_on(
+    compared: tuple[Run, Card, list[Event]], own: Path, tmp_path: Path
+) -> None:
+    whole, killed = compared[0], Run.create(tmp_path / "killed", AUTO)
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Epoch) and event.epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(killed, own, CPU, stop, datasets_dir=own)
+    assert not killed.files.choice.exists()
+    train(killed, own, CPU, lambda event: None, datasets_dir=own)
+    assert killed.weights_path.read_bytes() == whole.weights_path.read_bytes()
+    assert len(killed.history()) == len(whole.history())
 
 
 @needs_extra

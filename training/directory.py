@@ -32,6 +32,14 @@ class RunDirectory:
         return self.path / "features.npy"
 
     @property
+    def maps(self) -> Path:
+        return self.path / "maps.npy"
+
+    @property
+    def last_blocks(self) -> Path:
+        return self.path / "last-blocks.pt"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
@@ -79,4 +87,6 @@ class RunDirectory:
             self.choice,
             self.features,
             self.features.with_suffix(".json"),
+            self.maps,
+            self.last_blocks,
         )

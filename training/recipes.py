@@ -285,7 +285,7 @@ RECIPES: Mapping[str, Recipe] = {
         ),
         Recipe(
             "transfer",
-            "a head on what EfficientNet-Lite0 has learned from ImageNet, for few photographs (extra transfer)",
+            "EfficientNet-Lite0 from ImageNet, its last layers trained, for few photographs (extra transfer)",
             "logistic regression on its frozen features",
             {**_OWN, "architecture": "efficientnet-lite0"},
         ),

@@ -28,7 +28,7 @@ from training.datasets import Dataset, Split, load_dataset
 from training.directory import RunDirectory
 from training.errors import DatasetError, Diverged, NotFinite, RunBusy, TrainingError
 from training.evaluation import Evaluation, evaluate
-from training.events import Epoch, Listener, Note
+from training.events import Epoch, Listener, Note, Step
 from training.fine_tune import FineTuner, served_version
 from training.loop import Trainer, normalisation
 from training.recipes import Config
@@ -124,16 +124,38 @@ def train(
             run.files,
             run.config,
             dataset,
-            lambda small, large: compare(run.files, dataset, small, large, device),
+            lambda small, large: _compare(run, dataset, small, large, device, on_event),
         )
         for note in choice.notes:
             on_event(Note(note))
-        if choice.config.architecture == LITE0:
+        large = choice.config.architecture == LITE0
+        if large:
             dataset = dataset.enlarged()
         corrections = Corrections.read(run.files.corrections, dataset)
-        make = _train_head if choice.config.architecture == LITE0 else _train_network
+        make = _train_head if large else _train_network
         classifier, validation, notes = make(run, choice.config, dataset, corrections, device, on_event)
         return _finish(run, classifier, dataset, validation, corrections, (*choice.notes, *notes))
+
+
+def _compare(
+    run: Run, dataset: Dataset, small: Config, transfer: Config, device: torch.device, on_event: Listener
+) -> tuple[str, str]:
+    """The better architecture, and why. Raises DatasetError without validation pictures."""
+    if dataset.hold_out(small.validation_images, small.seed)[1] is None:
+        raise DatasetError("auto chooses by validation images: hold some out, or choose a recipe")
+
+    def score_network(config: Config) -> float:
+        corrections = Corrections.read(run.files.corrections, dataset)
+        _train_network(run, config, dataset, corrections, device, on_event, first_try_only=True)
+        return run.history()[-1].accuracy
+
+    def score_head(config: Config) -> float:
+        large = dataset.enlarged()
+        trainer = _head_trainer(config, large, Corrections.read(run.files.corrections, large), device)
+        trainer.run(run.files, lambda event: on_event(event) if isinstance(event, Step) else None)
+        return trainer.accuracy
+
+    return compare(run.files, small, transfer, score_network, score_head)
 
 
 Trained = tuple[Classifier, Split | None, Sequence[str]]  # with the validation split, and what was decided
@@ -146,6 +168,7 @@ def _train_network(
     corrections: Corrections | None,
     device: torch.device,
     on_event: Listener,
+    first_try_only: bool = False,
 ) -> Trained:
     """From random weights, epoch by epoch."""
     train_split, validation = dataset.hold_out(config.validation_images, config.seed)
@@ -157,7 +180,7 @@ def _train_network(
     if run.files.resume.exists():
         trainer.restore(run.files.resume)
     classifier = Classifier(trainer.result, card_of(config, dataset, trainer.arguments), device)
-    _run_epochs(run, trainer, classifier, validation, dataset.test, on_event)
+    _run_epochs(run, trainer, classifier, validation, dataset.test, on_event, first_try_only)
     return classifier, validation, trainer.notes
 
 
@@ -170,18 +193,24 @@ def _train_head(
     on_event: Listener,
 ) -> Trained:
     """A head on pretrained features."""
+    trainer = _head_trainer(config, dataset, corrections, device)
+    run.write_history(trainer.run(run.files, on_event))
+    return (
+        Classifier(trainer.model, card_of(config, dataset, trainer.arguments), device),
+        trainer.validation,
+        trainer.notes,
+    )
+
+
+def _head_trainer(
+    config: Config, dataset: Dataset, corrections: Corrections | None, device: torch.device
+) -> HeadTrainer:
     train_split, validation = dataset.hold_out(config.validation_images, config.seed)
     if validation is None:
         raise DatasetError("transfer chooses by validation images: hold some out")
     if corrections is not None:
         train_split += corrections.split
-    trainer = HeadTrainer(config, train_split, len(dataset.classes), device, validation)
-    run.write_history(trainer.run(run.files, on_event))
-    return (
-        Classifier(trainer.model, card_of(config, dataset, trainer.arguments), device),
-        validation,
-        trainer.notes,
-    )
+    return HeadTrainer(config, train_split, len(dataset.classes), device, validation)
 
 
 def _fine_tune(
@@ -219,12 +248,13 @@ def _run_epochs(
     validation: Split | None,
     test: Split,
     on_event: Listener,
+    first_try_only: bool,
 ) -> None:
     """Train epoch by epoch, and evaluate after each on the validation split (without one, on the test set)."""
     history = run.history()[: trainer.epoch]
     watched, split = (validation, "validation") if validation else (test, "test")
-    while not trainer.try_is_over([epoch.loss for epoch in history]) or trainer.begin_second_try(
-        history[-1].loss
+    while not trainer.try_is_over([epoch.loss for epoch in history]) or (
+        not first_try_only and trainer.begin_second_try(history[-1].loss)
     ):
         begun, cpu_begun = perf_counter(), process_time()
         lr = float(trainer.scheduler.get_last_lr()[0])

@@ -1,14 +1,17 @@
 """Transfer: what EfficientNet-Lite0 has learned from a million photographs, and a head on it for other classes.
 
 pictures, and changed copies -> features, once each, in `features.npy` of the run ->
-logistic regressions with several penalties -> the one with the best validation loss
+logistic regressions with several penalties -> the one with the best validation loss ->
+the last block goes on from there (`training.last_blocks`), and stays where validation gains
 
 Source: Kornblith, Shlens and Le, "Do better ImageNet models transfer better?" (arXiv:1805.08974).
 """
 
 import json
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
@@ -28,6 +31,7 @@ from training.choice import PENALTIES
 from training.datasets import Split
 from training.directory import RunDirectory
 from training.events import Epoch, Listener, Note, Step
+from training.last_blocks import MOST_BYTES, Maps, Tuned, epochs_for, tune
 from training.loop import MIRROR_SLACK, UNBALANCED, normalisation
 from training.recipes import Config
 
@@ -38,23 +42,36 @@ PASSES = 4_000  # pictures through the backbone, as far as more views go; 25 to 
 
 @dataclass(frozen=True)
 class Features:
-    """Features [rows, 1280] and labels [rows]: of training pictures and copies, and of validation pictures."""
+    """Features [rows, 1280] and labels [rows]: of training pictures and copies, and of validation pictures.
 
-    train: NDArray[np.float32]
+    Which rows of the store those are is kept beside them.
+    """
+
+    store: "_Store"
+    train_rows: NDArray[np.int64]
     train_labels: NDArray[np.int64]
-    validation: NDArray[np.float32]
+    validation_rows: NDArray[np.int64]
     validation_labels: NDArray[np.int64]
+
+    @property
+    def train(self) -> NDArray[np.float32]:
+        return self.store.rows[self.train_rows].astype(np.float32)
+
+    @property
+    def validation(self) -> NDArray[np.float32]:
+        return self.store.rows[self.validation_rows].astype(np.float32)
 
 
 class Backbone(torch.nn.Module):
-    """Pictures to features."""
+    """Pictures to the maps before the last block, and to features."""
 
     def __init__(self, model: EfficientNetLite0) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model.features(x)
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        maps = self.model.maps(x)
+        return maps, self.model.pooled(maps)
 
 
 class HeadTrainer:
@@ -75,6 +92,8 @@ class HeadTrainer:
         self.mean, self.std = normalisation(config, channels)
         self._backbone = self._frozen(channels, height, width)
         self.notes: list[str] = []
+        self.accuracy = 0.0  # on validation pictures, of what was kept
+        self._tunes = False
 
     def _frozen(self, *shape: int) -> torch.nn.Module:
         """The backbone with its normalisations folded in: two thirds of the time on a CPU."""
@@ -86,8 +105,10 @@ class HeadTrainer:
         features = self._features(files, on_event)
         history: list[Epoch] = []
         best: tuple[float, Tensor, Tensor] | None = None
-        mean, std = features.train.mean(0), features.train.std(0) + 1e-3
-        standard = ((features.train - mean) / std, (features.validation - mean) / std)
+        train, validation = features.train, features.validation
+        epochs = len(PENALTIES) + (epochs_for(len(train)) if self._tunes else 0)
+        mean, std = train.mean(0), train.std(0) + 1e-3
+        standard = ((train - mean) / std, (validation - mean) / std)
         for number, penalty in enumerate(PENALTIES, start=1):
             begun, cpu_begun = perf_counter(), process_time()
             weight, bias = _fit(standard[0], features.train_labels, self.classes, penalty, self.config.seed)
@@ -103,7 +124,7 @@ class HeadTrainer:
                 best = (scores[1][0], plain, bias - plain @ torch.from_numpy(mean).double())
             epoch = Epoch(
                 epoch=number,
-                epochs=len(PENALTIES),
+                epochs=epochs,
                 train_loss=scores[0][0],
                 train_accuracy=scores[0][1],
                 split="validation",
@@ -119,11 +140,42 @@ class HeadTrainer:
         self.model.fc.weight.data.copy_(best[1].float())
         self.model.fc.bias.data.copy_(best[2].float())
         chosen = min(history, key=lambda epoch: epoch.loss)
+        self.accuracy = chosen.accuracy
         self.notes.append(
             f"of {len(PENALTIES)} penalties of the head, C = {chosen.lr:g} has the best validation loss"
         )
         on_event(Note(self.notes[-1]))
+        if self._tunes:
+            self._tune(files, features, history, on_event)
         return history
+
+    def _tune(self, files: RunDirectory, features: Features, history: list[Epoch], on_event: Listener) -> None:
+        """The last block, from the fitted head on; its epochs join the history."""
+        first = len(history)
+        epochs = first + epochs_for(len(features.train_rows))
+        maps = Maps(
+            features.store.maps,
+            features.train_rows,
+            torch.from_numpy(features.train_labels),
+            features.validation_rows,
+            torch.from_numpy(features.validation_labels),
+        )
+
+        def add(tuned: Tuned) -> None:
+            epoch = Epoch(epoch=len(history) + 1, epochs=epochs, split="validation", **asdict(tuned))
+            history.append(epoch)
+            on_event(epoch)
+
+        better = tune(self.model, maps, self.config.seed, files, add)
+        if better:
+            self.accuracy = max(epoch.accuracy for epoch in history[first:])
+        files.maps.unlink(missing_ok=True)  # large, and needed no more
+        self.notes.append(
+            "the last block was fine-tuned"
+            if better
+            else "the last block was left as it was: fine-tuning it did not gain on validation pictures"
+        )
+        on_event(Note(self.notes[-1]))
 
     # -- features ----------------------------------------------------------------------------------
 
@@ -133,10 +185,12 @@ class HeadTrainer:
         views = max(1, min(VIEWS, PASSES // count))
         plain = 2 * (count + held_out)  # with the mirrored ones, which also tell whether mirroring is allowed
         total = plain + max(0, views - 2) * count
-        store = _Store(files, total)
+        shape = self._maps_shape()
+        self._tunes = total * 2 * math.prod(shape) <= MOST_BYTES
+        store = _Store(files, total, shape if self._tunes and not files.last_blocks.exists() else None)
         work = _Progress(on_event, total, store.done)
         for start, rows in self._rows(count, held_out, store.done):
-            store.write(start, self._of(rows, False))
+            store.write(start, *self._of(rows, False))
             work.report(start + len(rows))
         self._mirrored(store, count, held_out, work)
         labels = self.train.labels.numpy()
@@ -158,20 +212,23 @@ class HeadTrainer:
                     batch = self.train[start : start + BATCH].images
                     draws = torch.Generator().manual_seed(self.config.seed + 7919 * view + start)
                     changed = augment_pictures(batch.float(), draws, (mirror, False), hide=0.0)
-                    store.write(at, self._forward(changed))
+                    store.write(at, *self._forward(changed))
                     work.report(at + len(batch))
-        kept = [store.rows[:count]]
-        if mirror:
-            kept.append(store.rows[count + held_out : 2 * count + held_out])
-        kept += [
-            store.rows[plain + view * count : plain + (view + 1) * count] for view in range(max(0, views - 2))
-        ]
+        firsts = [0, *([count + held_out] if mirror else []), *(plain + v * count for v in range(views - 2))]
         return Features(
-            np.concatenate(kept).astype(np.float32),
-            np.tile(labels, len(kept)),
-            store.rows[count : count + held_out].astype(np.float32),
+            store,
+            np.concatenate([np.arange(first, first + count) for first in firsts]),
+            np.tile(labels, len(firsts)),
+            np.arange(count, count + held_out),
             self.validation.labels.numpy(),
         )
+
+    @torch.inference_mode()
+    def _maps_shape(self) -> tuple[int, int, int]:
+        _, channels, height, width = self.train.images.shape
+        blank = torch.zeros(1, channels, height, width, device=self.device)
+        found = self.model.maps(blank.contiguous(memory_format=torch.channels_last)).shape
+        return (found[1], found[2], found[3])
 
     def _rows(self, count: int, held_out: int, done: int) -> Iterator[tuple[int, Tensor]]:
         for start in range(0, count + held_out, BATCH):
@@ -182,21 +239,21 @@ class HeadTrainer:
     def _mirrored(self, store: "_Store", count: int, held_out: int, work: "_Progress") -> None:
         offset = count + held_out
         for start, rows in self._rows(count, held_out, store.done - offset):
-            store.write(offset + start, self._of(rows, True))
+            store.write(offset + start, *self._of(rows, True))
             work.report(offset + start + len(rows))
 
-    def _of(self, rows: Tensor, mirrored: bool) -> Tensor:
-        """Features of rows of the training pictures followed by the validation pictures."""
+    def _of(self, rows: Tensor, mirrored: bool) -> tuple[Tensor, Tensor]:
+        """Maps and features of rows of the training pictures followed by the validation pictures."""
         count = len(self.train)
         parts = [self.train[rows[rows < count]].images, self.validation[rows[rows >= count] - count].images]
         images = torch.cat([part for part in parts if len(part)])
         return self._forward(images.flip(3) if mirrored else images)
 
     @torch.inference_mode()
-    def _forward(self, images: Tensor) -> Tensor:
+    def _forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         x = normalise(images.to(self.device), self.mean, self.std)
-        features: Tensor = self._backbone(x.contiguous(memory_format=torch.channels_last))
-        return features.cpu()
+        maps, features = self._backbone(x.contiguous(memory_format=torch.channels_last))
+        return maps.cpu(), features.cpu()
 
     def _mirror_is_allowed(self, store: "_Store", count: int, held_out: int, labels: NDArray[np.int64]) -> bool:
         """Whether a head that has seen no mirrored picture recognises mirrored validation pictures as well."""
@@ -217,27 +274,36 @@ class HeadTrainer:
 
 
 class _Store:
-    """`features.npy` of a run, float16 [rows, 1280], and how many rows of it are there."""
+    """`features.npy` of a run, float16 [rows, 1280], and how many rows of it are there; with `shape` also
+    `maps.npy`, float16 [rows, *shape]."""
 
-    def __init__(self, files: RunDirectory, total: int) -> None:
+    def __init__(self, files: RunDirectory, total: int, shape: tuple[int, int, int] | None) -> None:
         self._count = files.features.with_suffix(".json")
-        self.done = self._read(files, total)
+        self.done = self._read(files, total, shape)
         if self.done == 0:
             np.lib.format.open_memmap(files.features, "w+", np.float16, (total, FEATURES))
+            if shape is not None:
+                np.lib.format.open_memmap(files.maps, "w+", np.float16, (total, *shape))
         self.rows: np.memmap[Any, Any] = np.load(files.features, mmap_mode="r+")
+        self.maps: np.memmap[Any, Any] | None = None if shape is None else np.load(files.maps, mmap_mode="r+")
 
-    def _read(self, files: RunDirectory, total: int) -> int:
+    def _read(self, files: RunDirectory, total: int, shape: tuple[int, int, int] | None) -> int:
         try:
             found = json.loads(self._count.read_bytes())
-            shape = np.load(files.features, mmap_mode="r", allow_pickle=False).shape
-            return int(found["done"]) if shape == (total, FEATURES) else 0
+            wanted: list[tuple[Path, tuple[int, ...]]] = [(files.features, (total, FEATURES))]
+            wanted += [] if shape is None else [(files.maps, (total, *shape))]
+            whole = all(np.load(path, mmap_mode="r", allow_pickle=False).shape == size for path, size in wanted)
+            return int(found["done"]) if whole else 0
         except (OSError, ValueError, KeyError, TypeError):
             return 0
 
-    def write(self, start: int, features: Tensor) -> None:
+    def write(self, start: int, maps: Tensor, features: Tensor) -> None:
         end = start + len(features)
         self.rows[start:end] = features.half().numpy()
         self.rows.flush()
+        if self.maps is not None:
+            self.maps[start:end] = maps.half().numpy()
+            self.maps.flush()
         write_atomically(self._count, json.dumps({"done": end}).encode())
         self.done = end
 
