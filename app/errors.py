@@ -9,6 +9,8 @@ RequestError
 ├── EmptyBody          a body without bytes
 ├── WrongFields        a form without the field that is needed, or with too many of it
 ├── WrongArray         an array of another type or shape
+├── WrongTable         a body that holds no table of rows
+├── WrongRow           a row with a column or a value that the model does not take
 ├── BodyTooLarge       a body above the limit
 ├── WrongContentType   a content type that is not accepted here
 ├── UnknownModel       no model, version or alias has that name
@@ -75,6 +77,14 @@ class WrongFields(RequestError):
 
 class WrongArray(RequestError):
     """An array of another type or shape."""
+
+
+class WrongTable(RequestError):
+    """A body that holds no table of rows."""
+
+
+class WrongRow(RequestError):
+    """A row with a column or a value that the model does not take."""
 
 
 class BodyTooLarge(RequestError):

@@ -95,6 +95,7 @@ def create_app(settings: Settings | None = None, tracer_provider: TracerProvider
         lifespan=lambda _: _lifespan(settings, observer),
         telemetry=_telemetry(settings, tracer_provider),
         docs_url=None,
+        openapi_url=None,  # app.web.openapi has one that knows what is served
         redirect_slashes=False,  # app.web.paths takes them off
         redoc_url=None,
     )

@@ -79,7 +79,7 @@ def main() -> None:
     Image.fromarray(np.pad(np.full((20, 20), 200, np.uint8), 4)).save(stream, "PNG")
     small = stream.getvalue()
     plain = milliseconds(lambda: decode(small, (28, 28), 0), 2000)
-    read_too = milliseconds(lambda: read(open_image(small), CARD.input), 2000)
+    read_too = milliseconds(lambda: read(open_image(small), CARD.picture), 2000)
     print(f"28x28 as trained: decode {plain * 1000:.0f} us, with the check that it is {read_too * 1000:.0f} us")
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from math import isqrt
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -14,7 +14,10 @@ from models.card import Shape
 from models.efficientnet import EfficientNetLite0
 from models.errors import UnknownArchitecture
 from models.state_dicts import StateDict, strip_prefixes
+from models.table_networks import TableNetwork
 from models.weights_file import summary
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,10 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "efficientnet-lite0": PictureArchitecture(EfficientNetLite0, first="stem.conv", last="fc", pads=True),
 }
 
+TABLES: Mapping[str, Callable[..., nn.Module]] = {
+    "table": TableNetwork
+}  # of rows; their card tells the arguments
+
 
 def arguments_for(name: str, classes: int, shape: Shape) -> dict[str, Any]:
     """The keyword arguments of that architecture for so many classes and images of that shape.
@@ -112,7 +119,7 @@ def serving_form(name: str, module: nn.Module) -> nn.Module:
     return architecture.serving_form(module) if architecture else shallow_copy(module).eval()
 
 
-def shallow_copy(module: nn.Module) -> nn.Module:
+def shallow_copy(module: M) -> M:
     """New layers on the same weights: replacing a weight in the copy leaves the module as it is."""
     return deepcopy(module, {id(tensor): tensor for tensor in module.parameters()})
 
@@ -120,12 +127,12 @@ def shallow_copy(module: nn.Module) -> nn.Module:
 def build(name: str, **arguments: Any) -> nn.Module:
     """A freshly initialised module.
 
-    Raises UnknownArchitecture for a name that is not in `ARCHITECTURES`, or arguments that it does not take.
+    Raises UnknownArchitecture for a name that is in neither registry, or arguments that it does not take.
     """
-    if name not in ARCHITECTURES:
+    if name not in ARCHITECTURES and name not in TABLES:
         raise UnknownArchitecture(f"there is no architecture {name!r}: choose one of {_names()}")
     try:
-        return ARCHITECTURES[name].build(**arguments)
+        return TABLES[name](**arguments) if name in TABLES else ARCHITECTURES[name].build(**arguments)
     except TypeError as error:
         raise UnknownArchitecture(f"architecture {name!r} does not take these arguments: {error}") from error
 
@@ -160,4 +167,4 @@ def _square(features: int) -> Shape:
 
 
 def _names() -> str:
-    return ", ".join(ARCHITECTURES)
+    return ", ".join((*ARCHITECTURES, *TABLES))

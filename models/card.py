@@ -2,11 +2,12 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from models.errors import CheckpointError, first_problem
+from models.tables import TableInput
 
 Shape = tuple[int, int, int]  # channels, height, width
 Polarity = Literal["light-on-dark", "dark-on-light"]
@@ -61,6 +62,17 @@ class Input(_Facts):
         return 0 if self.polarity == "light-on-dark" else 255
 
 
+def _kind(fields: Any) -> str:
+    """Cards of pictures name no kind."""
+    named = fields.get("kind") if isinstance(fields, dict) else getattr(fields, "kind", None)
+    return "picture" if named is None else "table"
+
+
+AnyInput = Annotated[
+    Annotated[Input, Tag("picture")] | Annotated[TableInput, Tag("table")], Discriminator(_kind)
+]
+
+
 class DatasetFacts(_Facts):
     """The data that a model was trained on."""
 
@@ -103,6 +115,10 @@ class Baseline(_Facts):
     macro_f1: float
     auc: float | None
     nll: float = Field(description="negative log-likelihood, nats per image")
+    validation_nll: float | None = Field(
+        default=None, description="of tables: on the validation split, learned without it"
+    )
+    seconds: float | None = Field(default=None, description="of tables: CPU time to learn it and to answer")
 
 
 class Corrections(_Facts):
@@ -119,7 +135,7 @@ class Card(_Facts):
     name: str
     architecture: str = Field(description="name in the registry of architectures")
     arguments: dict[str, Any] = Field(default={}, description="keyword arguments of the architecture")
-    input: Input
+    input: AnyInput
     classes: tuple[str, ...] = Field(description="labels in the order of the logits")
     temperature: float = Field(
         default=1.0, gt=0, description="divides the logits before softmax; 1 where none was fitted"
@@ -127,9 +143,10 @@ class Card(_Facts):
     training: dict[str, Any] | None = Field(default=None, description="config of the run, seed included")
     dataset: DatasetFacts | None = None
     metrics: dict[Literal["validation", "test"], Metrics] = {}
-    baselines: dict[Literal["majority", "logistic-regression"], Baseline] = Field(
+    baselines: dict[Literal["majority", "logistic-regression", "gradient-boosting"], Baseline] = Field(
         default={},
-        description="of data sets of one's own: always the largest class; logistic regression on pixels",
+        description="of data sets of one's own: always the largest class; logistic regression on pixels; "
+        "of tables, on columns, and gradient boosting",
     )
     notes: tuple[str, ...] = Field(default=(), description="what the run decided by the data set, and why")
     corrections: Corrections | None = Field(default=None, description="null where it was trained without any")
@@ -156,8 +173,22 @@ class Card(_Facts):
 
     @property
     def input_shape(self) -> Shape:
-        """Channels, height, width."""
-        return self.input.shape
+        """Channels, height, width. Raises CheckpointError for a model of a table."""
+        return self.picture.shape
+
+    @property
+    def picture(self) -> Input:
+        """The input of a model of pictures. Raises CheckpointError for a model of a table."""
+        if not isinstance(self.input, Input):
+            raise CheckpointError(f"{self.name} takes the rows of a table, not pictures")
+        return self.input
+
+    @property
+    def table(self) -> TableInput:
+        """The input of a model of a table. Raises CheckpointError for a model of pictures."""
+        if not isinstance(self.input, TableInput):
+            raise CheckpointError(f"{self.name} takes pictures, not the rows of a table")
+        return self.input
 
 
 def read_card(path: Path) -> Card:

@@ -14,11 +14,12 @@ import torch
 from torch import nn
 
 from models import state_dicts
-from models.architectures import build, identify
+from models.architectures import TABLES, build, identify
 from models.card import Card, read_card
 from models.errors import CheckpointError, ModelError
 from models.files import write_atomically
 from models.state_dicts import StateDict
+from models.tables import TableInput
 from models.weights_file import read_file
 
 
@@ -58,6 +59,7 @@ def load(path: Path, device: torch.device) -> tuple[nn.Module, Card]:
             "one of the two was changed or damaged; put back the pair that was saved together"
         )
     with _naming(path):
+        _check_columns(card)
         model = _build(card.architecture, card.arguments, state_dicts.parse(data))
     return model.to(device).eval().requires_grad_(False), card
 
@@ -77,6 +79,18 @@ def load_into(model: nn.Module, path: Path) -> None:
     with _naming(path):
         weights = state_dicts.parse(read_file(path))
         model.load_state_dict(state_dicts.match(weights, model.state_dict()))
+
+
+def _check_columns(card: Card) -> None:
+    """A network of a table takes the columns on its card, and nothing else does."""
+    if isinstance(card.input, TableInput) != (card.architecture in TABLES):
+        raise CheckpointError(f"its card describes another input than architecture {card.architecture!r} takes")
+    if isinstance(card.input, TableInput):
+        names = ("numeric", "categorical", "sizes")
+        found = [card.arguments.get(name) for name in names]
+        parts = [list(part) if isinstance(part, list | tuple) else part for part in found]
+        if parts != [list(part) for part in card.input.layout]:
+            raise CheckpointError("the columns on its card are not those that its architecture takes")
 
 
 def _build(architecture: str, arguments: Mapping[str, Any], weights: StateDict) -> nn.Module:

@@ -16,6 +16,7 @@ from models.preprocessing.decode import open_image, png
 from models.preprocessing.pictures import Pixels
 from models.preprocessing.png import plain_pixels
 from models.preprocessing.preprocess import InputInfo, PreprocessMode, needs_no_preprocessing, read
+from models.tables import TableInput
 from models.tensors import normalise, stack
 
 BATCH = 256  # images in one forward pass; larger batches do not fit the CPU's cache (measured)
@@ -48,6 +49,11 @@ class Classifier:
     card: Card
     device: torch.device
 
+    @property
+    def takes_rows(self) -> bool:
+        """Whether it takes the rows of a table, float32 [N, width], instead of images."""
+        return isinstance(self.card.input, TableInput)
+
     @classmethod
     def load(cls, path: Path, device: torch.device) -> "Classifier":
         """From a checkpoint with its card. Raises CheckpointError."""
@@ -72,12 +78,14 @@ class Classifier:
 
     @torch.inference_mode()
     def logits(self, images: Tensor) -> Tensor:
-        """Logits, float32 [N, classes] on the classifier's device, of images, uint8 [N, C, H, W]."""
+        """Logits, float32 [N, classes] on the classifier's device, of images, uint8 [N, C, H, W], or of the
+        encoded rows of a table, float32 [N, width] (`models.tables`).
+        """
         batches = [self.model(batch) for batch in self._batches(images)]
         return torch.cat(batches) if len(batches) != 1 else batches[0]
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Probabilities, float64 [N, classes] (rows sum to 1), of images, uint8 [N, C, H, W]."""
+        """Probabilities, float64 [N, classes] (rows sum to 1), of images or rows as `logits` takes them."""
         return self.softmax(self.logits(images))
 
     def softmax(self, logits: Tensor) -> Tensor:
@@ -93,18 +101,18 @@ class Classifier:
 
     def read(self, image: Image.Image, mode: PreprocessMode = "auto") -> tuple[Pixels, InputInfo | None]:
         """An opened image as pixels for this model, and what `auto` did to it. Raises an ImageError."""
-        pixels, done = read(image, self.card.input, mode)
+        pixels, done = read(image, self.card.picture, mode)
         return pixels, done if mode == "auto" else None
 
     @cached_property
     def identity(self) -> InputInfo:
         """The input of an image that already looks like the training images."""
-        _, height, width = self.card.input.shape
+        _, height, width = self.card.picture.shape
         return InputInfo((width, height), False, (0, 0, width, height))
 
     def decode_plain_png(self, encoded: bytes, mode: PreprocessMode = "auto") -> bytes | None:
         """The pixels, one channel after the other, of a plain PNG that needs nothing done; None for others."""
-        spec = self.card.input
+        spec = self.card.picture
         pixels = plain_pixels(encoded, spec.shape)
         return pixels if pixels is None or mode == "none" or needs_no_preprocessing(pixels, spec) else None
 
@@ -149,7 +157,17 @@ class Classifier:
             yield self._normalise(images[start : start + BATCH])
 
     def _normalise(self, images: Tensor) -> Tensor:
-        return normalise(images.to(self.device), self.card.input.mean, self.card.input.std)
+        spec = self.card.input
+        if isinstance(spec, TableInput):  # a network of a table has all of it inside
+            return images.to(self.device)
+        return normalise(images.to(self.device), spec.mean, spec.std)
+
+    def blank(self, count: int) -> Tensor:
+        """Some inputs, all of them 0."""
+        spec = self.card.input
+        if isinstance(spec, TableInput):
+            return torch.zeros(count, spec.width)
+        return torch.zeros(count, *spec.shape, dtype=torch.uint8)
 
     def _prediction(self, row: list[float]) -> Prediction:
         index = max(range(len(row)), key=row.__getitem__)

@@ -3,6 +3,7 @@
 ModelError
 ├── UnknownArchitecture   no architecture has that name, or none has those state_dict keys
 ├── CheckpointError       a weights file or its card is missing, damaged or does not match
+├── TableError            the cells of a row, or the columns of a table, cannot be read
 └── ImageError            the input cannot be classified
     ├── EmptyImage            no bytes at all
     ├── NotAnImage            bytes that are not in a known image format
@@ -29,6 +30,15 @@ class UnknownArchitecture(ModelError):
 
 class CheckpointError(ModelError):
     """A weights file or its card is missing, damaged or does not match; the message names the file."""
+
+
+class TableError(ModelError):
+    """A row or a table that a model cannot read: `detail` names the column, `hint` says what to do."""
+
+    def __init__(self, detail: str, hint: str) -> None:
+        super().__init__(f"{detail}: {hint}")
+        self.detail = detail
+        self.hint = hint
 
 
 class ImageError(ModelError):

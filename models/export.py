@@ -1,6 +1,7 @@
 """A checkpoint as ONNX, with everything that our own answers have inside: pixels in, probabilities out.
 
-    images         uint8 [N, channels, height, width], 0..255
+    images         uint8 [N, channels, height, width], 0..255; of a table instead:
+    rows           float32 [N, width], the cells as `models.tables` encodes them, NaN where one is missing
     probabilities  float32 [N, classes], at the card's temperature; they sum to 1
 
 The card and the classes are in the file's metadata. Run as a process of its own: the exporter keeps global
@@ -10,6 +11,7 @@ state.
 import argparse
 import io
 import json
+import math
 import sys
 import warnings
 from collections.abc import Sequence
@@ -19,9 +21,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from models.card import Input
 from models.classifier import Classifier
 from models.errors import ModelError
 from models.files import write_atomically
+from models.tables import TableInput
 from models.tensors import normalise
 
 OPSET = 17
@@ -55,11 +59,11 @@ def to_onnx(classifier: Classifier) -> bytes:
         warnings.simplefilter("ignore")
         torch.onnx.export(
             _Whole(classifier).eval(),
-            (torch.zeros(2, *classifier.card.input_shape, dtype=torch.uint8),),
+            (classifier.blank(2),),
             stream,  # type: ignore[arg-type]  # as torch's own documentation does
-            input_names=["images"],
+            input_names=[_name(classifier)],
             output_names=["probabilities"],
-            dynamic_axes={"images": {0: "N"}, "probabilities": {0: "N"}},
+            dynamic_axes={_name(classifier): {0: "N"}, "probabilities": {0: "N"}},
             opset_version=OPSET,
             dynamo=False,
         )
@@ -75,16 +79,25 @@ def check(data: bytes, classifier: Classifier) -> None:
     import onnxruntime
 
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (5, *classifier.card.input_shape), generator=generator, dtype=torch.uint8)
+    images = classifier.blank(5)
+    if images.is_floating_point():
+        images = (100 * torch.randn(images.shape, generator=generator)).round()
+        images[0] = math.nan
+    else:
+        images = torch.randint(0, 256, images.shape, generator=generator, dtype=torch.uint8)
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"images": images.numpy()})
+    (found,) = session.run(None, {_name(classifier): images.numpy()})
     difference = float((torch.from_numpy(found) - classifier.probabilities(images)).abs().max())
     if not difference <= TOLERANCE:
         raise ModelError(f"the exported model answers otherwise than the model: by {difference:.1e}")
 
 
+def _name(classifier: Classifier) -> str:
+    return "rows" if isinstance(classifier.card.input, TableInput) else "images"
+
+
 class _Whole(nn.Module):
-    """From pixels to probabilities."""
+    """From pixels, or from encoded rows, to probabilities."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
@@ -92,7 +105,10 @@ class _Whole(nn.Module):
         self._card = classifier.card
 
     def forward(self, images: Tensor) -> Tensor:
-        logits = self.model(normalise(images, self._card.input.mean, self._card.input.std))
+        spec = self._card.input
+        if isinstance(spec, Input):
+            images = normalise(images, spec.mean, spec.std)
+        logits = self.model(images)
         return (logits / self._card.temperature).softmax(dim=1)
 
 

@@ -2,6 +2,7 @@
 Without torch: `models.rows` has them as tensors.
 
 images.npy   uint8 [N, channels, height, width]     rows.npz    labels, splits and groups, a number per picture
+table.npy    float32 [N, width], of a table instead of images (`models.tables`)
 large.npy    the same pictures larger, where they are photographs: for models that take that size
 """
 
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-IMAGES, LARGE, ROWS = "images.npy", "large.npy", "rows.npz"
+IMAGES, LARGE, TABLE, ROWS = "images.npy", "large.npy", "table.npy", "rows.npz"
 TRAIN, VALIDATION, TEST = 0, 1, 2  # splits
 
 
@@ -26,6 +27,12 @@ def open_images(directory: Path, large: bool = False) -> NDArray[np.uint8]:
         directory / (LARGE if large else IMAGES), mmap_mode="r", allow_pickle=False
     )
     return images
+
+
+def open_table(directory: Path) -> NDArray[np.float32]:
+    """The mapped rows of all splits, [N, width]. Raises OSError or ValueError."""
+    rows: NDArray[np.float32] = np.load(directory / TABLE, mmap_mode="r", allow_pickle=False)
+    return rows
 
 
 def images_of_shape(directory: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:

@@ -1,8 +1,8 @@
 """The form of a model that serves: the same numbers in fewer steps.
 
 On a CPU the normalisation is folded into the first layer where that does not pad, W x + b of (x - m) / s being
-(W / s) x + (b - m / s sum W), and convolutions run as a frozen graph. What comes out is compared with the
-classifier when it is made; one that differs by more than `TOLERANCE` is not used.
+(W / s) x + (b - m / s sum W), and convolutions run as a frozen graph, as networks for tables do. What comes out
+is compared with the classifier when it is made; one that differs by more than `TOLERANCE` is not used.
 """
 
 import logging
@@ -15,11 +15,13 @@ from torch import Tensor, nn
 
 from models.architectures import ARCHITECTURES, serving_form
 from models.classifier import BATCH, Classifier
+from models.tensors import trial_inputs
 
 log = logging.getLogger("minist.inference")
 
 TOLERANCE = 1e-5  # of a probability
-Forward = Callable[[Tensor], Tensor]  # uint8 [N, C, H, W] to probabilities, float64 [N, classes], on the CPU
+# uint8 [N, C, H, W], or of a table float32 [N, width], to probabilities, float64 [N, classes], on the CPU
+Forward = Callable[[Tensor], Tensor]
 
 
 class InferenceModel:
@@ -30,16 +32,20 @@ class InferenceModel:
         self._forward: Forward = lambda images: classifier.probabilities(images).cpu()
         layers = [layer for layer in classifier.model.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
         self._folded = self._form(classifier, layers)
-        self._convolves = any(isinstance(layer, nn.Conv2d) for layer in layers)
+        self._freezes = classifier.takes_rows or any(isinstance(layer, nn.Conv2d) for layer in layers)
         self._matches = self._folded is not None and self._use(_without_gradients(self._folded))
 
     @staticmethod
-    def _form(classifier: Classifier, layers: list[nn.Linear | nn.Conv2d]) -> "_Form | None":
-        if classifier.device.type != "cpu" or not layers:
+    def _form(classifier: Classifier, layers: list[nn.Linear | nn.Conv2d]) -> "_Form | _RowForm | None":
+        if classifier.device.type != "cpu":
+            return None
+        if classifier.takes_rows:
+            return _RowForm(classifier)
+        if not layers:
             return None
         architecture = ARCHITECTURES.get(classifier.card.architecture)
         pads = architecture is not None and architecture.pads
-        if not pads and _foldable(layers, classifier.card.input.mean):
+        if not pads and _foldable(layers, classifier.card.picture.mean):
             return _Folded(classifier)
         return _Form(classifier) if any(isinstance(layer, nn.Conv2d) for layer in layers) else None
 
@@ -57,7 +63,7 @@ class InferenceModel:
 
     def seconds(self) -> float:
         """CPU seconds of this thread for one image; the best of three."""
-        blank = torch.zeros(1, *self._classifier.card.input.shape, dtype=torch.uint8)
+        blank = self._classifier.blank(1)
 
         def once() -> float:
             begun = time.thread_time()
@@ -68,11 +74,11 @@ class InferenceModel:
 
     def freeze(self) -> None:
         """Freeze the graph where that pays. Takes tens of milliseconds, once; predictions go on meanwhile."""
-        if self._folded is None or not self._convolves:
+        if self._folded is None or not self._freezes:
             return
-        self._convolves = False
+        self._freezes = False
         try:
-            blank = torch.zeros(2, *self._classifier.card.input.shape, dtype=torch.uint8)
+            blank = self._classifier.blank(2)
             self._use(_without_gradients(frozen(self._folded, blank)))
         except Exception as error:  # whatever the graph compiler of this torch raises
             log.warning("%s is served without a frozen graph: %s", self._classifier.card.name, error)
@@ -99,7 +105,7 @@ class _Form(nn.Module):
         super().__init__()
         self.model = serving_form(classifier.card.architecture, classifier.model)
         self.temperature = classifier.card.temperature
-        mean, std = (torch.tensor(part) for part in (classifier.card.input.mean, classifier.card.input.std))
+        mean, std = (torch.tensor(part) for part in (classifier.card.picture.mean, classifier.card.picture.std))
         self.register_buffer("scale", (1 / (255 * std)).view(-1, 1, 1))
         self.register_buffer("shift", (-mean / std).view(-1, 1, 1))
 
@@ -111,6 +117,22 @@ class _Form(nn.Module):
         return (self.logits(images).double() / self.temperature).softmax(dim=1)
 
 
+class _RowForm(nn.Module):
+    """From the rows of a table to probabilities."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.model = classifier.model
+        self.temperature = classifier.card.temperature
+
+    def logits(self, rows: Tensor) -> Tensor:
+        logits: Tensor = self.model(rows)
+        return logits
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return (self.logits(rows).double() / self.temperature).softmax(dim=1)
+
+
 class _Folded(_Form):
     """With the normalisation in the first layer."""
 
@@ -118,7 +140,7 @@ class _Folded(_Form):
         super().__init__(classifier)
         first = next(layer for layer in self.model.modules() if isinstance(layer, nn.Linear | nn.Conv2d))
         mean, std = (
-            torch.tensor(part).double() for part in (classifier.card.input.mean, classifier.card.input.std)
+            torch.tensor(part).double() for part in (classifier.card.picture.mean, classifier.card.picture.std)
         )
         whole = first.weight.detach().double()
         weight = whole.view(
@@ -147,6 +169,7 @@ def frozen(model: nn.Module, example: Tensor) -> nn.Module:
     # No successor runs without a C++ compiler. The filter stays: taking it back (`catch_warnings`) would change
     # the filters of other threads as well.
     warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", FutureWarning)
+    warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]  # of sizes that do not change
     traced = torch.jit.trace(model.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
     graph: nn.Module = torch.jit.freeze(traced)
     return graph
@@ -162,13 +185,8 @@ def _without_gradients(model: nn.Module) -> Forward:
 
 def _matches(form: Forward, classifier: Classifier) -> bool:
     """On blank, full and random images, alone and in batches; running it also warms it up."""
-    shape = classifier.card.input_shape
-    random = torch.Generator().manual_seed(0)
-    for images in (
-        torch.zeros(1, *shape, dtype=torch.uint8),
-        torch.full((2, *shape), 255, dtype=torch.uint8),
-        torch.randint(0, 256, (8, *shape), dtype=torch.uint8, generator=random),
-    ):
+    trials = trial_inputs(classifier.card)
+    for images in (trials[:1], trials[1:3], trials[3:]):
         if not torch.allclose(form(images), classifier.probabilities(images).cpu(), rtol=0, atol=TOLERANCE):
             log.warning(
                 "%s is served in its plain form: the fast form gives other probabilities", classifier.card.name

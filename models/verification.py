@@ -1,5 +1,6 @@
 """Whether a checkpoint answers: it is loaded and asked the way it is served."""
 
+import math
 from pathlib import Path
 
 import torch
@@ -7,8 +8,10 @@ import torch
 from models.classifier import Classifier
 from models.errors import CheckpointError, ModelError
 from models.inference import InferenceModel
+from models.tables import TableInput
 
 TOLERANCE = 1e-5  # of the sum of probabilities
+FULL = 1e38  # about the largest number of a cell
 
 
 def load_verified(weights: Path, device: torch.device) -> tuple[Classifier, InferenceModel]:
@@ -31,11 +34,15 @@ def load_verified(weights: Path, device: torch.device) -> tuple[Classifier, Infe
 
 
 def _ask(weights: Path, classifier: Classifier, form: InferenceModel) -> None:
-    """Blank, full and random images."""
+    """Blank, full and random inputs."""
     card = classifier.card
     random = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (4, *card.input_shape), dtype=torch.uint8, generator=random)
-    images[0], images[1] = 0, 255
+    if isinstance(card.input, TableInput):
+        images = torch.randn(4, card.input.width, generator=random) * 100
+        images[0], images[1] = math.nan, FULL
+    else:
+        images = torch.randint(0, 256, (4, *card.input_shape), dtype=torch.uint8, generator=random)
+        images[0], images[1] = 0, 255
     for answers in (classifier.probabilities(images).cpu(), form(images)):
         if answers.shape != (len(images), len(card.classes)):
             raise CheckpointError(

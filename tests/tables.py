@@ -23,6 +23,7 @@ from models.card import Card, read_card
 from tests.conftest import ROOT, SHIPPED, WEIGHTS
 from training import regression
 from training.importing.dataset import Options
+from training.importing.tables.facts import TableOptions
 from training.recipes import RECIPES, Config
 
 PAGES = tuple(
@@ -148,7 +149,15 @@ def _config() -> str:
 
 
 def _import_options() -> str:
-    fields = Options.model_fields.items()
+    return _options(Options)
+
+
+def _table_options() -> str:
+    return _options(TableOptions)
+
+
+def _options(of: type[Options] | type[TableOptions]) -> str:
+    fields = ((name, field) for name, field in of.model_fields.items() if name != "kind")
     rows = ((f"`{name}`", f"`{field.default}`", field.description or "") for name, field in fields)
     return _table(("option", "default", ""), rows)
 
@@ -162,6 +171,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "recipes": _recipes,
     "config": _config,
     "import_options": _import_options,
+    "table_options": _table_options,
 }
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from models.architectures import ARCHITECTURES, arguments_for, build, identify
+from models.architectures import ARCHITECTURES, TABLES, arguments_for, build, identify
 from models.errors import UnknownArchitecture
 from training.recipes import RECIPES, Recipe
 
@@ -106,4 +106,4 @@ def test_softmax_starts_at_small_normal_weights_and_zero_bias() -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.name)
 def test_every_recipe_names_an_architecture(recipe: Recipe) -> None:
-    assert recipe.config().architecture in (*ARCHITECTURES, "auto", "fine-tune")
+    assert recipe.config().architecture in (*ARCHITECTURES, *TABLES, "auto", "fine-tune")

@@ -1,6 +1,7 @@
 """The row-aware batcher: many callers of mixed sizes, each with exactly its own rows."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -22,7 +23,9 @@ class Echo:
     """A model whose rows tell which pixels it was given; it remembers the sizes of its batches."""
 
     sign: float = 1.0
-    input_shape: tuple[int, int, int] = SHAPE
+    input_shape: tuple[int, ...] = SHAPE
+    dtype: torch.dtype = torch.uint8
+    most: int = MAX_BATCH_SIZE
     batches: list[int] = field(default_factory=list)
     heavy_seconds: float = 0.0
     poison: int | None = None  # a first pixel on which it fails
@@ -246,6 +249,46 @@ def test_the_queue_works_on_tensors_of_the_right_shape() -> None:
 
     run(work)
     assert shapes == [torch.Size((3, *SHAPE))]
+
+
+def test_many_rows_of_tables_come_back_in_order_from_threads_of_their_own() -> None:
+    """Two large requests and a small one, of which one gives up; a row that fails fails its request alone."""
+
+    @dataclass
+    class RowEcho(Echo):
+        def forward(self, images: Tensor) -> Tensor:
+            self.batches.append(threading.get_ident())
+            if (images == -1).any():
+                raise RuntimeError("poisoned")
+            return images.double()
+
+    async def work() -> None:
+        queue = Batcher(Counters(), 1_000_000, 1_000_000, bulk_threads=2)
+        model = RowEcho(input_shape=(2,), dtype=torch.float32)
+        values = torch.arange(4000, dtype=torch.float32).view(-1, 2)
+        poisoned = values.clone()
+        poisoned[1999] = -1
+        large = [queue.submit(model, part.numpy().tobytes(), 2000) for part in (values, values + 0.5, poisoned)]
+        large[1].cancel()
+        small = await queue.submit(model, values[:3].numpy().tobytes(), 3)
+        assert small == values[:3].tolist()
+        assert await large[0] == values.tolist()
+        with pytest.raises(RuntimeError, match="poisoned"):
+            await large[2]
+        assert queue.images == 0
+        assert len(set(model.batches)) == 3
+
+    run(work)
+
+
+def test_rows_of_tables_are_float32() -> None:
+    async def work() -> None:
+        values = torch.tensor([[1.5, -2.0], [0.25, 3.0], [7.0, float("inf")]])
+        model = Echo(input_shape=(2,), dtype=torch.float32)
+        found = await batcher().submit(model, values.numpy().tobytes(), 3)
+        assert found == values.tolist()
+
+    run(work)
 
 
 @dataclass

@@ -77,7 +77,7 @@ def huge() -> bytes:
 def task(classifier: Classifier) -> Callable[..., Task]:
     def make(data: bytes, mode: PreprocessMode = "auto", content_type: bytes = b"") -> Task:
         pixels = announced_in_body(content_type, data) if content_type else announced_pixels(data)
-        return Task(classifier.card.input, mode, data, content_type, pixels)
+        return Task(classifier.card.picture, mode, data, content_type, pixels)
 
     return make
 
@@ -157,7 +157,7 @@ def test_the_mode_none_goes_along(task: Callable[..., Task], digits: dict[str, b
 
 
 def test_more_pixels_than_announced_are_refused(classifier: Classifier, picture: bytes) -> None:
-    lie = Task(classifier.card.input, "auto", picture, pixels=800 * 600 - 1)
+    lie = Task(classifier.card.picture, "auto", picture, pixels=800 * 600 - 1)
     (found,) = in_pool(lambda pool: pool.decode([lie]))
     assert isinstance(found, ImageError)
     assert "more than it announces" in found.detail

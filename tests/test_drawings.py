@@ -164,7 +164,7 @@ def test_a_dim_photograph_of_the_models_size(digits_model: Classifier) -> None:
 @pytest.mark.parametrize(("dataset", "card"), [("mnist", DIGITS), ("fashion-mnist", FASHION)])
 def test_test_images_go_their_way_bit_for_bit(full_data: Path, dataset: str, card: Card) -> None:
     for pixels in load_dataset(dataset, full_data).test.images[:, 0].numpy():
-        found, done = read(Image.fromarray(pixels), card.input)
+        found, done = read(Image.fromarray(pixels), card.picture)
         assert np.array_equal(found, pixels)
         assert done.box == (0, 0, 28, 28)
 
@@ -176,7 +176,7 @@ def test_long_strips_cost_what_their_pixels_do(size: tuple[int, int], card: Card
     image = open_image(png_of_rows(*size))
     tracemalloc.start()
     try:
-        read(image, card.input)
+        read(image, card.picture)
     except NothingFound:
         pass
     finally:
@@ -188,7 +188,7 @@ def test_long_strips_cost_what_their_pixels_do(size: tuple[int, int], card: Card
 def test_a_strip_with_something_on_it() -> None:
     image = Image.new("L", (20_000, 40), 255)
     ImageDraw.Draw(image).line([(9_000, 5), (9_010, 35)], fill=0, width=8)
-    pixels, done = read(open_image(encoded(image)), FASHION.input)
+    pixels, done = read(open_image(encoded(image)), FASHION.picture)
     assert pixels.shape == (28, 28)
     assert done.box == (0, 0, 20_000, 40)
 

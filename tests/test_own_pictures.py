@@ -82,9 +82,9 @@ def test_the_run_learns_and_its_card_tells_how_a_picture_gets_in(discs: tuple[Ru
     run, card = discs
     assert card.metrics["test"].accuracy >= 0.9
     assert card.architecture == "small-image"
-    assert card.input.shape == (3, 40, 40)
-    assert card.input.preprocessing == "picture"
-    assert card.input.polarity is None
+    assert card.picture.shape == (3, 40, 40)
+    assert card.picture.preprocessing == "picture"
+    assert card.picture.polarity is None
     assert card.dataset is not None
     assert card.dataset.digest == load_dataset("discs@1", own, own).digest
     assert run.files.report.exists()
@@ -185,7 +185,7 @@ def test_a_tutorial_recipe_takes_a_data_set_of_its_shape(own: Path, tmp_path: Pa
     run = Run.create(tmp_path / "run", RECIPES["cnn"].config(dataset="arrows@1", epochs=1))
     card = train(run, own, CPU, lambda event: None, datasets_dir=own)
     assert card.classes == ("left", "right")
-    assert card.input.shape == (1, 28, 28)
+    assert card.picture.shape == (1, 28, 28)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_a_card_of_the_version_before_is_read(discs: tuple[Run, Card]) -> None:
         "preprocessing": "digit",
     }
     card = Card.model_validate({**fields, **old})
-    assert card.input == Input(
+    assert card.picture == Input(
         channels=1,
         height=28,
         width=28,

@@ -163,7 +163,7 @@ def test_what_cannot_be_imported_says_why(known: NewPage) -> None:
     page.goto(page.url.split("#")[0] + "#/data")
     drop(page, "photo.zip", picture("round", 1))
     page.click("text=Import")
-    expect(page.locator(".bring .problem").last).to_contain_text("neither a zip nor an npz", timeout=SOON)
+    expect(page.locator(".bring .problem").last).to_contain_text("neither a zip or npz file", timeout=SOON)
     page.fill("#bring-name", "mnist")
     page.click("text=Import")
     expect(page.locator(".bring .problem").last).to_contain_text("comes with the service", timeout=SOON)
@@ -294,3 +294,39 @@ def test_for_everybody_on_a_phone(known: NewPage, api: httpx2.Client, look: str)
     ring = "getComputedStyle(document.activeElement.nextElementSibling).outlineStyle"
     assert page.evaluate("document.activeElement.webkitdirectory")
     assert page.evaluate(ring) != "none"
+
+
+def test_a_table_gets_its_target_and_the_roles_of_its_columns(known: NewPage, api: httpx2.Client) -> None:
+    lines = (f"{i},{i * 7919 % 997},{('red', 'blue')[i // 2 % 2]},{'ab'[i // 3 % 2]}" for i in range(60))
+    text = "A title\nnumber,size,colour,kind\n" + "\n".join(lines) + "\n1,2\n"
+    page = known("#/data")
+    page.locator(".bring input[multiple]").set_input_files(
+        {"name": "My kinds.csv", "mimeType": "text/csv", "buffer": text.encode()}
+    )
+    expect(page.locator("#bring-name")).to_have_value("my-kinds")
+    page.click("text=Import")
+    expect(page.locator("#columns-title")).to_have_text("Which column is the class?", timeout=SOON)
+    expect(page.locator(".set-head .status")).to_have_text("needs its target")
+    expect(page.locator("#option-target")).to_have_value("kind")
+    expect(page.locator(".columns")).to_contain_text("It numbers the rows")
+    expect(page.locator(".left-out")).to_contain_text("Line 63")
+    assert Axe().run(page, "#data").response["violations"] == []
+    page.select_option("[aria-label='Role of number']", "numeric")
+    page.click("text=Use this target")
+    expect(page.locator("#classes-title")).to_have_text("2 classes", timeout=SOON)
+    profile = api.get("/datasets/my-kinds@1").json()["profile"]
+    assert [column["used"] for column in profile["columns"]] == [True, True, True, False]
+    expect(page.locator(".columns .bars")).to_have_count(3)
+    expect(page.locator("#rows-title + p + div table")).to_contain_text("red")
+    expect(page.locator("text=Train on this")).to_be_visible()
+    assert Axe().run(page, "#data").response["violations"] == []
+    page.select_option("[aria-label='Role of size']", "leave-out")
+    page.click("text=Make a new version")
+    expect(page.locator(".set-head h2")).to_have_text("Version 2", timeout=SOON)
+    expect(page.locator("#classes-title")).to_have_text("2 classes", timeout=SOON)
+    assert [column["used"] for column in api.get("/datasets/my-kinds@2").json()["profile"]["columns"]] == [
+        True,
+        False,
+        True,
+        False,
+    ]

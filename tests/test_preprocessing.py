@@ -32,7 +32,7 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def fitted(image: Image.Image, card: Card = DIGITS) -> tuple[Grey, InputInfo]:
-    return read(open_image(encoded(image)), card.input)
+    return read(open_image(encoded(image)), card.picture)
 
 
 def alike(a: Grey, b: Grey) -> float:
@@ -281,9 +281,9 @@ def test_paper_with_grain_and_light_only_has_nothing_on_it() -> None:
 
 def test_fit_none_takes_no_other_size() -> None:
     with pytest.raises(WrongImageSize, match="64x48"):
-        read(open_image(encoded(Image.new("L", (64, 48)))), DIGITS.input, "none")
+        read(open_image(encoded(Image.new("L", (64, 48)))), DIGITS.picture, "none")
     inverted = Image.new("L", (28, 28), 200)
-    pixels, done = read(open_image(encoded(inverted)), DIGITS.input, "none")
+    pixels, done = read(open_image(encoded(inverted)), DIGITS.picture, "none")
     assert done == UNTOUCHED
     assert (pixels == 200).all()
 
@@ -294,7 +294,7 @@ def test_a_jpeg_of_any_size_tells_its_own_size_and_box() -> None:
     exif[0x0112] = 6
     large = seven().resize((3000, 4000)).rotate(90, expand=True)
     data = encoded(large, "JPEG", exif=exif.tobytes())
-    pixels, done = read(open_image(data), DIGITS.input)
+    pixels, done = read(open_image(data), DIGITS.picture)
     assert done.size == (3000, 4000)
     assert np.abs(np.array(done.box) - np.array([72, 52, 228, 258]) * [10, 13.33, 10, 13.33]).max() <= 120
     assert pixels.shape == (28, 28)

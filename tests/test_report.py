@@ -137,7 +137,7 @@ def test_precision_recall_and_f1_by_hand() -> None:
 
 def test_the_worst_mistakes_give_the_truth_the_least(classifier: Classifier, sample: Dataset) -> None:
     evaluation = evaluate(classifier, sample.test)
-    mistakes = worst_mistakes(sample.test, evaluation, sample.classes)
+    mistakes = worst_mistakes(classifier.card, sample.test, evaluation)
     truth = evaluation.probabilities.gather(1, sample.test.labels[:, None]).squeeze(1)
     wrong = evaluation.predicted != sample.test.labels
     assert [mistake.probability for mistake in mistakes] == sorted(truth[wrong].tolist())[:25]

@@ -144,7 +144,7 @@ def test_transfer_says_what_it_cannot_take(own: Path) -> None:
 def test_a_head_is_trained_on_few_photographs(finished: tuple[Run, Card]) -> None:
     run, card = finished
     assert card.architecture == "efficientnet-lite0"
-    assert card.input.shape == (3, 224, 224)
+    assert card.picture.shape == (3, 224, 224)
     assert card.metrics["test"].accuracy >= 0.8
     assert set(card.baselines) == {"majority", "logistic-regression"}
     assert "What the network is worth" in run.files.report.read_text()
@@ -213,7 +213,7 @@ def test_a_head_on_small_pictures(own: Path, tmp_path: Path) -> None:
     """They are scaled inside of the network: the card's input is theirs."""
     config = RECIPES["transfer"].config(dataset="small@1", name="mine")
     card = train(Run.create(tmp_path / "run", config), own, CPU, lambda event: None, datasets_dir=own)
-    assert card.input.shape == (3, 40, 40)
+    assert card.picture.shape == (3, 40, 40)
     assert card.metrics["test"].accuracy >= 0.8
 
 

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from models.card import Card
 from models.classifier import Classifier
 from models.files import write_atomically
+from models.tables import TableInput
 from training.datasets import Split, load_dataset
 from training.errors import TrainingError
 from training.evaluation import evaluate, logits_of
@@ -46,6 +47,8 @@ def recalibrate(weights: Path, data_dir: Path, device: torch.device, datasets_di
     card = classifier.card
     if card.training is None or card.dataset is None or not card.training["validation_images"]:
         raise TrainingError(f"{weights}: its card records no validation split to fit a temperature on")
+    if isinstance(card.input, TableInput):
+        raise TrainingError(f"{weights}: the temperature of a table's model is fitted while it is trained")
     dataset = load_dataset(card.dataset.name, data_dir, datasets_dir)
     if dataset.digest != card.dataset.digest:
         raise TrainingError(f"{data_dir} holds another {dataset.name} than {card.name} was trained on")
@@ -70,9 +73,14 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """
     logits = logits.double()
     one = math.log(_best_temperature(lambda t: brier((logits / t).softmax(dim=1), labels).item()))
-    other = math.log(_best_temperature(lambda t: F.cross_entropy(logits / t, labels).item()))
+    other = math.log(likeliest_temperature(logits, labels))
     between = torch.linspace(one, other, 25, dtype=torch.float64).exp().tolist()
     return min(between, key=lambda t: scores(logits, labels, t).ece)
+
+
+def likeliest_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature of the largest likelihood, or 1.0; logits [N, classes], labels [N]."""
+    return _best_temperature(lambda t: F.cross_entropy(logits / t, labels).item())
 
 
 def _best_temperature(loss: Callable[[float], float]) -> float:

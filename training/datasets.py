@@ -154,10 +154,10 @@ def _find_imported(name: str, base: str, version: str, datasets_dir: Path | None
 
 
 def _imported(name: str, directory: Path, file: str | None) -> Dataset:
-    from training.importing.dataset import PROFILE, Profile
+    from training.importing.dataset import PROFILE, ImageProfile
 
     try:
-        profile = Profile.model_validate_json((directory / PROFILE).read_bytes())
+        profile = ImageProfile.model_validate_json((directory / PROFILE).read_bytes())
         images = open_images(directory, large=file == LARGE)
         labels, splits, _ = read_rows(directory)
         if not len(images) == len(labels) == len(splits):

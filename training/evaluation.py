@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.card import Metrics
+from models.card import Card, Metrics
 from models.classifier import BATCH, Classifier
 from models.inference import InferenceModel
 from training.datasets import Split
@@ -42,26 +42,30 @@ def evaluate(classifier: Classifier, split: Split) -> Evaluation:
 
     Raises NotFinite where the model answers with infinities or NaN.
     """
-    classes = classifier.card.classes
-    logits, labels = logits_of(InferenceModel(classifier), split), split.labels.cpu()
+    return metrics_of(classifier.card, logits_of(InferenceModel(classifier), split), split.labels.cpu())
+
+
+def metrics_of(card: Card, logits: Tensor, labels: Tensor) -> Evaluation:
+    """As `evaluate`, of logits [N, classes] that are there already."""
+    classes = card.classes
     loss = F.cross_entropy(logits, labels).item()
     if not math.isfinite(loss) or not logits.isfinite().all():
         bad = int((~logits.isfinite()).any(1).sum())
         raise NotFinite(
-            f"{classifier.card.name} answers {bad:,} of {len(split):,} images with infinities or NaN "
+            f"{card.name} answers {bad:,} of {len(labels):,} inputs with infinities or NaN "
             f"(loss {loss}): its weights are unusable"
         )
     predicted = logits.argmax(1)
     confusion = confusion_matrix(predicted, labels, len(classes))
     correct, seen = confusion.diagonal(), confusion.sum(1)
-    probabilities = classifier.softmax(logits)
-    temperature = classifier.card.temperature
+    temperature = card.temperature
+    probabilities = (logits.double() / temperature).softmax(dim=1)
     metrics = Metrics(
-        images=len(split),
+        images=len(labels),
         loss=loss,
-        accuracy=correct.sum().item() / len(split),
+        accuracy=correct.sum().item() / len(labels),
         per_class={name: (correct[i] / max(int(seen[i]), 1)).item() for i, name in enumerate(classes)},
-        interval=wilson(int(correct.sum()), len(split)),
+        interval=wilson(int(correct.sum()), len(labels)),
         balanced_accuracy=balanced_accuracy(confusion),
         macro_f1=macro_f1(confusion),
         auc=roc_auc(probabilities, labels),

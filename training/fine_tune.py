@@ -148,7 +148,7 @@ class FineTuner:
         return torch.cat([images[:half], augment(images[half:], self.draws)])
 
     def _normalised(self, images: Tensor) -> Tensor:
-        return normalise(images, self.card.input.mean, self.card.input.std)
+        return normalise(images, self.card.picture.mean, self.card.picture.std)
 
     def _outcome(self, model: nn.Module) -> Outcome:
         classifier = Classifier(model.eval(), self.card, self.device)

@@ -266,7 +266,7 @@ class Trainer:
         }
         if self.average is not None:
             state["average"] = self.average.state_dict()
-        write_atomically(path, _to_bytes(state))
+        write_atomically(path, to_bytes(state))
 
     def restore(self, path: Path) -> None:
         """Continue from what `save` wrote. Raises TrainingError for a damaged file."""
@@ -371,7 +371,7 @@ def _factor(schedule: Schedule, steps: int) -> Callable[[int], float]:
     )
 
 
-def _to_bytes(state: dict[str, Any]) -> bytes:
+def to_bytes(state: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""A file of one's own pictures to a finished run, as `minist train FILE` does it."""
+"""A file of one's own, pictures or a table, to a finished run, as `minist train FILE` does it."""
 
 import re
 import shutil
@@ -11,7 +11,8 @@ from models.devices import choose_device
 from training import run as runs
 from training.errors import DatasetError
 from training.importing.cli import read_file, show
-from training.importing.dataset import PROFILE, Options, Profile
+from training.importing.dataset import ImageProfile, Options, read_profile
+from training.importing.tables.facts import TableDraft, TableOptions, TableProfile
 from training.progress import Display
 from training.recipes import RECIPES
 from training.run import Run
@@ -23,8 +24,8 @@ def name_of(source: Path) -> str:
     return plain or "pictures"
 
 
-def import_own(source: Path, datasets_dir: Path, name: str, options: Options) -> str:
-    """Import a file as the next version of a data set; `NAME@n`. The same pictures again: the same version.
+def import_own(source: Path, datasets_dir: Path, name: str, options: Options | TableOptions) -> str:
+    """Import a file as the next version of a data set; `NAME@n`. The same content again: the same version.
 
     Raises DatasetError.
     """
@@ -36,6 +37,8 @@ def import_own(source: Path, datasets_dir: Path, name: str, options: Options) ->
     try:
         profile = read_file(source, staged, options)
         show(profile)
+        if isinstance(profile, TableDraft):
+            raise DatasetError(_which_target(profile))
         versions = {int(path.name): path for path in folder.iterdir() if path.name.isdecimal()}
         for number, directory in sorted(versions.items()):
             if _same(directory, profile):
@@ -48,9 +51,15 @@ def import_own(source: Path, datasets_dir: Path, name: str, options: Options) ->
         shutil.rmtree(staged, ignore_errors=True)
 
 
-def _same(directory: Path, profile: Profile) -> bool:
+def _which_target(draft: TableDraft) -> str:
+    names = [proposal.column for proposal in draft.proposals] or [column.name for column in draft.columns[:10]]
+    some = ", ".join(f"--target {name!r}" for name in names)
+    return f"which column is the class? Say it, such as {some}"
+
+
+def _same(directory: Path, profile: ImageProfile | TableProfile) -> bool:
     try:
-        found = Profile.model_validate_json((directory / PROFILE).read_bytes())
+        found = read_profile(directory)
     except (OSError, ValueError):
         return False
     return (found.digest, found.options, found.source_digest) == (

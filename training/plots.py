@@ -77,9 +77,9 @@ def draw_reliability(
         upper.scatter(x, y, s=area, color=color, label=f"{label} (error {bins.error:.2%})", zorder=3)
         middles = (np.arange(len(count)) + 0.5 + shift * (len(shown) - 1)) * width
         lower.bar(middles, count, width=0.9 * width / len(shown), color=color)
-    upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), title="Reliability, test images")
+    upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), title="Reliability, test split")
     upper.legend(loc="upper left")
-    lower.set(xlabel="confidence", ylabel="images", yscale="log")
+    lower.set(xlabel="confidence", ylabel="answers", yscale="log")
     upper.grid(alpha=0.3)
     figure.savefig(file, dpi=160, transparent=transparent)
 
@@ -99,7 +99,7 @@ def draw_confusion(confusion: Tensor, classes: Sequence[str], path: Path) -> Non
             )
     axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
     axes.set_yticks(range(len(classes)), classes)
-    axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix, test images")
+    axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix, test split")
     figure.savefig(path, dpi=120)
 
 

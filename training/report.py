@@ -4,6 +4,7 @@ Every picture on the page is a data URL; plots come twice, for a light and a dar
 """
 
 import io
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +18,17 @@ from models.card import Card
 from models.files import write_atomically
 from models.preprocessing.decode import png
 from models.preprocessing.png import data_url
+from models.tables import TableInput
 from training import plots
 from training.datasets import Dataset, Split
 from training.directory import RunDirectory
 from training.evaluation import Evaluation
 from training.events import Epoch
 from training.reliability import Reliability, reliability
+from training.tables.dataset import TableDataset
 
 WORST = 25
+CELLS = 12  # of a row, shown with a mistake
 GUESSES = 3  # classes shown with each mistake
 Colors = dict[Any, str]  # matplotlib types the keys as a literal of all its parameters
 _LIGHT: Colors = {"text.color": "#1c1f24", "axes.edgecolor": "#6b7280"}
@@ -61,7 +65,8 @@ class ClassRow:
 class Mistake:
     """A wrongly classified image: its label, and the most probable classes, best first."""
 
-    image: str
+    image: str | None  # of a row, its cells instead
+    cells: tuple[tuple[str, str], ...]
     position: int
     label: str
     guesses: tuple[tuple[str, float], ...]
@@ -87,7 +92,7 @@ class Timing:
 
 
 def write(
-    files: RunDirectory, card: Card, history: Sequence[Epoch], dataset: Dataset, test: Evaluation
+    files: RunDirectory, card: Card, history: Sequence[Epoch], dataset: Dataset | TableDataset, test: Evaluation
 ) -> Path:
     """Draw the pictures and write the page of a run into its directory; returns the page's path."""
     labels = dataset.test.labels.cpu()
@@ -95,7 +100,8 @@ def write(
     after = reliability(test.probabilities, labels) if test.metrics.calibrated else None
     plots.draw_curves(history, files.picture("curves"))
     plots.draw_confusion(test.confusion, dataset.classes, files.picture("confusion"))
-    plots.draw_samples(dataset.test, test.predicted, dataset.classes, files.picture("samples"))
+    if isinstance(dataset, Dataset):
+        plots.draw_samples(dataset.test, test.predicted, dataset.classes, files.picture("samples"))
     plots.draw_reliability(before, after, files.picture("reliability"))
     write_atomically(files.report, page(card, history, dataset, test, before, after).encode())
     return files.report
@@ -104,7 +110,7 @@ def write(
 def page(
     card: Card,
     history: Sequence[Epoch],
-    dataset: Dataset,
+    dataset: Dataset | TableDataset,
     test: Evaluation,
     before: Reliability,
     after: Reliability | None,
@@ -129,7 +135,8 @@ def page(
         confusion=test.confusion.tolist(),
         most_confused=max(1, int(test.confusion.clone().fill_diagonal_(0).max())),
         classes=class_rows(test.confusion, dataset.classes),
-        mistakes=worst_mistakes(dataset.test, test, dataset.classes),
+        mistakes=worst_mistakes(card, dataset.test, test),
+        unit="rows" if isinstance(card.input, TableInput) else "images",
         wrong=test.metrics.images - int(test.confusion.diagonal().sum()),
         timing=timing(card, history, dataset),
         history=history,
@@ -146,15 +153,16 @@ def class_rows(confusion: Tensor, classes: Sequence[str]) -> list[ClassRow]:
     return [ClassRow(*row) for row in rows]
 
 
-def worst_mistakes(split: Split, test: Evaluation, classes: Sequence[str]) -> list[Mistake]:
+def worst_mistakes(card: Card, split: Split, test: Evaluation) -> list[Mistake]:
     """The mistakes with the least probability for the true class, worst first; `WORST` at most."""
-    labels = split.labels.cpu()
+    labels, classes = split.labels.cpu(), card.classes
     truth = test.probabilities.gather(1, labels[:, None]).squeeze(1)
     wrong = (test.predicted != labels).nonzero().flatten()
     worst = wrong[truth[wrong].argsort(stable=True)][:WORST].tolist()
     return [
         Mistake(
-            image=data_url(png(plots.picture(split, index))),
+            image=None if isinstance(card.input, TableInput) else data_url(png(plots.picture(split, index))),
+            cells=cells_of(card.input, split.images[index]) if isinstance(card.input, TableInput) else (),
             position=index,
             label=classes[int(labels[index])],
             guesses=_guesses(test.probabilities[index], classes),
@@ -164,14 +172,31 @@ def worst_mistakes(split: Split, test: Evaluation, classes: Sequence[str]) -> li
     ]
 
 
-def timing(card: Card, history: Sequence[Epoch], dataset: Dataset) -> Timing:
+def cells_of(spec: TableInput, row: Tensor) -> tuple[tuple[str, str], ...]:
+    """Names and cells of a row that `spec` has encoded, the first of them."""
+    found = []
+    for column, start in list(zip(spec.columns, spec.starts, strict=True))[:CELLS]:
+        value = float(row[start])
+        if math.isnan(value):
+            text = "missing"
+        elif column.role == "date":
+            text = "-".join(f"{int(part):02}" for part in row[start : start + 3].tolist())
+        elif column.role == "numeric":
+            text = f"{value:.6g}"
+        else:
+            text = column.categories[int(value)] if value < len(column.categories) else "other"
+        found.append((column.name, text))
+    return tuple(found)
+
+
+def timing(card: Card, history: Sequence[Epoch], dataset: Dataset | TableDataset) -> Timing:
     """Sums over the epochs; an epoch has the images that were not held out."""
     held_out = card.training["validation_images"] if card.training and not dataset.imported else 0
     return Timing(
         epochs=len(history),
         seconds=sum(epoch.seconds for epoch in history),
         cpu_seconds=sum(epoch.cpu_seconds for epoch in history),
-        images=len(dataset.train) - held_out,
+        images=len(dataset.learned if isinstance(dataset, TableDataset) else dataset.train) - held_out,
     )
 
 

@@ -33,6 +33,8 @@ from training.fine_tune import FineTuner, served_version
 from training.loop import Trainer, normalisation
 from training.recipes import Config
 from training.synthetic.split import synthetic_split
+from training.tables.dataset import load_table, table_directory
+from training.tables.run import TABLE, evaluated, train_table
 from training.transfer import HeadTrainer
 
 FINE_TUNE = "fine-tune"
@@ -119,6 +121,13 @@ def train(
             return read_card(run.card_path)
         if run.config.architecture == FINE_TUNE:
             return _fine_tune(run, data_dir, datasets_dir, device, on_event)
+        if (directory := table_directory(run.config.dataset, datasets_dir)) is not None:
+            return train_table(run, load_table(directory, run.config.dataset), on_event)
+        if run.config.architecture == TABLE:
+            raise DatasetError(
+                f"the recipe {run.config.recipe} trains on a table, and {run.config.dataset} is none: "
+                "import a CSV file"
+            )
         dataset = load_dataset(run.config.dataset, data_dir, datasets_dir)
         choice = choose(
             run.files,
@@ -225,7 +234,7 @@ def _fine_tune(
         raise TrainingError(
             f"the data set {dataset.name} is not the one that the served version was trained on"
         )
-    if dataset.shape != served.input.shape:
+    if dataset.shape != served.picture.shape:
         dataset = dataset.enlarged()
     corrections = Corrections.read(run.files.corrections, dataset)
     if corrections is None:
@@ -326,8 +335,12 @@ def rewrite_report(run: Run, data_dir: Path, device: torch.device, datasets_dir:
         raise TrainingError(f"{run.directory} has not finished: continue it with --resume {run.directory}")
     classifier = Classifier.load(run.weights_path, device)
     trained_on = classifier.card.dataset
-    dataset = load_dataset(trained_on.name if trained_on else run.config.dataset, data_dir, datasets_dir)
-    if classifier.card.input.shape != dataset.shape:
+    name = trained_on.name if trained_on else run.config.dataset
+    if (directory := table_directory(name, datasets_dir)) is not None:
+        table, outcome = evaluated(classifier, load_table(directory, name))
+        return report.write(run.files, classifier.card, run.history(), table, outcome)
+    dataset = load_dataset(name, data_dir, datasets_dir)
+    if classifier.card.picture.shape != dataset.shape:
         dataset = dataset.enlarged()
     test = evaluate(classifier, dataset.test)
     return report.write(run.files, classifier.card, run.history(), dataset, test)

@@ -18,10 +18,10 @@ from pydantic import ValidationError
 from app.cli.deployment import open_home, read_settings, who
 from app.clock import utc
 from app.home import Home
-from app.jobs.executor import check_options
-from app.jobs.imports import DatasetInUse, Request, is_built_in, is_name
+from app.jobs.executor import TableDraft, check_options
+from app.jobs.imports import DatasetInUse, DatasetNotReady, Request, is_built_in, is_name, profile_of
 from app.jobs.queue import QueueFull, Submitter
-from app.store.datasets import INCOMING, DatasetsFull, DatasetVersion, NoSuchDataset, Source
+from app.store.datasets import INCOMING, TABLE, DatasetsFull, DatasetVersion, NoSuchDataset, Source
 
 POLL_SECONDS = 0.2
 
@@ -33,7 +33,7 @@ def run(words: Sequence[str]) -> int:
     try:
         with closing(home.database):
             status: int = chosen.act(home, chosen)
-    except (NoSuchDataset, DatasetInUse, DatasetsFull, QueueFull, OSError) as error:
+    except (NoSuchDataset, DatasetInUse, DatasetNotReady, DatasetsFull, QueueFull, OSError) as error:
         return _failed(str(error))
     except (ValidationError, ValueError) as error:
         return _failed(f"options: {error}")
@@ -47,11 +47,12 @@ def _parser() -> argparse.ArgumentParser:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("list", help="show data sets and versions").set_defaults(act=_list)
     read = actions.add_parser(
-        "import", help="import a zip of class folders, an npz file, or a zip of idx files"
+        "import", help="import a zip of class folders, an npz file, a zip of idx files, CSV or parquet"
     )
     read.add_argument("file", type=Path)
     read.add_argument("--name", help="of the data set (default: the file's)")
     read.add_argument("--size", type=int, help="side of the pictures in pixels (default: by the data)")
+    read.add_argument("--target", metavar="COLUMN", help="of a table: the column with the class")
     read.add_argument("--options", default="{}", help="all options, as JSON")
     read.set_defaults(act=_import)
     delete = actions.add_parser("delete", help="delete a version, or a data set with all its versions")
@@ -71,8 +72,13 @@ def _list(home: Home, chosen: argparse.Namespace) -> int:
 
 
 def _state(version: DatasetVersion) -> str:
+    if version.status == "needs_target":
+        return "needs its target"
     if version.summary is None or version.status != "ready":
         return f"{version.status}: {version.error}" if version.error else version.status
+    if version.kind == TABLE:
+        rows, columns = version.summary["rows"], version.summary["columns"]
+        return f"{rows:,} rows of {columns} columns, {version.summary['classes']} classes"
     channels, height, width = version.summary["shape"]
     kind = "colour" if channels == 3 else "grey"
     images, classes = version.summary["images"], version.summary["classes"]
@@ -85,8 +91,11 @@ def _import(home: Home, chosen: argparse.Namespace) -> int:
         return _failed(
             f"{name!r} is no name for a data set: give one by --name, of small letters, digits, hyphens"
         )
-    size = {} if chosen.size is None else {"size": chosen.size}
-    options = check_options({**json.loads(chosen.options), **size})
+    said = {"size": chosen.size, "target": chosen.target}
+    given = {option: value for option, value in said.items() if value is not None}
+    with chosen.file.open("rb") as file:
+        table = file.read(4) != b"PK\x03\x04"  # a zip may hold either kind
+    options = check_options({**json.loads(chosen.options), **given}, table)
     source = _copied(chosen.file, home.paths.datasets)
     try:
         version, _ = home.imports.submit(Request(name, source, options), Submitter(who(), True))
@@ -96,6 +105,11 @@ def _import(home: Home, chosen: argparse.Namespace) -> int:
     if version.status == "failed":
         return _failed(str(version.error))
     print(f"{version.reference}: {_state(version)}")
+    profile = profile_of(version.directory)
+    if isinstance(profile, TableDraft):
+        print("which column is the class? Import the file again with --target COLUMN, such as")
+        for proposal in profile.proposals:
+            print(f"  {proposal.column}: {proposal.why}")
     return 0
 
 

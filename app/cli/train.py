@@ -1,4 +1,4 @@
-"""`minist train`: by a recipe, or a file of one's own pictures, which `minist serve` then answers for."""
+"""`minist train`: by a recipe, or a file of one's own, which `minist serve` then answers for."""
 
 import argparse
 import os
@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
-RECIPES = ("auto", "small-image", "transfer")
+RECIPES = ("auto", "small-image", "transfer", "table", "softmax", "otto")
 
 
 def run(words: Sequence[str]) -> int:
@@ -37,7 +37,7 @@ def _own(words: Sequence[str]) -> int:
         settings["epochs"] = chosen.epochs
     out = chosen.out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     try:
-        options = import_module("training.importing.dataset").Options(size=chosen.size)
+        options = import_module("training.importing.cli").options_for(chosen.target, chosen.size)
         dataset = own.import_own(chosen.file, datasets_dir, name, options)
         own.train_own(dataset, datasets_dir.absolute(), chosen.recipe, settings, out, chosen.device)
         card = check(out)
@@ -58,13 +58,14 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(
         prog="minist train FILE",
-        description="Import your own pictures (a zip of class folders, npz, a zip of idx files), train a "
-        "classifier on them and make it a version that `minist serve` answers with.",
+        description="Import your own pictures (a zip of class folders, npz, a zip of idx files) or a table "
+        "(CSV, parquet), train a classifier on them and make it a version that `minist serve` answers with.",
     )
-    parser.add_argument("file", type=Path, help="photos.zip, or data.npz")
+    parser.add_argument("file", type=Path, help="photos.zip, data.npz, or table.csv")
     parser.add_argument("--recipe", choices=RECIPES, default="auto", help="default: %(default)s")
     parser.add_argument("--name", help="name of data set and model (default: by the file's name)")
     parser.add_argument("--size", type=int, help="side of the pictures in pixels (default: by the data)")
+    parser.add_argument("--target", metavar="COLUMN", help="of a table: the column with the class")
     parser.add_argument("--epochs", type=int, help="passes over the training images (default: by the data)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=min(4, os.cpu_count() or 1), help="CPU threads")

@@ -19,8 +19,14 @@ from pydantic import Field
 from app.interpreter import module_command
 from models.datasets import DATASETS
 from training.directory import RunDirectory as RunDirectory  # for the rest of app, too
-from training.importing.dataset import Options as ImportOptions
+from training.importing.dataset import ImageProfile as ImageProfile  # for the rest of app, too
+from training.importing.dataset import Options as PictureOptions
 from training.importing.dataset import Profile as Profile  # for the rest of app, too
+from training.importing.dataset import TableProfile as TableProfile  # for the rest of app, too
+from training.importing.dataset import as_table, options_of
+from training.importing.dataset import read_profile as read_profile  # for the rest of app, too
+from training.importing.tables.facts import TableDraft as TableDraft  # for the rest of app, too
+from training.importing.tables.facts import TableOptions
 from training.recipes import FROM_SCRATCH, RECIPES, Config, Recipe
 
 SECRET = ("MINIST_", "OTEL_")  # environment variables with keys among them
@@ -93,8 +99,14 @@ class ImportExecutor:
             "--memory": self.memory,
             "--file-bytes": max(1, self.room()),
         }
-        # numpy's threads would take memory by the number of CPUs, and have nothing to do
-        return _child("import-dataset", run, options, {"OPENBLAS_NUM_THREADS": "1"})
+        # numpy's threads would take memory by the number of CPUs, and have nothing to do; Arrow's own
+        # allocator reserves a GiB
+        environment = {
+            "OPENBLAS_NUM_THREADS": "1",
+            "ARROW_DEFAULT_MEMORY_POOL": "system",
+            "MALLOC_ARENA_MAX": "2",
+        }
+        return _child("import-dataset", run, options, environment)
 
 
 def _child(
@@ -174,9 +186,23 @@ def _environment() -> dict[str, str]:
     return {"LOGNAME": "minist", **kept, "MPLBACKEND": "agg", "PYTHONUNBUFFERED": "1"}
 
 
-def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The full options of an import. Raises pydantic.ValidationError, naming the fields."""
-    return ImportOptions.model_validate(options).model_dump(mode="json")
+_OF_TABLES = frozenset(TableOptions.model_fields) - frozenset(PictureOptions.model_fields)
+
+
+def check_options(options: Mapping[str, Any], table: bool = False) -> dict[str, Any]:
+    """The full options of an import: of a table where it is one, or an option says so, else of pictures.
+
+    Raises pydantic.ValidationError, naming the fields.
+    """
+    kind = {"kind": "table"} if table or _OF_TABLES & options.keys() else {}
+    return options_of({**options, **kind}).model_dump(mode="json")
+
+
+def same_options(options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Full options, and what they become where the file turns out to be a table."""
+    said = options_of(options)
+    meant = [said, as_table(said)] if isinstance(said, PictureOptions) else [said]
+    return [one.model_dump(mode="json") for one in meant]
 
 
 def check_config(recipe: str, overrides: Mapping[str, Any]) -> dict[str, Any]:

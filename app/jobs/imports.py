@@ -10,18 +10,24 @@ import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
-from app.jobs.executor import Profile, RunDirectory
+from app.jobs.executor import (
+    ImageProfile,
+    RunDirectory,
+    TableDraft,
+    TableProfile,
+    read_profile,
+    same_options,
+)
 from app.jobs.queue import ACTIVE, Job, Queue, Submitter, cancel, resume
-from app.store.datasets import Datasets, DatasetsFull, DatasetVersion, Imported, Source, remove
+from app.store.datasets import IMAGES, Datasets, DatasetsFull, DatasetVersion, Imported, Source, remove
 from app.store.paths import HomePaths
 from app.store.tables import jobs
 from app.store.versions import Versions
@@ -29,7 +35,6 @@ from models.datasets import DATASETS
 from models.errors import CheckpointError
 from models.files import write_atomically
 
-IMAGES = "images"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 
@@ -64,17 +69,23 @@ class Imports:
     def submit(self, request: Request, submitter: Submitter) -> tuple[DatasetVersion, bool]:
         """The version that comes of the file and the options, and whether it is new.
 
-        The same bytes and options give the same version; where its import had failed, it is tried again.
+        The same bytes and options give the same version; where its import had failed, it is tried again. A
+        version that waits for its target becomes complete by it.
         Raises QueueFull or DatasetsFull.
         """
         datasets = self.datasets
         with datasets.database.write() as connection:
-            found = datasets.same(connection, request.name, request.source.digest, request.options)
+            before = datasets.of_source(connection, request.name, request.source.digest)
+            found = next((one for one in before if one.options in same_options(request.options)), None)
             if found is not None and found.status != "failed":
                 return found, False
             datasets.keep_source(connection, request.source)
             if found is not None:
                 return self._again(connection, found, submitter), False
+            waiting = [one for one in before if one.status == "needs_target"]
+            if waiting and request.options.get("target") is not None:
+                datasets.set_options(connection, waiting[-1], request.options)
+                return self._again(connection, replace(waiting[-1], options=request.options), submitter), False
             number = datasets.next_version(connection, request.name)
             config = _config(request.name, number, request.source.digest, request.options)
             job = self.queue.add_import(connection, request.name, config, self.limit, submitter)
@@ -83,7 +94,7 @@ class Imports:
                 request.name,
                 number,
                 job_id=job.id,
-                kind=IMAGES,
+                kind=request.options.get("kind", IMAGES),
                 options=dict(request.options),
                 source=request.source.digest,
                 source_bytes=request.source.bytes,
@@ -128,7 +139,8 @@ class Imports:
             ready = [one for one in self.datasets.versions(wanted.name) if one.status == "ready"]
             wanted = ready[0] if ready else wanted
         if wanted.status != "ready":
-            why = wanted.error or "it is still being imported"
+            waits = "which column is its target was not said yet: POST /datasets/NAME/versions says it"
+            why = wanted.error or (waits if wanted.status == "needs_target" else "it is still being imported")
             raise DatasetNotReady(f"{wanted.reference} is not ready: {why}")
         return wanted
 
@@ -170,11 +182,11 @@ def is_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def profile_of(directory: Path) -> Profile:
+def profile_of(directory: Path) -> ImageProfile | TableProfile | TableDraft:
     """What an import found. Raises DatasetNotReady where that cannot be read."""
     try:
-        return Profile.model_validate_json((directory / "profile.json").read_bytes())
-    except (OSError, ValidationError) as error:
+        return read_profile(directory)
+    except (OSError, ValueError) as error:
         raise DatasetNotReady(f"{directory.name} cannot be read: import it again") from error
 
 

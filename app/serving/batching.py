@@ -7,6 +7,9 @@ under load the next batch gathers while one is computed. Requests with more imag
 batch, behind those that came meanwhile: no request waits for the whole of a large one. The forward pass runs in
 the event loop (a thread was slower: `benchmarks/SERVING.md`).
 
+Rows of tables are images of another shape. Many of them go through threads, which share a batch: torch's own
+would wait for each other in each of the many small steps of such a model.
+
 Heavy models have a lane of their own: one thread of low priority, small batches. They never hold up the loop.
 """
 
@@ -17,7 +20,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -32,6 +35,7 @@ from models.inference import Forward
 log = logging.getLogger("minist.batching")
 
 MAX_BATCH_SIZE = 256  # images in one forward pass; larger ones fall out of the CPU's cache
+MAX_BATCH_ROWS = 128  # of a table: each costs more, and the event loop waits for all
 SMALL_BYTES = 64 * 1024  # of a request body: smaller ones have an eighth of the bytes for themselves
 HEAVY_SECONDS = 0.25  # of a batch of a heavy model: what waits behind it waits no longer
 MAX_HEAVY_SECONDS = 30.0  # of forward passes that may wait for the thread
@@ -46,7 +50,13 @@ class Model(Protocol):
     def forward(self) -> Forward: ...  # the rows of a batch: see models.inference
 
     @property
-    def input_shape(self) -> tuple[int, int, int]: ...
+    def input_shape(self) -> tuple[int, ...]: ...  # of an image, or of a row of a table
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def most(self) -> int: ...  # images in one forward pass
 
     @property
     def heavy_seconds(self) -> float: ...  # of a forward pass of one image; 0 for what the event loop can bear
@@ -57,7 +67,7 @@ class PendingRequest:
     """Images that wait for their rows."""
 
     model: Model
-    pixels: bytes | memoryview  # uint8, one image after the other
+    pixels: bytes | memoryview  # one image after the other; of a table, float32, one row after the other
     count: int
     answer: asyncio.Future[Rows]
     since: float
@@ -108,6 +118,9 @@ class Batcher:
         self._heavy: deque[PendingRequest] = deque()
         self._lane: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "heavy", _lower_priority)
+        self._many: deque[PendingRequest] = deque()
+        self._lane_of_many: asyncio.Task[None] | None = None
+        self._threads_of_many = ThreadPoolExecutor(bulk_threads, "rows", torch.set_num_threads, (1,))
 
     # -- by requests -------------------------------------------------------------------------------
 
@@ -124,6 +137,8 @@ class Batcher:
                 PendingRequest(model, pixels, count, loop.create_future(), time.perf_counter())
             )
         pending = PendingRequest(model, pixels, count, loop.create_future(), time.perf_counter())
+        if count > model.most and model.dtype.is_floating_point:
+            return self._submit_many(pending)
         self._waiting.append(pending)
         self.images += count
         if not self._scheduled:
@@ -138,6 +153,13 @@ class Batcher:
         self.images += pending.count
         if self._lane is None or self._lane.done():
             self._lane = asyncio.get_running_loop().create_task(self._run_heavy())
+        return pending.answer
+
+    def _submit_many(self, pending: PendingRequest) -> asyncio.Future[Rows]:
+        self._many.append(pending)
+        self.images += pending.count
+        if self._lane_of_many is None or self._lane_of_many.done():
+            self._lane_of_many = asyncio.get_running_loop().create_task(self._run_many())
         return pending.answer
 
     def _heavy_waiting(self) -> float:
@@ -187,7 +209,7 @@ class Batcher:
 
     def _run(self) -> None:
         self._scheduled = False
-        slices = self._take(self._waiting, MAX_BATCH_SIZE)
+        slices = self._take(self._waiting, self._waiting[0].model.most if self._waiting else 0)
         if slices:
             self._answer(slices)
         if self._waiting:  # after the loop has looked for new requests
@@ -200,19 +222,44 @@ class Batcher:
             seconds = self._heavy[0].model.heavy_seconds
             slices = self._take(self._heavy, max(1, min(MAX_BATCH_SIZE, int(HEAVY_SECONDS / seconds))))
             if slices:
-                await self._answer_heavy(slices)
+                await self._answer_elsewhere(slices, self._in_heavy_thread)
 
-    async def _answer_heavy(self, slices: list[Slice]) -> None:
+    async def _run_many(self) -> None:
+        """The same with many rows, in as many threads as there are."""
+        while self._many:
+            slices = self._take(self._many, self._many[0].model.most * self.bulk_threads)
+            if slices:
+                await self._answer_elsewhere(slices, self._in_threads)
+
+    async def _in_heavy_thread(self, slices: list[Slice]) -> Rows:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._forward, slices)
+
+    async def _in_threads(self, slices: list[Slice]) -> Rows:
+        """Each has its part of a batch."""
+        loop, forward = asyncio.get_running_loop(), slices[0][0].model.forward
+
+        def answer(part: torch.Tensor) -> Rows:
+            rows: Rows = forward(part).tolist()
+            return rows
+
+        parts = _joined(slices).chunk(self.bulk_threads)
+        answering = (loop.run_in_executor(self._threads_of_many, answer, part) for part in parts)
+        found = await asyncio.gather(*answering)
+        return [row for rows in found for row in rows]
+
+    async def _answer_elsewhere(
+        self, slices: list[Slice], forward: Callable[[list[Slice]], Awaitable[Rows]]
+    ) -> None:
         begun = self._begin(slices)
         try:
-            rows = await asyncio.get_running_loop().run_in_executor(self._thread, self._forward, slices)
+            rows = await forward(slices)
         except Exception as error:
             if len(slices) == 1:
                 self._fail(slices[0][0], error)
                 return
             log.error("a batch failed, its requests are tried alone: %s", error)
             for piece in slices:
-                await self._answer_heavy([piece])
+                await self._answer_elsewhere([piece], forward)
             return
         self._deliver(slices, rows, time.perf_counter() - begun)
 
@@ -269,18 +316,9 @@ class Batcher:
             at += number
 
     def _forward(self, slices: list[Slice]) -> Rows:
-        model = slices[0][0].model
-        shape = model.input_shape
-        size = math.prod(shape)
-        parts = [
-            pending.pixels
-            if number == pending.count
-            else memoryview(pending.pixels)[pending.taken * size : (pending.taken + number) * size]
-            for pending, number in slices
-        ]
-        pixels = torch.frombuffer(bytearray().join(parts), dtype=torch.uint8)
+        images = _joined(slices)
         with self._threads(slices[0][0].count):
-            rows: Rows = model.forward(pixels.view(-1, *shape)).tolist()
+            rows: Rows = slices[0][0].model.forward(images).tolist()
         return rows
 
     @contextmanager
@@ -308,7 +346,7 @@ class Batcher:
     def _fail(self, pending: PendingRequest, error: Exception) -> None:
         self.images -= pending.count - pending.taken
         pending.taken = pending.count
-        for waiting in (self._waiting, self._heavy):
+        for waiting in (self._waiting, self._heavy, self._many):
             if pending in waiting:
                 waiting.remove(pending)
         if not pending.answer.done():
@@ -322,6 +360,20 @@ class Batcher:
         pending.rows = pending.rows + rows if pending.rows else rows
         if pending.taken == pending.count:
             pending.answer.set_result(pending.rows)
+
+
+def _joined(slices: list[Slice]) -> torch.Tensor:
+    """All that was taken, one after the other: [N, ..]."""
+    model = slices[0][0].model
+    shape = model.input_shape
+    size = math.prod(shape) * model.dtype.itemsize
+    parts = [
+        pending.pixels
+        if number == pending.count
+        else memoryview(pending.pixels)[pending.taken * size : (pending.taken + number) * size]
+        for pending, number in slices
+    ]
+    return torch.frombuffer(bytearray().join(parts), dtype=model.dtype).view(-1, *shape)
 
 
 def _lower_priority() -> None:

@@ -5,6 +5,7 @@ at a time is evaluated, in a thread and a few images at a time, so that predicti
 """
 
 import asyncio
+import json
 import re
 import zipfile
 import zlib
@@ -22,9 +23,10 @@ from app.serving.registry import ServedModel
 from models.card import Shape
 from models.datasets import DATASETS, TEST_FILES
 from models.idx import read_idx
-from models.imported import TEST, images_of_shape, read_rows
+from models.imported import TEST, images_of_shape, open_table, read_rows
 from models.preprocessing.pictures import Pixels, from_planes
 from models.rows import Rows
+from models.tables import TableInput, recode_rows
 
 CHUNK = 64  # images of one forward pass; between two, other threads get the CPU
 IMPORTED = re.compile(r"([a-z0-9][a-z0-9-]{0,63})@([1-9][0-9]{0,8})")  # name and version of a data set
@@ -33,7 +35,8 @@ KEPT = 16  # versions; 10,000 images of 10 classes are 400 kB each
 
 @dataclass(frozen=True)
 class TestSet:
-    """Images, uint8 [N, C, H, W] (of an imported data set mapped), and labels, int64 [N], on the CPU."""
+    """Images, uint8 [N, C, H, W] (of an imported data set mapped), or rows of a table, float32 [N, width],
+    as the version takes them; and labels, int64 [N], on the CPU."""
 
     __test__ = False  # for pytest
 
@@ -111,11 +114,21 @@ class Evaluator:
 
     def _evaluate(self, served: ServedModel) -> TestResult:
         card = served.classifier.card
-        test = self._test(card.dataset.name if card.dataset else None, card.input.shape)
+        name = card.dataset.name if card.dataset else None
+        test = self._table(name, card.table) if served.takes_rows else self._test(name, card.picture.shape)
         chunks = (test.images[start : start + CHUNK] for start in range(0, len(test.labels), CHUNK))
         parts = [served.classifier.probabilities(images).float() for images in chunks]
         probabilities = torch.cat(parts)
         return TestResult(test, card.classes, probabilities.argmax(1), probabilities)
+
+    def _table(self, name: str | None, spec: TableInput) -> TestSet:
+        imported = IMPORTED.fullmatch(name or "")
+        if name is None or imported is None or self.datasets_dir is None:
+            raise errors.NoTestSet(
+                "the version's card names no data set that is known here",
+                "choose a version that was trained here",
+            )
+        return read_table_test(name, self.datasets_dir / imported[1] / imported[2], spec)
 
     def _test(self, name: str | None, shape: Shape) -> TestSet:
         imported = IMPORTED.fullmatch(name or "")
@@ -164,6 +177,24 @@ def read_imported_test(name: str, directory: Path, shape: Shape) -> TestSet:
             "import the data set again, and train on it",
         ) from error
     return TestSet(name, cast(Tensor, Rows(images, rows)), torch.from_numpy(labels[rows]))
+
+
+def read_table_test(name: str, directory: Path, spec: TableInput) -> TestSet:
+    """The test split of an imported table, as a model with these columns takes it. Raises NoTestSet."""
+    try:
+        profile = json.loads((directory / "profile.json").read_bytes())
+        table, (labels, splits, _) = open_table(directory), read_rows(directory)
+        rows = (splits == TEST).nonzero()[0]
+        if not len(rows) or int(rows.max()) >= len(table):
+            raise ValueError("it has no test split")
+        values = recode_rows(TableInput.model_validate(profile["input"]), spec, table[rows])
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise errors.NoTestSet(
+            f"the test split of data set {name} cannot be read ({why})",
+            "import the data set again, and train on it",
+        ) from error
+    return TestSet(name, torch.from_numpy(values), torch.from_numpy(labels[rows]).long())
 
 
 def mcnemar(only_a: int, only_b: int) -> float:

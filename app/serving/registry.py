@@ -13,20 +13,23 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from threading import Lock
 
 import torch
 
-from app.errors import DamagedModel, UnknownModel
+from app.errors import DamagedModel, UnknownModel, WrongContentType
+from app.serving.batching import MAX_BATCH_ROWS, MAX_BATCH_SIZE
 from app.serving.damage import DamagedVersions
+from app.serving.decoding.tables import JSON, TABLES, example
 from app.serving.encoding import PredictionEncoder
 from app.store.shipped import shipped_version
 from app.store.versions import PRODUCTION, Snapshot, Version, Versions
 from app.telemetry.counters import Counters
-from models.card import Shape
 from models.classifier import Classifier
 from models.errors import CheckpointError
 from models.inference import InferenceModel
+from models.tables import TableInput
 from models.verification import load_verified
 
 log = logging.getLogger("minist.registry")
@@ -49,10 +52,28 @@ class ServedModel:
     answers: PredictionEncoder
     predicted: list[int]
     heavy_seconds: float = 0.0
+    takes_rows: bool = False
+    input_shape: tuple[int, ...] = ()
+    dtype: torch.dtype = torch.uint8
+    most: int = MAX_BATCH_SIZE
+
+    @cached_property
+    def rows_json(self) -> bytes:
+        """The columns of a model of a table, for decoders."""
+        return self.classifier.card.table.model_dump_json().encode()
 
     @property
-    def input_shape(self) -> Shape:
-        return self.classifier.card.input_shape
+    def rows(self) -> TableInput:
+        return self.classifier.card.table
+
+    @property
+    def not_pictures(self) -> WrongContentType:
+        """Why a model of a table does not answer to a picture."""
+        return WrongContentType(
+            f"{self.name!r} takes the rows of a table, not pictures",
+            f"name it in the query (?model={self.name}) and send a row as {JSON}, {example(self.rows)}; "
+            f"rows go to /predict/batch as {', '.join(TABLES)}",
+        )
 
 
 @dataclass(frozen=True)
@@ -245,7 +266,8 @@ class Registry:
     def _load(self, version: Version) -> ServedModel:
         """Raises CheckpointError."""
         classifier, forward = self._read(version)
-        seconds = forward.seconds()
+        seconds, taken = forward.seconds(), classifier.card.input
+        rows = isinstance(taken, TableInput)
         return ServedModel(
             version.model,
             version.version,
@@ -254,6 +276,10 @@ class Registry:
             PredictionEncoder(version.model, version.version, classifier.card.classes),
             self._counters.labels_of(version.model, version.version, classifier.card.classes),
             seconds if seconds > HEAVY else 0.0,
+            rows,
+            (taken.width,) if isinstance(taken, TableInput) else taken.shape,
+            torch.float32 if rows else torch.uint8,
+            MAX_BATCH_ROWS if rows else MAX_BATCH_SIZE,
         )
 
     def _read(self, version: Version) -> tuple[Classifier, InferenceModel]:

@@ -1,9 +1,10 @@
-"""Pictures of an imported data set, as a model will see them and as they came."""
+"""Pictures of an imported data set, as a model will see them and as they came; rows of a table."""
 
 import io
+import json
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from app.serving.evaluation import read_test_set
 
 SPLITS = ("train", "validation", "test")  # as the numbers in rows.npz
 ORIGINALS = "originals.zip"  # small JPEGs of some pictures, by their row
+ROW_SAMPLES = "samples.json"  # of a table: some rows as they came
 _BLOCK = 64 * 1024
 
 
@@ -67,6 +69,38 @@ def built_in_samples(name: str, data_dir: Path, label: int | None, limit: int) -
     return [
         Sample(int(row), int(labels[row]), split, encode(test.images[int(row)].numpy()), None) for row in chosen
     ]
+
+
+@dataclass(frozen=True)
+class RowSample:
+    """A row of a table: its number, class and split by index, and its values as they came."""
+
+    row: int
+    label: int
+    split: int
+    values: Mapping[str, str]
+
+
+def row_samples(directory: Path, label: int | None, split: str | None, limit: int) -> list[RowSample]:
+    """Some rows of a table, as `samples` chooses pictures. Raises OSError."""
+    labels, splits = _rows(directory)
+    kept = {sample["row"]: sample["values"] for sample in json.loads((directory / ROW_SAMPLES).read_bytes())}
+    rows = np.array(sorted(kept), np.int64)
+    if label is not None:
+        rows = rows[labels[rows] == label]
+    if split is not None:
+        rows = rows[splits[rows] == SPLITS.index(split)]
+    return [
+        RowSample(int(row), int(labels[row]), int(splits[row]), kept[int(row)])
+        for row in first_of_each(labels, splits, rows)[:limit]
+    ]
+
+
+def export_rows(directory: Path) -> Iterator[bytes]:
+    """The rows of a table as they came, with their split: a CSV file, piece by piece. Raises OSError."""
+    with (directory / "rows.csv").open("rb") as file:
+        while piece := file.read(_BLOCK):
+            yield piece
 
 
 def export(directory: Path, classes: Sequence[str]) -> Iterator[bytes]:

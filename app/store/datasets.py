@@ -30,8 +30,9 @@ from models.files import flush, flush_directory
 
 log = logging.getLogger("minist.store")
 
+IMAGES, TABLE = "images", "table"  # kinds
 INCOMING = ".incoming-"  # files that are being received
-Status = Literal["importing", "ready", "failed"]
+Status = Literal["importing", "needs_target", "ready", "failed"]
 
 
 class NoSuchDataset(Exception):
@@ -86,6 +87,7 @@ class Imported:
     """What an import left: its folder, and what its profile says."""
 
     directory: Path
+    kind: str
     digest: str
     source: str
     options: Mapping[str, Any]
@@ -96,16 +98,34 @@ class Imported:
         """Raises CheckpointError where there is no profile that can be read."""
         try:
             profile = json.loads((directory / "profile.json").read_bytes())
-            summary = {
-                "images": profile["images"],
-                "classes": len(profile["classes"]),
-                "shape": [profile["channels"], profile["height"], profile["width"]],
-                "bad_files": profile["bad_count"],
-                "warnings": len(profile["warnings"]),
-            }
-            return cls(directory, profile["digest"], profile["source_digest"], profile["options"], summary)
+            table = profile["kind"] != IMAGES
+            summary = _of_table(profile) if table else _of_pictures(profile)
+            digest, source, options = (profile[name] for name in ("digest", "source_digest", "options"))
+            return cls(directory, TABLE if table else IMAGES, digest, source, options, summary)
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise CheckpointError(f"{directory} holds no profile of a data set: {error}") from error
+
+
+def _of_pictures(profile: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "images": profile["images"],
+        "classes": len(profile["classes"]),
+        "shape": [profile["channels"], profile["height"], profile["width"]],
+        "bad_files": profile["bad_count"],
+        "warnings": len(profile["warnings"]),
+    }
+
+
+def _of_table(profile: Mapping[str, Any]) -> dict[str, Any]:
+    draft = profile["kind"] != TABLE
+    return {
+        "rows": profile["rows"],
+        "columns": len(profile["columns"]),
+        "target": None if draft else profile["input"]["target"],
+        "classes": None if draft else len(profile["classes"]),
+        "bad_rows": profile["bad_count"],
+        "warnings": len(profile["warnings"]),
+    }
 
 
 class Datasets:
@@ -161,13 +181,10 @@ class Datasets:
 
     # -- importing; each inside a write transaction ------------------------------------------------------
 
-    def same(
-        self, connection: Connection, name: str, digest: str, options: Mapping[str, Any]
-    ) -> DatasetVersion | None:
-        """The version that came of the same bytes and options."""
+    def of_source(self, connection: Connection, name: str, digest: str) -> list[DatasetVersion]:
+        """The versions that came of the same bytes, oldest first."""
         mine = _ROWS.where(_ALIVE, datasets.c.name == name, datasets.c.source == digest)
-        found = [self._version(row) for row in connection.execute(mine).mappings()]
-        return next((version for version in found if version.options == dict(options)), None)
+        return [self._version(row) for row in connection.execute(mine).mappings()]
 
     def keep_source(self, connection: Connection, source: Source) -> None:
         """Move a file that came to where it stays, unless the same one is there. Raises DatasetsFull."""
@@ -202,6 +219,11 @@ class Datasets:
         row = _is(version.name, version.version)
         connection.execute(update(datasets).where(row).values(job_id=job_id))
 
+    def set_options(self, connection: Connection, version: DatasetVersion, options: Mapping[str, Any]) -> None:
+        """Note how it is to be imported after all."""
+        row = _is(version.name, version.version)
+        connection.execute(update(datasets).where(row).values(options=dict(options)))
+
     def forget_import(self, connection: Connection, version: DatasetVersion) -> None:
         """Note that it is not ready (any more): its files are gone."""
         values: dict[str, Any] = {"digest": None, "ready_at": None, "summary": None, "bytes": 0}
@@ -217,7 +239,8 @@ class Datasets:
         size = size_of(imported.directory)
         imported.directory.rename(there)
         flush(there.parent)
-        values = {"digest": imported.digest, "summary": dict(imported.summary), "bytes": size}
+        values: dict[str, Any] = {"digest": imported.digest, "summary": dict(imported.summary), "bytes": size}
+        values |= {"kind": imported.kind, "options": dict(imported.options)}  # a zip may hold either kind
         row = update(datasets).where(_is(name, version)).values(**values, ready_at=time.time())
         connection.execute(row)
 
@@ -277,7 +300,7 @@ class Datasets:
                     connection,
                     folder.name,
                     number,
-                    kind="images",
+                    kind=found.kind,
                     options=found.options,
                     source=found.source,
                     source_bytes=source.stat().st_size if source.exists() else 0,
@@ -324,7 +347,8 @@ def _used(connection: Connection) -> int:
 def _status(row: RowMapping, directory: Path) -> tuple[Status, str | None]:
     if row["digest"] is not None:
         if directory.is_dir():
-            return "ready", None
+            waits = row["kind"] == TABLE and (row["summary"] or {}).get("target") is None
+            return ("needs_target" if waits else "ready"), None
         return "failed", "its files are not under MINIST_HOME any more: import it again"
     if row["job_status"] in ("queued", "running"):
         return "importing", None

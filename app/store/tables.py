@@ -102,7 +102,7 @@ datasets = Table(
     Column("name", String(64), primary_key=True),
     Column("version", Integer, primary_key=True),
     Column("job_id", String(32)),  # that imports it; none: it was found on disk
-    Column("kind", String(16), nullable=False),  # images
+    Column("kind", String(16), nullable=False),  # images, table
     Column("options", JSON, nullable=False),
     Column("source", String(64), nullable=False),  # sha256 of the file that came
     Column("source_bytes", Integer, nullable=False),
@@ -113,7 +113,7 @@ datasets = Table(
     Column("ready_at", Float),
     Column("digest", String(64)),  # none: not imported (yet)
     Column("bytes", Integer, nullable=False, default=0),  # of what was imported
-    Column("summary", JSON),  # how many pictures and classes, and of which shape
+    Column("summary", JSON),  # how many pictures or rows, and classes
     Column("deleted", Boolean, nullable=False, default=False),  # numbers are never used twice
 )
 

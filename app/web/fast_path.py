@@ -24,6 +24,7 @@ from app.web.dependencies import services_of
 from app.web.paths import path_of
 from app.web.payloads import NO_OPTIONS, Options
 from app.web.prediction import predict_one
+from app.web.rows import predict_row
 
 log = logging.getLogger("minist")
 
@@ -95,7 +96,9 @@ async def _answer(
     services = services_of(scope)
     try:
         await services.authenticator.may_predict(headers)
-        return 200, _JSON, await predict_one(services, options, headers, receive, request_id)
+        served = services.registry.get(options.model)
+        predict = predict_row if served is not None and served.takes_rows else predict_one
+        return 200, _JSON, await predict(services, options, headers, receive, request_id)
     except ClientDisconnect:
         raise
     except Exception as error:

@@ -40,7 +40,12 @@ MAX_FIELD_BYTES = 64 * 1024  # options as JSON; names of classes may be many
 MAX_FORM_BYTES = 256 * 1024  # of a form beside its file
 MAX_PARTS = 32
 _ZIP = b"PK\x03\x04"  # npz is one, too
-_REFUSED = ("application/json", "text/", "image/", "audio/", "video/")
+_BINARY = (_ZIP, b"PAR1", b"\x1f\x8b")  # parquet, gzip
+_WIDE = (b"\xff\xfe", b"\xfe\xff")  # text in UTF-16
+_NO_TEXT = bytes({*range(32), 127} - set(b"\t\n\r\f"))
+_NO_TABLE = (b"%PDF", b"{", b"<", b"\xff\xd8\xff", b"GIF8", b"\xd0\xcf\x11\xe0", b"Rar!", b"7z\xbc\xaf")
+_HEAD = 16  # bytes by which it is seen that a file cannot be a data set
+_REFUSED = ("application/json", "text/html", "text/xml", "image/", "audio/", "video/")
 
 
 @dataclass
@@ -58,13 +63,13 @@ class _File:
         self.size += len(data)
         if self.size > self.limit:
             raise too_large(self.limit)
-        if len(self.head) < len(_ZIP):
-            self.head += data[: len(_ZIP)]
-            if not _ZIP.startswith(self.head[: len(_ZIP)]):
+        if len(self.head) < _HEAD:
+            self.head = (self.head + data)[:_HEAD]
+            if not _may_be_dataset(self.head):
                 raise NotADataset(
-                    "the file is neither a zip nor an npz file",
-                    "zip the folders of your classes (cats/1.jpg, dogs/1.jpg), or numpy.savez train_images, "
-                    "train_labels",
+                    "the file is neither a zip or npz file of pictures nor a table",
+                    "zip the folders of your classes (cats/1.jpg, dogs/1.jpg), numpy.savez train_images, "
+                    "train_labels, or send CSV or parquet",
                 )
         self.digest.update(data)
         self.stream.write(data)
@@ -152,7 +157,7 @@ class _Form:
         if name in FILES:
             self.files += 1
             if self.files > 1:
-                raise WrongFields("the form has several files", "send one zip file")
+                raise WrongFields("the form has several files", "send one; train.csv and test.csv in a zip")
         elif not name:
             raise MalformedForm("a part of the form has no name", "let your HTTP client build the form")
         elif self._name in self._texts:
@@ -214,7 +219,7 @@ class Incoming:
                 await self._copy(receive, file.write if form is None else form.write)
                 texts = {} if form is None else form.finish()
                 if not file.size:
-                    raise EmptyBody("the file has no bytes", "send a zip or npz file")
+                    raise EmptyBody("the file has no bytes", "send a zip, npz, CSV or parquet file")
                 await self._run(_flush, stream)
         except OSError as error:
             raise StorageTrouble(
@@ -261,6 +266,19 @@ class Incoming:
         return await to_thread.run_sync(work, *arguments, limiter=self._threads)
 
 
+def _may_be_dataset(head: bytes) -> bool:
+    """Whether the first bytes may be of a zip file, or of a table: parquet, gzip, text."""
+    if any(head.startswith(magic[: len(head)]) for magic in (*_BINARY, *_WIDE)):
+        return True
+    return not head.startswith(_NO_TABLE) and not any(byte in _NO_TEXT for byte in head)
+
+
+def is_zip(path: Path) -> bool:
+    """Whether it may hold pictures; anything else is a table."""
+    with path.open("rb") as file:
+        return file.read(len(_ZIP)) == _ZIP
+
+
 def source_of(path: Path) -> Source:
     """A file that was written here."""
     with path.open("rb") as file:
@@ -275,5 +293,5 @@ def _flush(stream: BinaryIO) -> None:
 def too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(
         f"the file has more than the {limit:,} bytes that are allowed (MINIST_MAX_DATASET_BYTES)",
-        "send smaller pictures or fewer of them: they are scaled to 224 pixels at most",
+        "send less: pictures are scaled to 224 pixels at most, tables may come as parquet or gzipped",
     )

@@ -1,15 +1,27 @@
-"""The OpenAPI page, from files that we ship: nothing is fetched from elsewhere."""
+"""The OpenAPI page, from files that we ship: nothing is fetched from elsewhere.
 
-from collections.abc import Iterator
+The document shows the rows that the models of tables take which are served now.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from typing import Any
 
-from fastapi import FastAPI
-from starlette.responses import Response
+from fastapi import FastAPI, Request
+from starlette.responses import JSONResponse, Response
 
 from app import errors
+from app.serving.decoding.tables import JSON
+from app.serving.registry import ServedModel
 from app.web import problems
+from app.web.dependencies import services_of
 from app.web.pages import DOCS_POLICY, STATIC, html
 from app.web.rate_limit import FREE
+from app.web.row_schema import DIALECT, example_row, row_schema
+
+MOST_MODELS = 20  # of tables, whose rows are shown
+MOST_COLUMNS = 300  # of a row that is shown here
 
 
 def install(app: FastAPI) -> None:
@@ -20,6 +32,17 @@ def install(app: FastAPI) -> None:
     async def docs() -> Response:
         return html(STATIC / "docs" / "index.html", DOCS_POLICY)
 
+    @app.api_route("/openapi.json", methods=["GET", "HEAD"], include_in_schema=False)
+    async def document(request: Request) -> Response:
+        tables = [
+            served
+            for served in services_of(request.scope).registry.models
+            if served.takes_rows and len(served.rows.columns) <= MOST_COLUMNS
+        ]
+        found = with_rows(app.openapi(), tables[:MOST_MODELS])
+        prefix = request.scope.get("root_path", "").rstrip("/")
+        return JSONResponse({**found, "servers": [{"url": prefix}]} if prefix else found)
+
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             _name_problems(generate())
@@ -27,6 +50,27 @@ def install(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def with_rows(document: dict[str, Any], tables: Sequence[ServedModel]) -> dict[str, Any]:
+    """The document with the row of each of these models as a schema and an example of `POST /predict`."""
+    if not tables:
+        return document
+    document = deepcopy(document)
+    one = document["paths"]["/predict"]["post"]["requestBody"]["content"][JSON]
+    many = document["paths"]["/predict/batch"]["post"]["requestBody"]["content"][JSON]
+    examples = one.setdefault("examples", {}), many.setdefault("examples", {})
+    for served in tables:
+        name = "Row." + re.sub(r"[^\w.-]", "_", served.name)
+        schema = {
+            key: part for key, part in row_schema(served.name, served.rows, 20).items() if key != "$schema"
+        }
+        document["components"]["schemas"][name] = schema
+        one["schema"]["anyOf"].append({"$ref": f"#/components/schemas/{name}"})
+        row, said = example_row(served.rows), f"for ?model={served.name}"
+        examples[0][served.name] = {"summary": f"a row {said}", "value": row}
+        examples[1][served.name] = {"summary": f"rows {said}", "value": [row]}
+    return {"jsonSchemaDialect": DIALECT, **document}
 
 
 def _name_problems(document: dict[str, Any]) -> None:

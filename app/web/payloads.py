@@ -12,7 +12,7 @@ Everything here takes time linear in the body, and for the little that it reads 
 import binascii
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast, get_args
 
@@ -184,7 +184,7 @@ def _sorted(parts: Iterator[tuple[bytes, Part]], options: tuple[str, ...], name:
         if key in FILES:
             images.append(_image(content))
         elif key not in options:
-            raise WrongFields(*unknown("field", key, (*FILES, *options)))
+            raise _unknown_field(key, (*FILES, *options))
         elif key in said:
             raise WrongFields(f"the field {key!r} comes twice", "send it once")
         elif len(content) > MAX_OPTION_BYTES:
@@ -194,6 +194,13 @@ def _sorted(parts: Iterator[tuple[bytes, Part]], options: tuple[str, ...], name:
     if not images:
         raise WrongFields(f"the form has no field {name!r}", f"name the field {name!r}")
     return Payload(images, _options(said))
+
+
+def _unknown_field(name: str, known: Sequence[str]) -> WrongFields:
+    detail, hint = unknown("field", name, known)
+    return WrongFields(
+        f"{detail} with a picture", f"{hint}; for the row of a table, name its model: ?model=NAME"
+    )
 
 
 def _options(said: Mapping[str, str]) -> Options:

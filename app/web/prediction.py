@@ -16,7 +16,7 @@ from app import errors
 from app.serving.batching import Held, Rows
 from app.serving.decoding.announced import announced_pixels
 from app.serving.decoding.forms import MAX_HEADER_BYTES
-from app.serving.decoding.wire import Decoded, Result, Task
+from app.serving.decoding.wire import Decoded, Encoded, Result, Task
 from app.serving.encoding import most_probable, with_id, with_more
 from app.serving.registry import ServedModel
 from app.web import payloads, problems
@@ -48,7 +48,7 @@ async def predict_one(
     """
     limit, batcher = services.settings.max_upload_bytes, services.batcher
     held = Held(batcher)
-    async with _Deadline(services.settings.request_timeout):
+    async with Deadline(services.settings.request_timeout):
         try:
             body = await read_body(headers.get(b"content-length", b""), receive, limit, held)
             payload = await _payload(payloads.one, limit, headers, body, held)
@@ -56,7 +56,7 @@ async def predict_one(
             served = await find_served(services, options.model)
             pixels, done = await _decode_one(services, served, options, payload.images[0], receive)
             answer = batcher.submit(served, pixels, 1)
-            row = (await (_unless_gone(answer, receive) if batcher.backlogged else answer))[0]
+            row = (await (unless_gone(answer, receive) if batcher.backlogged else answer))[0]
             more = await _explanation(served.classifier, pixels) if options.explain else None
         finally:
             held.release()
@@ -94,7 +94,7 @@ async def _payload(
 
 async def _explanation(classifier: Classifier, pixels: bytes) -> bytes:
     """The fields that `explain` adds, as JSON; the gradient is computed in a thread."""
-    seen = from_planes(pixels, classifier.card.input.shape)
+    seen = from_planes(pixels, classifier.card.picture.shape)
     found = await to_thread.run_sync(classifier.explain, seen, limiter=_EXPLAINED_AT_ONCE)
     return to_json(explanation_fields(found))
 
@@ -104,11 +104,13 @@ async def _decode_one(
 ) -> tuple[bytes, InputInfo | None]:
     """Pixels, and with `auto` what was done for them."""
     begun = time.perf_counter()
+    if served.takes_rows:
+        raise served.not_pictures
     classifier, mode = served.classifier, options.preprocess or "auto"
     pixels = classifier.decode_plain_png(bytes(encoded), mode) if len(encoded) <= PLAIN_BYTES else None
     done = classifier.identity if mode == "auto" else None
     if pixels is None:
-        task = Task(classifier.card.input, mode, encoded, pixels=announced_pixels(encoded))
+        task = Task(classifier.card.picture, mode, encoded, pixels=announced_pixels(encoded))
         results = await _decoded(services, [task], receive)
         pixels, done = _pixels_and_info(results.pop())  # an error in a variable here would hold this frame
     services.counters.seconds["decode"].observe(time.perf_counter() - begun)
@@ -117,13 +119,14 @@ async def _decode_one(
 
 async def _decoded(services: Services, tasks: Sequence[Task], receive: Receive) -> list[Result]:
     """The decoders' results. Raises ClientDisconnect when the client has gone."""
-    return await _unless_gone(asyncio.ensure_future(services.decoders.decode(tasks)), receive)
+    return await unless_gone(asyncio.ensure_future(services.decoders.decode(tasks)), receive)
 
 
 def _pixels_and_info(result: Result) -> tuple[bytes, InputInfo | None]:
     """Of a picture that was decoded; for another, its error is raised."""
     if isinstance(result, Decoded):
         return result.pixels, result.info
+    assert not isinstance(result, Encoded)
     try:
         raise result
     finally:
@@ -137,7 +140,7 @@ async def predict_batch(services: Services, options: Options, headers: Headers, 
     """
     limit, batcher = services.settings.max_batch_upload_bytes, services.batcher
     held = Held(batcher)
-    async with _Deadline(services.settings.request_timeout):
+    async with Deadline(services.settings.request_timeout):
         try:
             body = await read_body(headers.get(b"content-length", b""), receive, limit, held)
             begun = time.perf_counter()
@@ -148,7 +151,7 @@ async def predict_batch(services: Services, options: Options, headers: Headers, 
             pixels, read = await _decode_many(services, found, receive)
             services.counters.seconds["decode"].observe(time.perf_counter() - begun)
             count = sum(not isinstance(one, ImageError) for one in read)
-            rows = await _unless_gone(batcher.submit(served, pixels, count), receive) if count else []
+            rows = await unless_gone(batcher.submit(served, pixels, count), receive) if count else []
             return await _in_thread(_encode_many, served, rows, read)
         finally:
             held.release()
@@ -167,8 +170,10 @@ def _plain_or_task(
     served: ServedModel, mode: PreprocessMode, payload: Payload
 ) -> list[_Plain | Task | ImageError]:
     """Of each image its pixels, or a decoder's task, or why it is refused."""
+    if served.takes_rows:
+        raise served.not_pictures
     if payload.array is not None:
-        pixels, count = images_array(payload.array, payload.body, served.input_shape)
+        pixels, count = images_array(payload.array, payload.body, served.classifier.card.picture.shape)
         return [_Plain(pixels, None, count)]
     classifier = served.classifier
     identity = classifier.identity if mode == "auto" else None
@@ -180,7 +185,7 @@ def _plain_or_task(
             if plain is not None:
                 found.append(_Plain(plain, identity))
                 continue
-        task = Task(classifier.card.input, mode, encoded, pixels=announced_pixels(encoded))
+        task = Task(classifier.card.picture, mode, encoded, pixels=announced_pixels(encoded))
         left -= task.pixels
         found.append(task if left >= 0 else _too_many_pixels())
     return found
@@ -234,7 +239,7 @@ async def _in_thread(work: Callable[..., T], *arguments: object) -> T:
     return await to_thread.run_sync(work, *arguments, limiter=_BATCHES_AT_ONCE)
 
 
-class _Deadline:
+class Deadline:
     """`async with`: a time limit for what runs inside. Raises DeadlineExceeded.
 
     A class, since a generator of `contextlib` takes three times as long.
@@ -261,7 +266,7 @@ class _Deadline:
             ) from late
 
 
-async def _unless_gone(answer: asyncio.Future[T], receive: Receive) -> T:
+async def unless_gone(answer: asyncio.Future[T], receive: Receive) -> T:
     """The answer, once it is there. Raises ClientDisconnect when the client has gone.
 
     An answer that is given up is waited for until what it holds is free.

@@ -56,6 +56,8 @@ _TABLE: Mapping[type[Exception], _Row] = {
     errors.EmptyBody: _Row(422, "Empty body"),
     errors.WrongFields: _Row(422, "Wrong form fields"),
     errors.WrongArray: _Row(422, "Wrong array"),
+    errors.WrongTable: _Row(422, "Wrong table"),
+    errors.WrongRow: _Row(422, "Wrong row"),
     errors.BodyTooLarge: _Row(413, "Body too large"),
     errors.WrongContentType: _Row(415, "Wrong content type"),
     errors.UnknownModel: _Row(404, "Unknown model"),

@@ -1,7 +1,7 @@
 """Wire shapes, and how answers become bytes."""
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -50,6 +50,15 @@ class PredictionBody(BaseModel):
         default=None, description="with explain: how much each pixel counts for the answer, a PNG as data URL"
     )
 
+    contributions: dict[str, float] | None = Field(
+        default=None,
+        description="with explain, of a row: how much each column moves the logit of the answer away from "
+        "that of a typical row (integrated gradients); they sum to the difference",
+    )
+    typical: dict[str, Any] | None = Field(
+        default=None, description="with explain: that typical row; medians and most frequent categories"
+    )
+
     model_config = {"json_schema_extra": {"examples": [EXAMPLE]}}
 
 
@@ -64,6 +73,7 @@ class ModelSummary(BaseModel):
     accuracy: float | None = Field(description="on the test set, 0..1")
     parameters: int
     classes: list[str]
+    input: Literal["picture", "table"] = Field(description="what it takes: pictures, or the rows of a table")
 
 
 class Info(BaseModel):

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from training.errors import DatasetError
 
@@ -91,6 +92,14 @@ class Archive:
         if len(data) > limit:
             raise ValueError(f"it unpacks to more than {limit:,} bytes")
         return data
+
+    def open(self, member: Member) -> IO[bytes]:
+        """The bytes of a member as a stream, whose length is not bounded here. Raises as zipfile does."""
+        return self._zip.open(self._infos[member.index])
+
+    def compressed(self, member: Member) -> int:
+        """Bytes that it takes in the archive."""
+        return self._infos[member.index].compress_size
 
     def _add(self, index: int, info: zipfile.ZipInfo) -> None:
         name = self._name(info)

@@ -19,8 +19,8 @@ from filelock import FileLock, Timeout
 
 from training.directory import RunDirectory
 from training.errors import DatasetError
-from training.importing.dataset import Options
-from training.importing.importer import import_file
+from training.importing.dataset import Imported, options_of
+from training.importing.importer import import_any
 from training.importing.originals import write_originals
 from training.supervision import BUSY, STEP_SECONDS, begin, failed, send
 
@@ -64,9 +64,10 @@ def _import(files: RunDirectory, sources: Path) -> None:
     config: dict[str, Any] = json.loads(files.config.read_bytes())
     shutil.rmtree(files.dataset, ignore_errors=True)  # of an attempt that died: an import begins anew
     files.dataset.mkdir()
-    source, options = sources / config["source"], Options.model_validate(config["options"])
-    found = import_file(source, files.dataset, options, _Reporter())
-    write_originals(source, found)
+    source, options = sources / config["source"], options_of(config["options"])
+    found = import_any(source, files.dataset, options, _Reporter())
+    if isinstance(found, Imported):
+        write_originals(source, found)
 
 
 class _Reporter:
@@ -97,7 +98,7 @@ def _limit(memory: int, file_bytes: int) -> None:
 
 def _no_memory(memory: int) -> str:
     return (
-        f"the import needs more than the {memory:,} bytes of memory that it may take: send smaller pictures, "
+        f"the import needs more than the {memory:,} bytes of memory that it may take: send less, "
         "or raise MINIST_IMPORT_MEMORY_BYTES"
     )
 

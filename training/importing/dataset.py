@@ -1,29 +1,33 @@
-"""An imported data set on disk: one directory, written once.
+"""An imported data set on disk: one directory, written once. Of pictures:
 
 images.npy     uint8 [N, channels, height, width]      profile.json   what was found, the digest, the options
 rows.npz       label, split and group of each picture  names.json     the path of each picture in its source
+
+Of a table (`training.importing.tables`):
+
+table.npy      float32 [N, width]           rows.csv       the rows as they came, with their split
+rows.npz       as above                     samples.json   some of them
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, TypeAdapter
 
 from models.imported import open_images, read_rows
+from training.importing.facts import SHOWN, Facts, Warned
+from training.importing.tables.facts import TableDraft, TableOptions
+from training.importing.tables.facts import TableProfile as TableProfile  # for training, too
 
 NAMES, PROFILE = "names.json", "profile.json"
-SHOWN = 50  # paths in a list of the profile; `count` says how many there are
 
 
-class _Facts(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Options(_Facts):
-    """What a person may decide about an import."""
+class Options(Facts):
+    """What a person may decide about an import of pictures."""
 
     size: int | None = Field(default=None, ge=8, le=224, description="side in pixels; none: by the data")
     resize: Literal["auto", "stretch", "pad"] = Field(
@@ -41,29 +45,22 @@ class Options(_Facts):
     )
 
 
-class Listed(_Facts):
+class Listed(Facts):
     """Some paths, and how many there are in all."""
 
     count: int
     paths: tuple[str, ...] = Field(description=f"the first {SHOWN}")
 
 
-class BadFile(_Facts):
+class BadFile(Facts):
     """A file that could not become a picture."""
 
     path: str
     reason: str
 
 
-class Warned(_Facts):
-    """Something to know, and what to do about it."""
-
-    what: str
-    hint: str
-
-
-class Profile(_Facts):
-    """What an import found."""
+class ImageProfile(Facts):
+    """What an import of pictures found."""
 
     kind: Literal["images"] = "images"
     digest: str = Field(description="sha256 over images, labels and splits")
@@ -89,12 +86,35 @@ class Profile(_Facts):
     warnings: tuple[Warned, ...]
 
 
+Profile = Annotated[ImageProfile | TableProfile | TableDraft, Field(discriminator="kind")]
+_PROFILE: TypeAdapter[ImageProfile | TableProfile | TableDraft] = TypeAdapter(Profile)
+
+
+def read_profile(directory: Path) -> ImageProfile | TableProfile | TableDraft:
+    """What an import left in a directory. Raises OSError or ValueError."""
+    return _PROFILE.validate_json((directory / PROFILE).read_bytes())
+
+
+def options_of(said: Mapping[str, Any]) -> Options | TableOptions:
+    """Those of a table where they say so by their `kind`, else of pictures. Raises pydantic.ValidationError."""
+    return TableOptions.model_validate(said) if said.get("kind") == "table" else Options.model_validate(said)
+
+
+def as_table(options: Options) -> TableOptions:
+    """What was said before it was known that the file holds a table."""
+    return TableOptions(**{name: getattr(options, name) for name in SHARED})
+
+
+SHARED = ("test_share", "validation_share", "seed", "drop", "rename")  # options that both kinds have
+
+
 class Imported:
-    """A data set directory, read only; the images are mapped, not loaded."""
+    """A data set directory of pictures, read only; the images are mapped, not loaded."""
 
     def __init__(self, directory: Path) -> None:
+        """Raises OSError, or ValueError where it holds something else."""
         self.directory = directory
-        self.profile = Profile.model_validate_json((directory / PROFILE).read_bytes())
+        self.profile = ImageProfile.model_validate_json((directory / PROFILE).read_bytes())
         self.images: NDArray[np.uint8] = open_images(directory)
         self.labels, self.splits, self.groups = read_rows(directory)
 

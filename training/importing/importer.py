@@ -1,4 +1,5 @@
 """An uploaded file becomes a data set directory. Memory stays bounded: pictures go to disk as they are read.
+A table is read by `training.importing.tables`.
 
 zip of class folders -> headers (size, mode) -> one size for all -> decoded by a few threads --+
 npz, idx             -> parts of arrays -------------------------------------------------------+-> images.npy
@@ -29,10 +30,13 @@ from training.errors import DatasetError
 from training.importing import dataset, profile
 from training.importing.archive import Archive
 from training.importing.arrays import Part, idx_members, read_idx, read_npz
-from training.importing.dataset import NAMES, PROFILE, Imported, Options
+from training.importing.dataset import NAMES, PROFILE, SHARED, Imported, Options, as_table
 from training.importing.layout import Entry, Layout, Split, read_layout
 from training.importing.pictures import Header, load_rgb, read_header
-from training.importing.splits import group_ids, hold_out
+from training.importing.splits import group_ids, hold_out, joined
+from training.importing.tables.facts import TableDraft, TableOptions, TableProfile
+from training.importing.tables.files import is_table
+from training.importing.tables.importer import import_table
 
 MAX_CLASSES = 1000
 SIDES = (24, 28, 32, 48, 64, 96)  # what `auto` chooses from
@@ -65,8 +69,33 @@ class Found:
     large: int | None = None  # side of larger copies
 
 
+def import_any(
+    source: Path, directory: Path, options: Options | TableOptions, progress: Progress
+) -> Imported | TableProfile | TableDraft:
+    """Read pictures or a table into `directory`, which must exist and be empty. Raises DatasetError."""
+    if is_table(source):
+        return import_table(source, directory, _for_table(options), progress)
+    if isinstance(options, TableOptions):
+        raise DatasetError("the file holds no table: options such as target and roles are of tables")
+    return import_file(source, directory, options, progress)
+
+
+def _for_table(options: Options | TableOptions) -> TableOptions:
+    """What was said of the file, whatever it was taken for. Raises DatasetError for options of pictures."""
+    if isinstance(options, TableOptions):
+        return options
+    said = {
+        name
+        for name in options.model_fields_set
+        if getattr(options, name) != Options.model_fields[name].default
+    }
+    if wrong := sorted(said - set(SHARED)):
+        raise DatasetError(f"the file holds a table: {', '.join(wrong)} is an option of pictures")
+    return as_table(options)
+
+
 def import_file(source: Path, directory: Path, options: Options, progress: Progress) -> Imported:
-    """Read `source` (zip, npz) into `directory`, which must exist and be empty. Raises DatasetError."""
+    """Read pictures (zip, npz) into `directory`, which must exist and be empty. Raises DatasetError."""
     found = Found()
     rgb = directory / ".rgb"
     try:
@@ -307,7 +336,7 @@ def _finish(
         digest.update(images[start : start + 4096].tobytes())
     channels, height, width = images.shape[1:]
     facts = profile.profile(found, labels, splits, classes)
-    described = dataset.Profile(
+    described = dataset.ImageProfile(
         digest=digest.hexdigest(),
         source_digest=_digest(source),
         options=options,
@@ -356,20 +385,7 @@ def _groups(found: Found, options: Options) -> NDArray[np.int64]:
     keys = [
         (m.group((m.lastindex and 1) or 0) if (m := pattern.search(name)) else name) for name in found.names
     ]
-    return _joined(groups, group_ids(keys))
-
-
-def _joined(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rows that share a group in `a` or in `b`, directly or by others, get one number."""
-    joined = a.copy()
-    while True:
-        before = joined.copy()
-        for keys in (a, b):
-            least = np.full(int(keys.max()) + 1, len(joined), np.int64)
-            np.minimum.at(least, keys, joined)
-            joined = least[keys]
-        if np.array_equal(before, joined):
-            return joined
+    return joined(groups, group_ids(keys))
 
 
 def _split(

@@ -9,7 +9,8 @@ from PIL import Image
 
 from models.imported import TEST, TRAIN, VALIDATION
 from models.preprocessing.pictures import Pixels
-from training.importing.dataset import SHOWN, Listed, Warned
+from training.importing.dataset import Listed
+from training.importing.facts import SHOWN, Warned
 
 if TYPE_CHECKING:
     from training.importing.importer import Found

@@ -17,9 +17,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from app.errors import NotReady, Overloaded
+from app.errors import NotReady, Overloaded, WrongTable
 from app.serving.decoding.process import Decoder
-from app.serving.decoding.wire import Limits, Result, Task
+from app.serving.decoding.wire import AnyTask, Limits, Result, TableTask
 from app.telemetry.counters import Counters
 from models.errors import BrokenImage, CostlyImage
 
@@ -37,7 +37,7 @@ _CPU_LIMIT = -int(getattr(signal, "SIGXCPU", 0)) or None
 class Job:
     """The pictures of one request."""
 
-    tasks: Sequence[Task]
+    tasks: Sequence[AnyTask]
     todo: deque[int]  # indices of the tasks that no decoder has
     done: asyncio.Future[None]
     results: list[Result | None]
@@ -46,7 +46,7 @@ class Job:
     retried: set[int] = field(default_factory=set)
 
     @classmethod
-    def of(cls, tasks: Sequence[Task]) -> "Job":
+    def of(cls, tasks: Sequence[AnyTask]) -> "Job":
         done = asyncio.get_running_loop().create_future()
         return cls(tasks, deque(range(len(tasks))), done, [None] * len(tasks), len(tasks))
 
@@ -116,7 +116,7 @@ class DecoderPool:
         """Of the decoders that are ready."""
         return [decoder.pid for decoder in self._decoders]
 
-    async def decode(self, tasks: Sequence[Task]) -> list[Result]:
+    async def decode(self, tasks: Sequence[AnyTask]) -> list[Result]:
         """The result of each task, in order. Raises Overloaded or NotReady.
 
         Where the caller is cancelled, this returns when no decoder is at work for it any more.
@@ -250,13 +250,20 @@ class DecoderPool:
             job.retried.add(index)
         else:
             turn.indices.popleft()
-            crashed = BrokenImage("the image cannot be decoded: its decoder ended", "save it again, as PNG")
-            costly = CostlyImage("the image takes too long to decode", "scale it down, or save it as PNG")
-            job.answer(index, crashed if reason == "crash" else costly)
+            job.answer(index, _given_up(job.tasks[index], reason == "crash"))
         if turn.indices:
             job.todo.extendleft(reversed(turn.indices))
             if job not in self._waiting:
                 self._waiting.appendleft(job)
+
+
+def _given_up(task: AnyTask, crashed: bool) -> Result:
+    if isinstance(task, TableTask):
+        how = "cannot be read: its decoder ended" if crashed else "takes too long to read"
+        return WrongTable(f"the table {how}", "send it as CSV, fewer rows at a time")
+    if crashed:
+        return BrokenImage("the image cannot be decoded: its decoder ended", "save it again, as PNG")
+    return CostlyImage("the image takes too long to decode", "scale it down, or save it as PNG")
 
 
 def _some(job: Job) -> deque[int]:

@@ -10,7 +10,7 @@ from math import prod
 
 from app.interpreter import module_command
 from app.serving.decoding import wire
-from app.serving.decoding.wire import Limits, Result, Task
+from app.serving.decoding.wire import AnyTask, Limits, Result, TableTask
 
 START_SECONDS = 60  # on a machine that is very busy
 CLOSE_SECONDS = 1
@@ -49,13 +49,16 @@ class Decoder:
     def pid(self) -> int:
         return self._process.pid
 
-    def send(self, tasks: Sequence[Task]) -> None:
+    def send(self, tasks: Sequence[AnyTask]) -> None:
         """Hand tasks over; nothing is waited for. Memory of their bodies is held until the process has them."""
         self._tasks.writelines(part for task in tasks for part in (wire.pack_task(task), task.body))
 
-    async def result(self, task: Task) -> Result:
+    async def result(self, task: AnyTask) -> Result:
         """The result of the oldest task that was sent. Raises EOFError where the process has ended."""
-        result = await wire.read_result(self._results, prod(task.spec.shape))
+        if isinstance(task, TableTask):
+            result = await wire.read_result(self._results, 0, task.width)
+        else:
+            result = await wire.read_result(self._results, prod(task.spec.shape))
         if result is None:
             raise EOFError("not a result")
         return result

@@ -5,7 +5,9 @@ A decoder may have been taken over by what it decoded, so a result is believed n
 
 import json
 import struct
-from dataclasses import dataclass
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Literal
 
 from app import errors
@@ -23,10 +25,17 @@ _TASK = struct.Struct(
 )  # channels, height, width, flags, announced pixels, bytes of the content type, of the body
 _RESULT = struct.Struct("<BI")  # kind, bytes that follow
 _INFO = struct.Struct("<IIB4i")  # size, inverted, box
+_ROWS = struct.Struct("<IIII")  # rows, those with problems, problems that are described, bytes of those
 _DARK, _DIGIT, _NONE, _PICTURE, _PAD = 1, 2, 4, 8, 16  # flags: polarity, preprocessing, mode, resize
-READY, PIXELS, EXPLAINED, REFUSED, FAILED = range(5)
+_TABLE, _ONE = (
+    32,
+    64,
+)  # flags of a task with rows: what its first fields say is not used, `pixels` is bytes of the spec
+READY, PIXELS, EXPLAINED, REFUSED, FAILED, ROWS = range(6)
 MAX_RESULT_BYTES = 1024 * 1024
+MAX_ROWS_BYTES = 48 * 1024 * 1024  # of the result of a table: 10 million cells
 MAX_ERROR_CHARACTERS = 1_000
+MAX_WORDS = 1_100  # problems of rows that are described
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,34 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class TableTask:
+    """A body with rows of a table; `spec` is the model's TableInput as JSON, `width` the float32 of a row."""
+
+    spec: bytes
+    width: int
+    content_type: bytes
+    body: bytes | memoryview
+    one: bool = False  # whether it must be a single row
+
+    @property
+    def pixels(self) -> int:
+        """What it costs, as of a picture with so many."""
+        return len(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Rows as float32 [N, width]; of the `count` rows that were sent, those in `problems` are not among them.
+
+    A problem is detail and hint.
+    """
+
+    values: bytes
+    count: int
+    problems: dict[int, tuple[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Decoded:
     """The pixels of a model's input, one channel after the other, and with `auto` what was done for them."""
 
@@ -75,11 +112,16 @@ class Decoded:
     info: InputInfo | None
 
 
-Result = Decoded | ImageError | RequestError | DecodingFailed
+Result = Decoded | Encoded | ImageError | RequestError | DecodingFailed
+AnyTask = Task | TableTask
 
 
-def pack_task(task: Task) -> bytes:
+def pack_task(task: AnyTask) -> bytes:
     """All of a task but its body, which follows."""
+    if isinstance(task, TableTask):
+        flags = _TABLE | _ONE * task.one
+        head = _TASK.pack(0, 0, 0, flags, len(task.spec), len(task.content_type), len(task.body))
+        return head + task.spec + task.content_type
     spec = task.spec
     flags = _DARK * (spec.polarity == "dark-on-light") | _DIGIT * (spec.preprocessing == "digit")
     flags |= _PICTURE * (spec.preprocessing == "picture") | _PAD * (spec.resize == "pad")
@@ -88,15 +130,18 @@ def pack_task(task: Task) -> bytes:
     return _TASK.pack(*spec.shape, flags, *sizes) + task.content_type
 
 
-def read_task(stream: IO[bytes]) -> Task | None:
+def read_task(stream: IO[bytes]) -> AnyTask | None:
     """The next task, waited for; None at the end of the stream."""
     head = stream.read(_TASK.size)
     if len(head) < _TASK.size:
         return None
     channels, height, width, flags, pixels, type_size, size = _TASK.unpack(head)
+    table = stream.read(pixels) if flags & _TABLE else b""
     content_type, body = stream.read(type_size), stream.read(size)
     if len(body) < size:
         return None
+    if flags & _TABLE:
+        return TableTask(table, 0, content_type, body, bool(flags & _ONE))
     shape, resize = (channels, height, width), _resize(flags)
     if flags & _PICTURE:
         spec = Spec(shape, None, "picture", resize)
@@ -121,6 +166,8 @@ def pack_result(result: Result | None) -> bytes:
             kind, content = PIXELS, pixels
         case Decoded(pixels, InputInfo(size, inverted, box)):
             kind, content = EXPLAINED, _INFO.pack(*size, inverted, *box) + pixels
+        case Encoded(values, count, problems):
+            kind, content = ROWS, _pack_problems(count, problems) + values
         case DecodingFailed():
             kind, content = FAILED, b""
         case ImageError() | RequestError():
@@ -129,16 +176,27 @@ def pack_result(result: Result | None) -> bytes:
     return _RESULT.pack(kind, len(content)) + content
 
 
-async def read_result(stream: "StreamReader", expected: int) -> Result | None:
-    """The next result; `expected` are the bytes of pixels that the model takes.
+def _pack_problems(count: int, problems: Mapping[int, tuple[str, str]]) -> bytes:
+    """Those that are said of more than one row, once."""
+    words = list(dict.fromkeys(problems.values()))
+    places = {said: place for place, said in enumerate(words)}
+    texts = json.dumps([[word[:MAX_ERROR_CHARACTERS] for word in said] for said in words]).encode()
+    pairs = array("I", [number for row, said in problems.items() for number in (row, places[said])])
+    return _ROWS.pack(count, len(problems), len(words), len(texts)) + texts + pairs.tobytes()
+
+
+async def read_result(stream: "StreamReader", expected: int, width: int = 0) -> Result | None:
+    """The next result; `expected` are the bytes of pixels that the model takes, or `width` those of a row.
 
     Raises EOFError at the end of the stream, and for anything that is not a result.
     """
     kind, size = _RESULT.unpack(await stream.readexactly(_RESULT.size))
-    if size > MAX_RESULT_BYTES:
+    if size > (MAX_ROWS_BYTES if width else MAX_RESULT_BYTES):
         raise EOFError("a result that is too long")
     content = await stream.readexactly(size)
     try:
+        if kind == ROWS and width:
+            return _unpacked_rows(content, width)
         return _unpacked(kind, content, expected)
     except (ValueError, KeyError, TypeError, struct.error) as error:
         raise EOFError("not a result") from error
@@ -160,6 +218,21 @@ def _unpacked(kind: int, content: bytes, expected: int) -> Result | None:
     if len(content) != expected:
         raise ValueError("pixels of another size")
     return Decoded(content, info)
+
+
+def _unpacked_rows(content: bytes, width: int) -> Encoded:
+    count, bad, words, size = _ROWS.unpack_from(content)
+    if words > MAX_WORDS or size > MAX_RESULT_BYTES * 4:
+        raise ValueError("more problems than are described")
+    at = _ROWS.size + size
+    said = [(str(detail), str(hint)) for detail, hint in json.loads(content[_ROWS.size : at])]
+    pairs = array("I")
+    pairs.frombytes(content[at : at + 2 * bad * pairs.itemsize])
+    problems = {row: said[word] for row, word in zip(pairs[::2], pairs[1::2], strict=True)}
+    values = content[at + 2 * bad * pairs.itemsize :]
+    if len(problems) != bad or max(problems, default=-1) >= count or len(values) != (count - bad) * width * 4:
+        raise ValueError("rows of another number")
+    return Encoded(values, count, problems)
 
 
 _ERRORS = {

@@ -12,18 +12,23 @@ import time
 import traceback
 import warnings
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw
 
-from app.errors import RequestError
+from app.errors import RequestError, WrongTable
 from app.serving.decoding import wire
 from app.serving.decoding.forms import one_image
-from app.serving.decoding.wire import Decoded, DecodingFailed, Result, Spec, Task
+from app.serving.decoding.wire import AnyTask, Decoded, DecodingFailed, Encoded, Result, Spec, TableTask, Task
 from models.errors import BrokenImage, CostlyImage, ImageError
 from models.preprocessing.decode import open_image
 from models.preprocessing.pictures import to_planes
 from models.preprocessing.preprocess import read
+
+if TYPE_CHECKING:
+    from models.tables import TableInput
 
 try:
     import resource
@@ -52,14 +57,14 @@ def main() -> None:
         results.flush()
 
 
-def decode(task: Task) -> Result:
-    """The pixels of a task, or the error that answers it."""
+def decode(task: AnyTask) -> Result:
+    """The pixels or the rows of a task, or the error that answers it."""
     try:
-        return _decoded(task)
+        return _encoded(task) if isinstance(task, TableTask) else _decoded(task)
     except (RequestError, ImageError) as error:
-        return _too_much_memory() if isinstance(error.__cause__, MemoryError) else error
+        return _too_much_memory(task) if isinstance(error.__cause__, MemoryError) else error
     except MemoryError:
-        return _too_much_memory()
+        return _too_much_memory(task)
     except Exception:  # a mistake of ours: it must not take the other tasks down
         traceback.print_exc()
         return DecodingFailed()
@@ -79,7 +84,29 @@ def _decoded(task: Task) -> Decoded:
     return Decoded(to_planes(pixels), info if task.mode == "auto" else None)
 
 
-def _too_much_memory() -> CostlyImage:
+def _encoded(task: TableTask) -> Encoded:
+    from app.serving.decoding import tables  # here: decoders of pictures do without pydantic
+
+    gc.disable()  # it would look through all cells, again and again
+    try:
+        read = tables.one_row if task.one else tables.many_rows
+        rows = read(_table_input(task.spec), task.content_type.decode("latin-1"), bytes(task.body))
+    finally:
+        gc.enable()
+    problems = {row: (problem.detail, problem.hint) for row, problem in rows.problems.items()}
+    return Encoded(rows.values.tobytes(), rows.count, problems)
+
+
+@lru_cache(maxsize=16)
+def _table_input(spec: bytes) -> "TableInput":
+    from models.tables import TableInput
+
+    return TableInput.model_validate_json(spec)
+
+
+def _too_much_memory(task: AnyTask) -> CostlyImage | WrongTable:
+    if isinstance(task, TableTask):
+        return WrongTable("the table takes too much memory to read", "send fewer rows at a time")
     return CostlyImage("the image takes too much memory to decode", "scale it down first, or save it as PNG")
 
 

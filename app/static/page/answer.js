@@ -1,4 +1,4 @@
-// What one model says of the picture: label, bars, time, what it saw and what counted.
+// What one model says of the picture or the row: label, bars, time, what it saw and what counted.
 
 import { Away, Problem } from "./api.js";
 import { fill, h } from "./dom.js";
@@ -16,10 +16,12 @@ import { words } from "./words.js";
  * @property {string[]} classes
  * @property {string | null} dataset
  * @property {number | null} accuracy
+ * @property {"picture" | "table"} input
  */
 
 const MANY = 10; // classes, of which all are shown
 const FEW = 8; // of more, those with the highest probabilities
+const COUNTED = 8; // columns of a row, those that count most
 const SLOW = 300; // ms; then the answer says that it is worked on
 
 export class Answer {
@@ -54,11 +56,15 @@ export class Answer {
     this.others = h("p.fine.others");
     this.seen = h("img", { alt: "What the model saw", width: 28, height: 28 });
     this.saliency = h("img", { alt: "How much each pixel counted", width: 28, height: 28 });
-    this.insight = h(
-      "div.insight",
-      h("figure", this.seen, h("figcaption", "What it saw")),
-      h("figure", this.saliency, h("figcaption", "What counted")),
-    );
+    this.counted = h("ul", { role: "list" });
+    this.insight =
+      model.input === "table"
+        ? h("div.insight.counted", h("h3.minor", "What counted"), this.counted)
+        : h(
+            "div.insight",
+            h("figure", this.seen, h("figcaption", "What it saw")),
+            h("figure", this.saliency, h("figcaption", "What counted")),
+          );
     this.element = this.#card();
     this.reset(0);
   }
@@ -86,7 +92,8 @@ export class Answer {
   }
 
   path(explain = false) {
-    return `predict?model=${encodeURIComponent(this.model.ref)}&preprocess=auto${explain ? "&explain=true" : ""}`;
+    const how = this.model.input === "table" ? "" : "&preprocess=auto";
+    return `predict?model=${encodeURIComponent(this.model.ref)}${how}${explain ? "&explain=true" : ""}`;
   }
 
   /**
@@ -204,6 +211,9 @@ export class Answer {
       this.seen.src = result.seen;
       this.saliency.src = result.saliency;
       this.insight.dataset.state = "new";
+    } else if (result.contributions) {
+      fill(this.counted, counted(result.contributions));
+      this.insight.dataset.state = "new";
     } else if (this.insight.dataset.state === "new") this.insight.dataset.state = "old";
   }
 
@@ -245,6 +255,27 @@ export class Answer {
     for (const bar of this.bars) setBar(bar, 0, "–");
     this.#sort({});
   }
+}
+
+/**
+ * The columns that moved the answer most: towards it, or away from it.
+ * @param {Record<string, number>} contributions
+ */
+function counted(contributions) {
+  const all = Object.entries(contributions).sort(([, a], [, b]) => Math.abs(b) - Math.abs(a));
+  const most = Math.max(Math.abs(all[0]?.[1] ?? 0), 1e-9);
+  return all.slice(0, COUNTED).map(([name, effect]) => {
+    const bar = h("i");
+    bar.style.transform = `scaleX(${Math.abs(effect) / most})`;
+    const sign = effect < 0 ? "-" : "+";
+    return h(
+      "li",
+      { "data-sign": sign },
+      h("span.column", { title: name }, name),
+      h("span.track", { "aria-hidden": "true" }, bar),
+      h("span.effect", `${sign === "-" ? "−" : "+"}${Math.abs(effect).toFixed(2)}`),
+    );
+  });
 }
 
 /**

@@ -1,4 +1,4 @@
-// Bring a data set: drop or choose a zip or npz file, or a folder of class folders.
+// Bring a data set: drop or choose a zip, npz, CSV or parquet file, or a folder of class folders.
 
 import { h } from "./dom.js";
 import { chosen, dropped, nameOf } from "./folder.js";
@@ -9,6 +9,8 @@ import { bytes, plural } from "./text.js";
 
 /** @import { Api } from "./api.js" */
 /** @import { Brought } from "./folder.js" */
+
+const TABLES_TOO = ".zip,.npz,.csv,.tsv,.txt,.parquet,.gz";
 
 export class Bring {
   /** @type {Brought | null} */
@@ -23,11 +25,11 @@ export class Bring {
     this.submit = h("button.strong", { type: "submit", disabled: true }, "Import");
     this.zone = h(
       "div.drop",
-      h("p.drop-hint", "Drop a folder, a zip or an npz file here"),
+      h("p.drop-hint", "Drop a folder, a zip, an npz or a CSV file here"),
       h(
         "p.actions",
         this.#input("Choose a folder", { webkitdirectory: true }),
-        this.#input("Choose a file", {}),
+        this.#input("Choose a file", { multiple: true }),
       ),
       this.what,
     );
@@ -38,11 +40,12 @@ export class Bring {
     const form = h(
       "form.sheet.bring",
       { "aria-labelledby": "bring-title", novalidate: true },
-      h("h2", { id: "bring-title" }, "Bring pictures"),
+      h("h2", { id: "bring-title" }, "Bring pictures or a table"),
       h(
         "p.fine",
         "A folder for each class, named as the class, with its pictures in it: cats/1.jpg, dogs/1.jpg. " +
-          "Folders train, validation and test around them are honoured.",
+          "Folders train, validation and test around them are honoured. A table is a CSV or parquet file, or " +
+          "train.csv and test.csv together.",
       ),
       this.zone,
       field("bring-name", "Name", this.name, "A name that is there already gets a new version."),
@@ -62,7 +65,7 @@ export class Bring {
    * @param {Record<string, unknown>} attributes
    */
   #input(label, attributes) {
-    const kinds = attributes.webkitdirectory ? null : ".zip,.npz";
+    const kinds = attributes.webkitdirectory ? null : TABLES_TOO;
     const input = h("input", { type: "file", accept: kinds, ...attributes });
     input.onchange = () => {
       this.take(chosen(input.files));

@@ -129,6 +129,7 @@ export class Choice {
     const card = await this.api.get(`models/${encodeURIComponent(ref)}`);
     const version = Number(ref.split("@")[1]) || null;
     const accuracy = card.metrics.test?.accuracy ?? null;
-    return { ref, version, classes: card.classes, dataset: card.dataset?.name ?? null, accuracy };
+    const input = card.input.kind ?? "picture";
+    return { ref, version, classes: card.classes, dataset: card.dataset?.name ?? null, accuracy, input };
   }
 }

@@ -3,7 +3,7 @@
 import { fill, h, loading, note } from "./dom.js";
 import { gallery, withoutTestSet } from "./mistakes.js";
 import { modelPath } from "./paths.js";
-import { count, percent } from "./text.js";
+import { cells, count, percent } from "./text.js";
 
 /** @import * as Wire from "./wire.d.ts" */
 /** @import { Api } from "./api.js" */
@@ -125,7 +125,8 @@ function difference(each, a, b) {
   const alt = `Test image ${each.index}: ${each.true}`;
   return h(
     "li",
-    h("img.pixels", { src: each.image, alt, width: 28, height: 28, loading: "lazy" }),
+    each.row && h("p.fine", cells(each.row)),
+    each.image && h("img.pixels", { src: each.image, alt, width: 28, height: 28, loading: "lazy" }),
     h("p", "true: ", h("b", each.true)),
     line(short(a), each.a, each.probability_a),
     line(short(b), each.b, each.probability_b),

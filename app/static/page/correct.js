@@ -3,7 +3,7 @@
 import { act, fill, h } from "./dom.js";
 import { nameOf } from "./folder.js";
 import { pageOfData } from "./paths.js";
-import { bytes, count, plural, when } from "./text.js";
+import { bytes, cells, count, plural, when } from "./text.js";
 
 /** @import * as Wire from "./wire.d.ts" */
 /** @import { Api } from "./api.js" */
@@ -53,7 +53,7 @@ export class Corrections {
       this.box,
       h("h2.minor", { id: "correct-title" }, "Wrong? It was a …"),
       h("div.labels", { role: "group", "aria-labelledby": "correct-title" }, labels),
-      h("p.fine", "The service then keeps the picture, to train on."),
+      h("p.fine", "The service then keeps what you sent, to train on."),
       this.done,
     );
     this.box.hidden = false;
@@ -166,7 +166,7 @@ export class Corrections {
   }
 
   /** @param {Wire.CorrectionBody} item */
-  #item({ id, label, predicted, model, version, created, image, used_by: used }) {
+  #item({ id, label, predicted, model, version, created, image, row, used_by: used }) {
     const say = (/** @type {string} */ text) => fill(this.said, text);
     const remove = async () => {
       await this.api.change("DELETE", `feedback/${encodeURIComponent(id)}`);
@@ -174,7 +174,8 @@ export class Corrections {
     };
     return h(
       "li",
-      h("img.pixels", { src: image, alt: `${label}, taken for ${predicted}`, width: 28, height: 28 }),
+      image && h("img.pixels", { src: image, alt: `${label}, taken for ${predicted}`, width: 28, height: 28 }),
+      row && h("p.fine", cells(row)),
       h("p", h("b", label), ` not ${predicted}`),
       h("p.fine", `${model} ${version}, ${when(created)}${used ? ", trained on" : ""}`),
       act("Delete", remove, { say, kind: "quiet" }),
@@ -192,7 +193,7 @@ export class Corrections {
 /** @param {Wire.FeedbackBody} state */
 function summary({ count: number, bytes: size, limit, waiting }) {
   const names = Object.entries(waiting).filter(([, each]) => each);
-  const kept = `${plural(number, "picture")} kept (${bytes(size)} of ${bytes(limit.bytes)}, ${count(limit.count)} at most). `;
+  const kept = `${plural(number, "correction")} kept (${bytes(size)} of ${bytes(limit.bytes)}, ${count(limit.count)} at most). `;
   if (!names.length) return `${kept}All of them were trained on.`;
   return `${kept}Not trained on yet: ${names.map(([name, each]) => `${name} ${count(each)}`).join(", ")}.`;
 }

@@ -1,7 +1,7 @@
 // Data: the data sets that there are, how to bring one, and what is in it.
 
 import { Bring } from "./bring.js";
-import { DatasetPage } from "./dataset.js";
+import { DatasetPage, inWords } from "./dataset.js";
 import { $, fill, h, loading, trouble } from "./dom.js";
 import { pageOfData } from "./paths.js";
 import { Shoot } from "./shoot.js";
@@ -120,7 +120,7 @@ function row(line) {
       h("span.job-name", name, h("small", builtIn ? "comes with the service" : `version ${version}`)),
       h("span.fine", contents(line)),
       h("span.fine", created ? when(created) : ""),
-      h("span.status", { "data-status": status }, status),
+      h("span.status", { "data-status": status }, inWords(status)),
     ),
   );
 }
@@ -128,7 +128,8 @@ function row(line) {
 /** @param {Wire.DatasetLine} line */
 function contents({ summary, status }) {
   if (!summary) return status === "failed" ? "nothing was imported" : "";
-  const { images, classes, warnings } = summary;
-  const warned = warnings ? `, ${plural(warnings, "warning")}` : "";
-  return `${count(images)} pictures, ${plural(classes, "class", "classes")}${warned}`;
+  const { classes, warnings } = summary;
+  const what = "rows" in summary ? plural(summary.rows, "row") : `${count(summary.images)} pictures`;
+  const told = classes === null ? "which column is the class?" : plural(classes, "class", "classes");
+  return `${what}, ${told}${warnings ? `, ${plural(warnings, "warning")}` : ""}`;
 }

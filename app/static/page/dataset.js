@@ -3,13 +3,16 @@
 import { Away, Problem } from "./api.js";
 import { act, fill, h, loading, note, trouble } from "./dom.js";
 import { randomKey } from "./form.js";
+import { ColumnsForm, TargetAgain } from "./columns.js";
 import { OptionsForm } from "./options.js";
 import { dataPath, pageOfData } from "./paths.js";
 import { Pictures } from "./pictures.js";
 import { nameInput } from "./bring.js";
 import { found } from "./profile.js";
+import { Rows } from "./rows.js";
+import { foundInTable } from "./table.js";
 import { allValid, field, markWrong } from "./setting.js";
-import { bytes, capital, count, duration, sentences, when } from "./text.js";
+import { bytes, count, duration, plural, sentences, when } from "./text.js";
 
 /** @import * as Wire from "./wire.d.ts" */
 /** @import { Api } from "./api.js" */
@@ -56,23 +59,27 @@ export class DatasetPage {
    * The import, until it has ended.
    * @param {Wire.DatasetBody} set
    */
-  async #follow({ reference }) {
+  async #follow({ reference, kind: of }) {
     const { signal } = this.#abort;
+    const table = of === "table";
     for await (const { kind, data } of this.api.follow(dataPath(reference, "/events"), signal)) {
-      if (kind === "step") this.#step(data);
+      if (kind === "step") this.#step(data, table);
     }
     if (!signal.aborted) await this.show();
   }
 
-  /** @param {{ step: number, steps: number | null, images_per_second: number | null, eta_seconds: number | null }} data */
-  #step({ step, steps, images_per_second: rate, eta_seconds: left }) {
+  /**
+   * @param {{ step: number, steps: number | null, images_per_second: number | null, eta_seconds: number | null }} data
+   * @param {boolean} table
+   */
+  #step({ step, steps, images_per_second: rate, eta_seconds: left }, table) {
     if (steps) {
       this.bar.max = steps;
       this.bar.value = step;
     }
     const parts = [
-      steps ? `${count(step)} of ${count(steps)} pictures` : `${count(step)} pictures`,
-      rate && `${count(Math.round(rate))} a second`,
+      table ? "Reading rows" : steps ? `${count(step)} of ${count(steps)} pictures` : `${count(step)} pictures`,
+      rate && !table && `${count(Math.round(rate))} a second`,
       left && `about ${duration(left)} left`,
     ];
     this.line.textContent = parts.filter(Boolean).join(" · ");
@@ -80,26 +87,24 @@ export class DatasetPage {
 
   /** @param {Wire.DatasetBody} set */
   #show(set) {
-    this.live.textContent = `${set.name}: ${set.status}`;
+    this.live.textContent = `${set.name}: ${inWords(set.status)}`;
     fill(this.body, this.#head(set), set.profile ? this.#ready(set, set.profile) : this.#notReady(set));
   }
 
   /** @param {Wire.DatasetBody} set */
   #head(set) {
     const { name, version, status, built_in: builtIn, summary, versions } = set;
-    const [channels, height, width] = summary?.shape ?? [];
     return h(
       "div.sheet.set-head",
       h(
         "header.job-head",
         h("h2", builtIn ? "It comes with the service" : `Version ${version}`),
-        h("span.status", { "data-status": status }, status),
+        h("span.status", { "data-status": status }, inWords(status)),
       ),
       summary &&
         h(
           "p",
-          `${count(summary.images)} pictures of ${count(summary.classes)} classes, `,
-          `${channels === 3 ? "colour" : "grey"}, ${width} × ${height} pixels for the model`,
+          "rows" in summary ? ofTable(summary) : ofPictures(summary),
           builtIn ? "." : `; ${bytes(set.bytes)} with the file that came, ${when(set.created_at)}.`,
         ),
       set.corrections_of && h("p", `The corrections of ${set.corrections_of}.`),
@@ -119,14 +124,14 @@ export class DatasetPage {
       h(
         "a",
         { href: pageOfData(name, version), "aria-current": version === shown && "true" },
-        `Version ${version}${status === "ready" ? "" : ` (${status})`}`,
+        `Version ${version}${status === "ready" ? "" : ` (${inWords(status)})`}`,
       ),
     );
     return h("nav.set-versions", { "aria-label": "Versions" }, links);
   }
 
   /** @param {Wire.DatasetBody} set */
-  #actions({ name, reference, status, job, built_in: builtIn, versions }) {
+  #actions({ name, reference, status, kind, job, built_in: builtIn, versions }) {
     if (builtIn) return [h("a", { href: `#/train?dataset=${encodeURIComponent(name)}` }, "Train on it")];
     const say = (/** @type {string} */ text) => fill(this.said, text);
     const cancel = () => this.api.change("DELETE", `train/${encodeURIComponent(job ?? "")}`);
@@ -149,24 +154,39 @@ export class DatasetPage {
     };
     return [
       status === "importing" && act("Cancel", cancel, { say }),
-      status === "ready" && act("Export", () => this.#export(reference), { say }),
+      status === "ready" && act("Export", () => this.#export(reference, kind === "table"), { say }),
       status !== "importing" && act("Delete", ask, { say, kind: "quiet", sure: true }),
     ];
   }
 
-  /** @param {string} reference */
-  async #export(reference) {
+  /**
+   * @param {string} reference
+   * @param {boolean} table
+   */
+  async #export(reference, table) {
     const response = await this.api.request(dataPath(reference, "/export"));
     const url = URL.createObjectURL(await response.blob());
-    h("a", { href: url, download: `${reference.replace("@", "-")}.zip` }).click();
+    h("a", { href: url, download: `${reference.replace("@", "-")}.${table ? "csv" : "zip"}` }).click();
     URL.revokeObjectURL(url);
   }
 
   /**
    * @param {Wire.DatasetBody} set
-   * @param {Wire.Profile} profile
+   * @param {Wire.ImageProfile | Wire.TableProfile | Wire.TableDraft} profile
    */
   #ready(set, profile) {
+    const again = () => this.show();
+    if (profile.kind === "table-draft") {
+      return [new ColumnsForm(this.api, set, profile, again).element, ...foundInTable(profile)];
+    }
+    if (profile.kind === "table") {
+      return [
+        this.#train(set),
+        ...foundInTable(profile),
+        new ColumnsForm(this.api, set, profile, again).element,
+        new Rows(this.api, set.reference, profile.classes).element,
+      ];
+    }
     return [
       this.#train(set),
       ...found(profile),
@@ -179,14 +199,15 @@ export class DatasetPage {
   #notReady(set) {
     if (set.built_in) return new Pictures(this.api, set.reference, []).element;
     if (set.status === "failed") {
-      return note("error", "It could not be imported", `${capital(set.error ?? "no reason is known")}.`);
+      const why = note("error", "It could not be imported", sentences(set.error ?? "no reason is known"));
+      return [why, set.kind === "table" && new TargetAgain(this.api, set).element];
     }
     this.line.textContent = "The import begins";
     return h("div.sheet.set-import", h("h2", "Import"), this.line, this.bar);
   }
 
   /** @param {Wire.DatasetBody} set */
-  #train({ name, reference }) {
+  #train({ name, reference, kind }) {
     const model = nameInput("train-model");
     model.value = name;
     const said = h("p.problem", { role: "alert" });
@@ -197,7 +218,10 @@ export class DatasetPage {
       h("h2", { id: "set-train-title" }, "Train a model"),
       h(
         "p.fine",
-        "Network, length and augmentation are chosen by the pictures. How long it takes is told from its first steps on.",
+        kind === "table"
+          ? "Network and length are chosen by the table, and boosting is tried beside it. "
+          : "Network, length and augmentation are chosen by the pictures. ",
+        "How long it takes is told from its first steps on.",
       ),
       field("train-model", "Model", model, "It gets a new version; a new name makes a new model."),
       said,
@@ -225,4 +249,22 @@ export class DatasetPage {
     };
     return form;
   }
+}
+
+/**
+ * The status of a data set, for people.
+ * @param {Wire.DatasetLine["status"]} status
+ */
+export const inWords = (status) => (status === "needs_target" ? "needs its target" : status);
+
+/** @param {Wire.SummaryBody} summary */
+function ofPictures({ images, classes, shape: [channels, height, width] }) {
+  const colour = channels === 3 ? "colour" : "grey";
+  return `${count(images)} pictures of ${count(classes)} classes, ${colour}, ${width} × ${height} pixels for the model`;
+}
+
+/** @param {Wire.TableSummaryBody} summary */
+function ofTable({ rows, columns, target, classes }) {
+  const told = target === null ? "" : `; ${target} is to be told, of ${count(classes)} classes`;
+  return `${plural(rows, "row")} of ${plural(columns, "column")}${told}`;
 }

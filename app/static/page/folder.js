@@ -4,7 +4,7 @@
 /** @typedef {{ name: string, archive: File | null, entries: Entry[] }} Brought */
 
 const MOST = 100_000; // files of a folder that are looked at
-const ARCHIVE = /\.(zip|npz)$/i;
+const ARCHIVE = /\.(zip|npz|csv|tsv|txt|parquet|((csv|tsv|txt)\.)?gz)$/i; // and tables
 
 /**
  * @param {FileList | File[] | null} files of an input; those of a folder carry their paths

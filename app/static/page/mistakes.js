@@ -3,7 +3,7 @@
 import { Problem } from "./api.js";
 import { fill, h, loading, note, trouble } from "./dom.js";
 import { modelPath } from "./paths.js";
-import { count, percent, plural } from "./text.js";
+import { cells, count, percent, plural } from "./text.js";
 
 /** @import * as Wire from "./wire.d.ts" */
 /** @import { Api } from "./api.js" */
@@ -146,10 +146,12 @@ function mistakes(found, right, said) {
     h("p", h("b", right), " taken for ", h("b", said), `: ${which}`),
     gallery(
       "Mistakes",
-      found.map(({ image, index, probability }) =>
+      found.map(({ image, row, index, probability }) =>
         h(
           "li",
-          h("img.pixels", { src: image, alt: `Test image ${index}`, width: 28, height: 28, loading: "lazy" }),
+          row && h("p.fine", cells(row)),
+          image &&
+            h("img.pixels", { src: image, alt: `Test image ${index}`, width: 28, height: 28, loading: "lazy" }),
           h("p", percent(probability, 1), h("span.fine", ` no. ${index}`)),
         ),
       ),

@@ -16,7 +16,7 @@ export class OptionsForm {
   /**
    * @param {Api} api
    * @param {Wire.DatasetBody} set
-   * @param {Wire.Profile} profile
+   * @param {Wire.ImageProfile} profile
    */
   constructor(api, set, profile) {
     this.api = api;
@@ -132,7 +132,7 @@ export class OptionsForm {
 
 /**
  * The classes as the file has them: those of this version, less new names, with those that were left out.
- * @param {Wire.Profile} profile
+ * @param {Wire.ImageProfile} profile
  */
 function labelsOf({ classes, options: { drop, rename } }) {
   const made = new Set(Object.values(rename));
@@ -164,7 +164,7 @@ function classRow(label, { drop, rename }) {
  * @param {string} name
  * @param {Record<string, unknown>} attributes
  */
-const number = (name, attributes) =>
+export const number = (name, attributes) =>
   h("input", { id: `option-${name}`, name, type: "number", step: 1, inputmode: "decimal", ...attributes });
 
 /**
@@ -172,7 +172,7 @@ const number = (name, attributes) =>
  * @param {number} value 0..1
  * @param {boolean} given nothing to choose then
  */
-const share = (name, value, given) =>
+export const share = (name, value, given) =>
   number(name, {
     min: 0.1,
     max: 89.9,

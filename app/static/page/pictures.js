@@ -91,14 +91,14 @@ function picture({ label, split, image, original }) {
 }
 
 /** @param {string} text */
-const same = (text) => /** @type {[string, string]} */ ([text, text]);
+export const same = (text) => /** @type {[string, string]} */ ([text, text]);
 
 /**
  * @param {string} label
  * @param {string} id
  * @param {[value: string, text: string][]} options
  */
-function choice(label, id, options) {
+export function choice(label, id, options) {
   const control = h(
     "select",
     { id },

@@ -10,7 +10,7 @@ const SPLITS = ["train", "validation", "test"];
 const OPEN = 12; // classes that are shown without being asked for
 
 /**
- * @param {Wire.Profile} profile
+ * @param {Wire.ImageProfile} profile
  * @returns {(HTMLElement | null)[]}
  */
 export function found(profile) {
@@ -18,7 +18,7 @@ export function found(profile) {
 }
 
 /** @param {Wire.Warned[]} warned */
-function warnings(warned) {
+export function warnings(warned) {
   if (!warned.length) return null;
   return h(
     "section.sheet.warnings",
@@ -40,11 +40,26 @@ const forPeople = (hint) =>
   hint
     .replace(/look at `\w+`/, "see them below")
     .replace("merge them by `rename`", "give them one name below")
+    .replace("merge them by `merge_similar`, or by `rename`", "merge them below")
+    .replace(/(give a column a role|leave it out) by `roles`/, "$1 below")
+    .replace(/see `bad_rows`/, "see them below")
     .replaceAll("`", "");
 
-/** @param {Wire.Profile} profile */
+/** @param {Wire.ImageProfile} profile */
 function classes(profile) {
   const { classes: names, counts, given_splits: given, images } = profile;
+  const how = `Pictures came as ${sizes(profile.sizes)}; they are ${
+    profile.resize === "pad" ? "padded, their shape is kept" : "stretched"
+  } to ${profile.width} × ${profile.height}.`;
+  return classSheet({ names, counts, given, all: images, what: "Pictures", how });
+}
+
+/**
+ * Classes and splits, in numbers.
+ * @param {{ names: string[], counts: Record<string, Record<string, number>>, given: string[], all: number,
+ *   what: string, how: string }} found
+ */
+export function classSheet({ names, counts, given, all, what, how }) {
   const most = Math.max(...names.map((name) => sum(counts[name])));
   const table = h(
     "table.numbers-by-class",
@@ -61,14 +76,15 @@ function classes(profile) {
       names.map((name) => classRow(name, counts[name] ?? {}, most)),
       h(
         "tr.sum",
-        h("th", { scope: "row" }, `All ${count(images)}`),
+        h("th", { scope: "row" }, `All ${count(all)}`),
         SPLITS.map((split) =>
-          h("td", count(names.reduce((all, name) => all + (counts[name]?.[split] ?? 0), 0))),
+          h("td", count(names.reduce((total, name) => total + (counts[name]?.[split] ?? 0), 0))),
         ),
       ),
     ),
   );
-  const box = h("div.wide", { tabindex: "0", role: "region", "aria-label": "Pictures by class" }, table);
+  const title = `${what} by class`;
+  const box = h("div.wide", { tabindex: "0", role: "region", "aria-label": title }, table);
   const drawn = SPLITS.filter((split) => !given.includes(split));
   return h(
     "section.sheet",
@@ -77,12 +93,10 @@ function classes(profile) {
     h(
       "p.fine",
       given.length > 0 && `Given: ${given.join(", ")}. `,
-      drawn.length > 0 && `Drawn by class, equal pictures on one side: ${drawn.join(", ")}. `,
-      `Pictures came as ${sizes(profile.sizes)}; they are ${
-        profile.resize === "pad" ? "padded, their shape is kept" : "stretched"
-      } to ${profile.width} × ${profile.height}.`,
+      drawn.length > 0 && `Drawn here, equal ${what.toLowerCase()} on one side: ${drawn.join(", ")}. `,
+      how,
     ),
-    names.length > OPEN ? h("details", h("summary", "Pictures by class"), box) : box,
+    names.length > OPEN ? h("details", h("summary", title), box) : box,
   );
 }
 
@@ -111,7 +125,7 @@ function sizes(found) {
   return names.length > 3 ? `${some.join(", ")} and other sizes` : some.join(", ");
 }
 
-/** @param {Wire.Profile} profile */
+/** @param {Wire.ImageProfile} profile */
 function leftOut({ bad_files: bad, bad_count: badCount, ignored, duplicates, near_duplicates: near, ...rest }) {
   const { conflicts, conflict_count: conflictCount } = rest;
   /** @type {(HTMLElement | null)[]} */
@@ -154,7 +168,7 @@ function leftOut({ bad_files: bad, bad_count: badCount, ignored, duplicates, nea
  * @param {Child[][]} rows
  * @param {number} all
  */
-function folded(title, rows, all) {
+export function folded(title, rows, all) {
   if (!title) return null;
   const more = all - rows.length;
   return h(

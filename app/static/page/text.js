@@ -47,6 +47,16 @@ export function duration(seconds) {
   return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`;
 }
 
+/**
+ * The first cells of a row, in one line.
+ * @param {Record<string, unknown>} row
+ */
+export const cells = (row) =>
+  Object.entries(row)
+    .slice(0, 8)
+    .map(([name, cell]) => `${name} ${cell ?? "–"}`)
+    .join(", ");
+
 /** @param {string} text */
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 

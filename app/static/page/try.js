@@ -1,4 +1,4 @@
-// Try: a picture, and what the chosen models say of it while it is drawn.
+// Try: a picture or a row, and what the chosen models say of it while it is drawn or filled in.
 
 import { Answer } from "./answer.js";
 import { Camera } from "./camera.js";
@@ -7,11 +7,14 @@ import { Command } from "./command.js";
 import { Corrections } from "./correct.js";
 import { $, fill, h, loading, trouble } from "./dom.js";
 import { Drawing } from "./draw.js";
+import { RowForm } from "./row.js";
+import { ManyRows } from "./many.js";
 import { Samples } from "./samples.js";
 import { subjectNamed } from "./subjects.js";
 import { percent } from "./text.js";
 import { told } from "./words.js";
 
+/** @import * as Wire from "./wire.d.ts" */
 /** @import { Api } from "./api.js" */
 /** @import { Picture } from "./answer.js" */
 
@@ -25,6 +28,7 @@ export class TryView {
   #sentAt = 0;
   #gap = 0; // timers
   #pause = 0;
+  #rows = false; // whether the chosen models take the rows of a table
   /** @type {string[]} */
   #asked = []; // by the address
 
@@ -40,6 +44,9 @@ export class TryView {
       this.drawing.place(picture, name),
     );
     this.drawing.addEventListener("change", () => this.#changed(this.drawing.drawing));
+    this.row = new RowForm($("row"));
+    this.row.addEventListener("change", () => this.#changed(false));
+    this.many = new ManyRows(api, $("many"));
     api.addEventListener("back", () => (this.choice.loaded ? this.#changed(false) : this.#load()));
     this.#tools();
     this.#dropAndPaste();
@@ -55,6 +62,11 @@ export class TryView {
     this.#asked = refs.filter(Boolean);
     await this.#load();
     this.corrections.refresh();
+  }
+
+  /** What is asked about. */
+  get #source() {
+    return this.#rows ? this.row : this.drawing;
   }
 
   leave() {
@@ -127,7 +139,11 @@ export class TryView {
   #showSubject() {
     const { choice } = this;
     const { title, drawn } = subjectNamed(choice.subject);
-    $("try-title").textContent = title;
+    this.#rows = choice.chosen[0]?.input === "table";
+    $("try-title").textContent = this.#rows ? "Fill in a row" : title;
+    $("bench").dataset.takes = this.#rows ? "rows" : "pictures";
+    for (const id of ["pad-side", "more-side"]) $(id).hidden = this.#rows;
+    for (const id of ["row-side", "many"]) $(id).hidden = !this.#rows;
     this.#offerPictures(!drawn);
     fill(
       $("subjects"),
@@ -195,9 +211,29 @@ export class TryView {
       this.#answers.map((answer) => answer.element),
     );
     $("answers").dataset.count = String(this.#answers.length);
-    this.samples.show(chosen[0]?.dataset ?? null);
+    if (this.#rows) this.#showRow(chosen[0]?.ref ?? "");
+    else this.samples.show(chosen[0]?.dataset ?? null);
     if (!$("try").hidden) history.replaceState(null, "", this.choice.address);
     this.#changed(false);
+  }
+
+  /**
+   * The form has the columns of the first of the chosen models.
+   * @param {string} ref
+   */
+  async #showRow(ref) {
+    if (this.many.model !== ref) this.many.clear();
+    this.many.model = ref;
+    try {
+      /** @type {Wire.Card} */
+      const { input } = await this.api.get(`models/${encodeURIComponent(ref)}`);
+      if (input.kind === "table" && this.many.model === ref) this.row.show(input.columns);
+    } catch (error) {
+      fill(
+        $("row"),
+        trouble(error, () => this.#showRow(ref)),
+      );
+    }
   }
 
   /**
@@ -207,10 +243,10 @@ export class TryView {
   #changed(drawing) {
     this.#number += 1;
     clearTimeout(this.#pause);
-    const { empty, canUndo } = this.drawing;
-    $("pad-hint").hidden = !empty;
-    $("undo", HTMLButtonElement).disabled = !canUndo;
-    $("clear", HTMLButtonElement).disabled = empty;
+    const { empty } = this.#source;
+    $("pad-hint").hidden = !this.drawing.empty;
+    $("undo", HTMLButtonElement).disabled = !this.drawing.canUndo;
+    $("clear", HTMLButtonElement).disabled = this.drawing.empty;
     $("pad-problem").textContent = "";
     this.corrections.hide();
     if (drawing && !empty) {
@@ -237,20 +273,20 @@ export class TryView {
     this.#gap = 0;
     this.#sentAt = performance.now();
     const picture = await this.#picture();
-    if (this.drawing.empty) return;
+    if (this.#source.empty) return;
     for (const answer of this.#answers) answer.ask(picture);
   }
 
   /** @returns {Promise<Picture>} */
   async #picture() {
     const number = this.#number;
-    return { number, ...(await this.drawing.picture()) };
+    return { number, ...(await this.#source.picture()) };
   }
 
   /** The pen rests: explanations, the announcement, the command. */
   async #settled() {
     const picture = await this.#picture();
-    const outdated = () => picture.number !== this.#number || this.drawing.empty;
+    const outdated = () => picture.number !== this.#number || this.#source.empty;
     const [first] = this.#answers;
     if (outdated() || !first) return;
     this.command.show(picture, first.path());
@@ -264,6 +300,11 @@ export class TryView {
   /** @param {FileList | undefined | null} files */
   async #take(files) {
     const all = [...(files ?? [])];
+    if (this.#rows) {
+      const [table] = all;
+      if (table) await this.many.send(table, table.name);
+      return;
+    }
     const file = all.find(({ type }) => type.startsWith("image/")) ?? all[0];
     if (!file) return;
     try {
@@ -273,20 +314,33 @@ export class TryView {
     }
   }
 
+  /**
+   * A table, as text; what has one line is for the control that has the focus.
+   * @param {string} text
+   */
+  #pasted(text) {
+    if (text.trim().includes("\n")) this.many.send(new Blob([text]), "pasted.csv");
+  }
+
   #dropAndPaste() {
-    const [pad, view] = [$("pad"), $("try")];
+    const view = $("try");
+    const over = (/** @type {boolean} */ on) => {
+      for (const id of ["pad", "many"]) $(id).classList.toggle("over", on);
+    };
     view.addEventListener("dragover", (event) => {
       event.preventDefault();
-      pad.classList.add("over");
+      over(true);
     });
-    view.addEventListener("dragleave", () => pad.classList.remove("over"));
+    view.addEventListener("dragleave", () => over(false));
     view.addEventListener("drop", (event) => {
       event.preventDefault();
-      pad.classList.remove("over");
+      over(false);
       this.#take(event.dataTransfer?.files);
     });
     document.addEventListener("paste", (event) => {
-      if (!view.hidden && event.clipboardData?.files.length) this.#take(event.clipboardData.files);
+      if (view.hidden || !event.clipboardData) return;
+      if (event.clipboardData.files.length) this.#take(event.clipboardData.files);
+      else if (this.#rows) this.#pasted(event.clipboardData.getData("text/plain"));
     });
   }
 }

@@ -35,6 +35,22 @@ export interface ModelSummary {
   dataset: string | null;
   accuracy: number | null;
   classes: string[];
+  input: "picture" | "table";
+}
+
+export interface Column {
+  name: string;
+  role: "numeric" | "categorical" | "boolean" | "date";
+  categories: string[];
+  date_format: string | null;
+  minimum: number | null;
+  maximum: number | null;
+  example: string | number | boolean | null;
+}
+
+export interface TableInput {
+  kind: "table";
+  columns: Column[];
 }
 
 export interface Scores {
@@ -57,6 +73,7 @@ export interface Card {
   architecture: string;
   classes: string[];
   parameters: number;
+  input: TableInput | { kind?: undefined };
   training: { recipe: string; epochs: number } | null;
   dataset: DatasetFacts | null;
   metrics: { test?: Metrics };
@@ -89,6 +106,7 @@ export interface PredictionBody {
   probabilities: Record<string, number>;
   seen: string | null;
   saliency: string | null;
+  contributions: Record<string, number> | null;
 }
 
 export interface FieldBody {
@@ -181,7 +199,8 @@ export interface CorrectionBody {
   label: string;
   predicted: string;
   created: string;
-  image: string;
+  image: string | null;
+  row: Record<string, unknown> | null;
   used_by: string | null;
 }
 
@@ -204,7 +223,8 @@ export interface ConfusionBody {
 
 export interface MistakeBody {
   index: number;
-  image: string;
+  image: string | null;
+  row: Record<string, unknown> | null;
   probability: number;
 }
 
@@ -216,7 +236,8 @@ export interface SideBody {
 
 export interface DifferenceBody {
   index: number;
-  image: string;
+  image: string | null;
+  row: Record<string, unknown> | null;
   true: string;
   a: string;
   b: string;
@@ -243,16 +264,26 @@ export interface SummaryBody {
   warnings: number;
 }
 
+export interface TableSummaryBody {
+  rows: number;
+  columns: number;
+  target: string | null;
+  classes: number | null;
+  bad_rows: number;
+  warnings: number;
+}
+
 export interface DatasetLine {
   name: string;
   version: number | null;
   reference: string;
-  status: "importing" | "ready" | "failed";
+  status: "importing" | "needs_target" | "ready" | "failed";
+  kind: "images" | "table";
   error: string | null;
   built_in: boolean;
   created_at: string | null;
   bytes: number;
-  summary: SummaryBody | null;
+  summary: SummaryBody | TableSummaryBody | null;
 }
 
 export interface Options {
@@ -281,7 +312,8 @@ export interface Warned {
   hint: string;
 }
 
-export interface Profile {
+export interface ImageProfile {
+  kind: "images";
   options: Options;
   images: number;
   channels: number;
@@ -302,12 +334,103 @@ export interface Profile {
   warnings: Warned[];
 }
 
+export interface TableOptions {
+  target: string | null;
+  roles: Record<string, string>;
+  group: string | null;
+  time: string | null;
+  numeric_target: "ask" | "classes";
+  merge_similar: boolean;
+  separator: string | null;
+  header: boolean | null;
+  quoting: boolean;
+  encoding: string | null;
+  test_share: number;
+  validation_share: number;
+  seed: number;
+  drop: string[];
+  rename: Record<string, string>;
+}
+
+export interface TableFormat {
+  name: string;
+  format: "csv" | "parquet";
+  encoding: string | null;
+  separator: string | null;
+  header: boolean;
+  rows: number;
+}
+
+export interface BadRow {
+  file: string;
+  line: number;
+  reason: string;
+}
+
+export interface Histogram {
+  bins: string[];
+  counts: Record<string, number[]>;
+  others: number[] | null;
+}
+
+export interface ColumnFacts {
+  name: string;
+  role: "numeric" | "categorical" | "boolean" | "date" | "text" | "id" | "constant" | "duplicate" | "target";
+  used: boolean;
+  why: string | null;
+  missing: number;
+  distinct: number;
+  examples: string[];
+  association: number | null;
+  histogram: Histogram | null;
+}
+
+export interface Proposal {
+  column: string;
+  why: string;
+}
+
+export interface TableDraft {
+  kind: "table-draft";
+  options: TableOptions;
+  files: TableFormat[];
+  rows: number;
+  columns: ColumnFacts[];
+  bad_rows: BadRow[];
+  bad_count: number;
+  warnings: Warned[];
+  proposals: Proposal[];
+  preview: string[][];
+}
+
+export interface TableProfile {
+  kind: "table";
+  options: TableOptions;
+  files: TableFormat[];
+  rows: number;
+  columns: ColumnFacts[];
+  bad_rows: BadRow[];
+  bad_count: number;
+  warnings: Warned[];
+  classes: string[];
+  counts: Record<string, Record<string, number>>;
+  given_splits: string[];
+  duplicates: number;
+}
+
+export interface RowSampleBody {
+  row: number;
+  label: string;
+  split: "train" | "validation" | "test";
+  values: Record<string, string>;
+}
+
 export interface DatasetBody extends DatasetLine {
   digest: string | null;
   corrections_of: string | null;
   job: string | null;
   versions: DatasetLine[];
-  profile: Profile | null;
+  profile: ImageProfile | TableProfile | TableDraft | null;
 }
 
 export interface SampleBody {

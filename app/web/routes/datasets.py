@@ -17,22 +17,31 @@ from starlette.responses import StreamingResponse
 from app import errors
 from app.clock import utc
 from app.jobs import imports as importing
-from app.jobs.executor import Profile, check_options
+from app.jobs.executor import Profile, TableDraft, check_options
 from app.jobs.imports import DatasetInUse, DatasetNotReady, is_built_in, profile_of
 from app.jobs.queue import QueueFull, Submitter
 from app.serving.corrections import write_corrections
 from app.serving.decoding.forms import FORM
-from app.serving.samples import Sample, built_in_samples, export, samples
-from app.store.datasets import DatasetsFull, DatasetVersion, NoSuchDataset, Source
+from app.serving.samples import (
+    RowSample,
+    Sample,
+    built_in_samples,
+    export,
+    export_rows,
+    row_samples,
+    samples,
+)
+from app.store.datasets import IMAGES, TABLE, DatasetsFull, DatasetVersion, NoSuchDataset, Source
 from app.store.keys import Identity
 from app.web import problems
 from app.web.dependencies import AUTH_ERRORS, MAY_READ, MayTrain, Services, ServicesDep, headers_of
-from app.web.incoming import source_of
+from app.web.incoming import is_zip, source_of
 from app.web.near_misses import known_parameters, unknown
 from app.web.paths import url_of
 from app.web.routes.train import follow as follow_job
 from models.datasets import DATASETS
 from models.preprocessing.png import data_url
+from models.tables import TableInput
 
 uploads = APIRouter(prefix="/datasets", tags=["datasets"], dependencies=[Depends(known_parameters)])
 router = APIRouter(prefix="/datasets", tags=["datasets"])
@@ -42,11 +51,23 @@ REFERENCE = r"^[a-z0-9][a-z0-9-]{0,63}(@[1-9][0-9]{0,8})?$"
 SIDE = 28  # pixels, of the built-in data sets
 Reference = Annotated[str, Path(description="`NAME`: its newest version; `NAME@2`: version 2")]
 SPLIT = Literal["train", "validation", "test"]
-OPTIONS = ("size", "resize", "test_share", "validation_share", "seed", "group_pattern")  # also on their own
+# options that may also be said on their own
+OPTIONS = (
+    "size",
+    "resize",
+    "test_share",
+    "validation_share",
+    "seed",
+    "group_pattern",
+    "target",
+    "group",
+    "time",
+)
+Status = Literal["importing", "needs_target", "ready", "failed"]
 
 
 class SummaryBody(BaseModel):
-    """What is in a data set, in short."""
+    """What is in a data set of pictures, in short."""
 
     images: int
     classes: int
@@ -55,10 +76,21 @@ class SummaryBody(BaseModel):
     warnings: int
 
 
+class TableSummaryBody(BaseModel):
+    """What is in a table, in short."""
+
+    rows: int
+    columns: int
+    target: str | None = Field(description="null: it waits for one")
+    classes: int | None
+    bad_rows: int = Field(description="lines that are no rows of it")
+    warnings: int
+
+
 class ProgressBody(BaseModel):
     """How far an import is."""
 
-    done: int
+    done: int = Field(description="files, or of a table bytes")
     of: int | None
     images_per_second: float | None
     eta_seconds: float | None
@@ -70,13 +102,15 @@ class DatasetLine(BaseModel):
     name: str
     version: int | None = Field(description="null: a built-in data set, which has no versions")
     reference: str = Field(description="how `POST /train` names it")
-    status: Literal["importing", "ready", "failed"]
+    status: Status = Field(
+        description="`needs_target`: a table that waits to be told which column is the class"
+    )
     error: str | None
     built_in: bool
-    kind: str
+    kind: str = Field(description="`images` or `table`; of a zip, once it was read")
     created_at: datetime | None
     bytes: int = Field(description="of what was imported and the file that came")
-    summary: SummaryBody | None = Field(description="null until it is ready")
+    summary: SummaryBody | TableSummaryBody | None = Field(description="null until it was read")
 
 
 class DatasetBody(DatasetLine):
@@ -84,7 +118,9 @@ class DatasetBody(DatasetLine):
 
     ready_at: datetime | None
     options: dict[str, Any]
-    digest: str | None = Field(description="sha256 over pictures, labels and splits; stands on the card")
+    digest: str | None = Field(
+        description="sha256 over pictures or rows, labels and splits; stands on the card"
+    )
     source_digest: str | None = Field(description="sha256 of the file that came")
     from_version: int | None = Field(description="version whose file was read again")
     corrections_of: str | None = Field(description="model whose corrections it holds")
@@ -93,7 +129,10 @@ class DatasetBody(DatasetLine):
     )
     progress: ProgressBody | None
     versions: list[DatasetLine] = Field(description="all of that name, newest first")
-    profile: Profile | None = Field(description="what was found; null until it is ready")
+    profile: Profile | None = Field(
+        description="what was found, by its `kind`: `images`, `table`, or `table-draft` of a table that waits "
+        "for its target; null until it was read"
+    )
 
 
 class SampleBody(BaseModel):
@@ -106,6 +145,15 @@ class SampleBody(BaseModel):
     original: str | None = Field(
         description="as it came, at most 192 pixels: a JPEG as data URL; null where it is not kept (arrays)"
     )
+
+
+class RowSampleBody(BaseModel):
+    """A row of a table."""
+
+    row: int
+    label: str
+    split: SPLIT
+    values: dict[str, str] = Field(description="as they came, by column; at most 200 characters of each")
 
 
 class VersionRequest(BaseModel):
@@ -158,6 +206,9 @@ _ANY = {"schema": {"type": "string", "format": "binary"}}
                     }
                 },
                 "application/zip": _ANY,
+                "text/csv": {"schema": {"type": "string"}},
+                "application/gzip": _ANY,
+                "application/vnd.apache.parquet": _ANY,
                 "application/octet-stream": _ANY,
             }
         }
@@ -185,17 +236,32 @@ async def create(
     group_pattern: Annotated[
         str | None, Query(max_length=200, description="pictures with the same first group stay on one side")
     ] = None,
+    target: Annotated[
+        str | None,
+        Query(max_length=200, description="of a table: the column with the class; default: one is proposed"),
+    ] = None,
+    group: Annotated[
+        str | None,
+        Query(max_length=200, description="of a table: a column whose equal values stay in one split"),
+    ] = None,
+    time: Annotated[
+        str | None,
+        Query(max_length=200, description="of a table: a column; the newest rows are the test split"),
+    ] = None,
     from_corrections: Annotated[
         str | None,
         Query(description="a model: its corrections become the data set; no body, a key of scope admin"),
     ] = None,
 ) -> DatasetBody:
     """A zip file of class folders (with or without train, validation and test folders), a zip of idx files,
-    or npz as MedMNIST's; as the field `file` of a form, or as the body. Answers as soon as the file is there;
-    the import runs as a job.
+    npz as MedMNIST's; or a table: CSV, also gzipped, parquet, a zip of train.csv and test.csv. As the field
+    `file` of a form, or as the body. Answers as soon as the file is there; the import runs as a job. A table
+    without `target` waits with the status `needs_target`; the same file with one, or `POST
+    /datasets/{name}/versions`, completes it.
     """
     given = {"options": options, "size": size, "resize": resize, "test_share": test_share}
     given |= {"validation_share": validation_share, "seed": seed, "group_pattern": group_pattern}
+    given |= {"target": target, "group": group, "time": time}
     said = {key: value for key, value in given.items() if value is not None}
     if name is not None:
         _check_name(name)
@@ -213,7 +279,8 @@ async def create(
                 raise errors.InvalidRequest(f"{key} differs between query and form", "say it once")
         name = name or texts.get("name")
         said |= {key: value for key, value in texts.items() if key != "name"}
-        return await _submit(request, response, services, identity, name, source, _options(said), None)
+        wanted = _options(said, table=not await run_in_threadpool(is_zip, source.path))
+        return await _submit(request, response, services, identity, name, source, wanted, None)
 
 
 @router.post(
@@ -231,10 +298,11 @@ async def create_version(
     services: ServicesDep,
     identity: MayTrain,
 ) -> DatasetBody:
-    """Classes dropped, merged or renamed, other splits, another size: a new version of the same file."""
+    """Classes dropped, merged or renamed, other splits, another size, other roles of columns: a new version of
+    the same file. A table that waits for its target becomes complete by `{"options": {"target": ".."}}`."""
     before = await run_in_threadpool(services.imports.datasets.find, f"{name}@{wanted.from_}")
     source = await run_in_threadpool(services.imports.source_of, before)
-    options = _checked(wanted.options)
+    options = _checked(wanted.options, table=before.kind == TABLE)
     return await _submit(
         request, response, services, identity, name, source, options, before.corrections_of, wanted.from_
     )
@@ -263,7 +331,7 @@ def show(reference: Reference, services: ServicesDep) -> DatasetBody:
 
 @router.get(
     "/{reference}/samples",
-    summary="Show pictures of a data set",
+    summary="Show pictures or rows of a data set",
     responses=problems.responses(
         *AUTH_ERRORS, NoSuchDataset, DatasetNotReady, errors.InvalidRequest, errors.NoTestSet
     ),
@@ -275,8 +343,8 @@ def show_samples(
     class_: Annotated[str | None, Query(alias="class", description="only pictures of this class")] = None,
     split: Annotated[SPLIT | None, Query(description="only pictures of this split")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 24,
-) -> list[SampleBody]:
-    """Some of each class and split. Needs a key: they may be people's pictures."""
+) -> list[SampleBody] | list[RowSampleBody]:
+    """Some of each class and split. Needs a key: they may be people's."""
     if is_built_in(reference):
         classes = DATASETS[reference].classes
         if split not in (None, "test"):
@@ -285,8 +353,12 @@ def show_samples(
         found = built_in_samples(reference, services.settings.data_dir, label, limit)
     else:
         version = _ready(services, reference)
-        classes = profile_of(version.directory).classes
-        found = samples(version.directory, _class(classes, class_), split, limit)
+        classes = _classes(version)
+        label = _class(classes, class_)
+        if version.kind == TABLE:
+            rows = row_samples(version.directory, label, split, limit)
+            return [_row_sample(row, classes) for row in rows]
+        found = samples(version.directory, label, split, limit)
     return [_sample(sample, classes) for sample in found]
 
 
@@ -295,19 +367,23 @@ def show_samples(
     summary="Export a data set",
     response_class=StreamingResponse,
     responses={
-        200: {"description": "a zip file", "content": {"application/zip": {}}},
+        200: {"description": "a file", "content": {"application/zip": {}, "text/csv": {}}},
         **problems.responses(*AUTH_ERRORS, NoSuchDataset, DatasetNotReady),
     },
 )
 def export_dataset(reference: Reference, services: ServicesDep, identity: MayTrain) -> StreamingResponse:
-    """A zip file of the pictures as the model sees them, `train/CLASS/000001.png`; it can be imported again."""
+    """A zip file of the pictures as the model sees them, `train/CLASS/000001.png`; of a table the rows as they
+    came, as CSV with the column `split`. Both can be imported again."""
     if is_built_in(reference):
         raise NoSuchDataset(f"{reference} comes with the service: its files are in MINIST_DATA_DIR")
     version = _ready(services, reference)
-    classes = profile_of(version.directory).classes
-    name = f"{version.name}-{version.version}.zip"
+    classes = _classes(version)
+    table = version.kind == TABLE
+    name = f"{version.name}-{version.version}.{'csv' if table else 'zip'}"
     headers = {"content-disposition": f'attachment; filename="{name}"', "cache-control": "no-store"}
-    return StreamingResponse(export(version.directory, classes), media_type="application/zip", headers=headers)
+    pieces = export_rows(version.directory) if table else export(version.directory, classes)
+    media_type = "text/csv" if table else "application/zip"
+    return StreamingResponse(pieces, media_type=media_type, headers=headers)
 
 
 @router.get(
@@ -367,7 +443,7 @@ def _require_admin(identity: Identity) -> None:
         raise errors.Forbidden("corrections are people's pictures", "use a key with the scope admin")
 
 
-def _options(said: Mapping[str, str]) -> dict[str, Any]:
+def _options(said: Mapping[str, str], table: bool = False) -> dict[str, Any]:
     """Full options from `options` as JSON and those that were said on their own. Raises InvalidRequest."""
     try:
         found = json.loads(said.get("options") or "{}")
@@ -377,12 +453,12 @@ def _options(said: Mapping[str, str]) -> dict[str, Any]:
         raise errors.InvalidRequest(
             "options are not a JSON object", 'write them like {"size": 48, "drop": ["other"]}'
         )
-    return _checked({**found, **{key: value for key, value in said.items() if key in OPTIONS}})
+    return _checked({**found, **{key: value for key, value in said.items() if key in OPTIONS}}, table)
 
 
-def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(options: Mapping[str, Any], table: bool) -> dict[str, Any]:
     try:
-        return check_options(options)
+        return check_options(options, table)
     except ValidationError as error:
         failures = [{**failure, "loc": ("options", *failure["loc"])} for failure in error.errors()]
         raise RequestValidationError(failures) from error
@@ -403,6 +479,10 @@ def _write_corrections(services: Services, model: str, path: FilePath) -> Source
     found = services.feedback.newest(None, card.name)
     if not found:
         raise errors.Conflict(f"{model!r} has no corrections", "POST /feedback makes some")
+    if isinstance(card.input, TableInput):
+        raise errors.Conflict(
+            f"the corrections of {model!r} are rows of a table", "GET /feedback/export has them as JSON"
+        )
     path.touch(mode=0o600)
     write_corrections(path, found, card.input_shape)
     return source_of(path)
@@ -429,7 +509,7 @@ async def _submit(
     wanted = importing.Request(name, source, options, from_version, corrections_of)
     submitter = Submitter(identity.who, identity.may("admin"))
     version, new = await run_in_threadpool(services.imports.submit, wanted, submitter)
-    response.status_code = 200 if version.status == "ready" else 202
+    response.status_code = 200 if version.status in ("ready", "needs_target") else 202
     response.headers["location"] = url_of(
         request.scope, f"/datasets/{name}" if new else f"/datasets/{version.reference}"
     )
@@ -442,6 +522,12 @@ def _find(services: Services, reference: str) -> DatasetVersion:
 
 def _ready(services: Services, reference: str) -> DatasetVersion:
     return services.imports.pin(reference)
+
+
+def _classes(version: DatasetVersion) -> tuple[str, ...]:
+    """Raises DatasetNotReady."""
+    profile = profile_of(version.directory)
+    return () if isinstance(profile, TableDraft) else profile.classes
 
 
 def _class(classes: tuple[str, ...], label: str | None) -> int | None:
@@ -468,8 +554,14 @@ def _line(version: DatasetVersion) -> DatasetLine:
         kind=version.kind,
         created_at=utc(version.created_at),
         bytes=version.bytes + version.source_bytes,
-        summary=None if version.summary is None else SummaryBody(**version.summary),
+        summary=_summary(version),
     )
+
+
+def _summary(version: DatasetVersion) -> SummaryBody | TableSummaryBody | None:
+    if version.summary is None:
+        return None
+    return (TableSummaryBody if version.kind == TABLE else SummaryBody)(**version.summary)
 
 
 def _body(services: Services, version: DatasetVersion) -> DatasetBody:
@@ -492,7 +584,7 @@ def _body(services: Services, version: DatasetVersion) -> DatasetBody:
             eta_seconds=progress["eta_seconds"],
         ),
         versions=[_line(one) for one in services.imports.datasets.versions(version.name)],
-        profile=profile_of(version.directory) if version.status == "ready" else None,
+        profile=profile_of(version.directory) if version.status in ("ready", "needs_target") else None,
     )
 
 
@@ -507,7 +599,7 @@ def _built_in_line(name: str) -> DatasetLine:
         status="ready",
         error=None,
         built_in=True,
-        kind=importing.IMAGES,
+        kind=IMAGES,
         created_at=None,
         bytes=0,
         summary=summary,
@@ -532,3 +624,8 @@ def _sample(sample: Sample, classes: tuple[str, ...]) -> SampleBody:
         if sample.original is None
         else f"data:image/jpeg;base64,{b64encode(sample.original).decode()}",
     )
+
+
+def _row_sample(sample: RowSample, classes: tuple[str, ...]) -> RowSampleBody:
+    split: SPLIT = ("train", "validation", "test")[sample.split]
+    return RowSampleBody(row=sample.row, label=classes[sample.label], split=split, values=dict(sample.values))

@@ -1,6 +1,6 @@
 """How versions answer the test set: the mistakes behind the accuracy."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Path, Query
@@ -13,6 +13,7 @@ from app.web import problems
 from app.web.dependencies import MAY_READ, Services, ServicesDep
 from models.preprocessing.decode import png
 from models.preprocessing.png import data_url
+from models.tables import decode_row
 
 router = APIRouter(prefix="/models", tags=["models"])
 
@@ -36,7 +37,8 @@ class MistakeBody(BaseModel):
     """A misclassified test image."""
 
     index: int = Field(description="in the test set, from 0")
-    image: str = Field(description="a PNG as data URL")
+    image: str | None = Field(description="a PNG as data URL; null for a row")
+    row: dict[str, Any] | None = Field(default=None, description="of a table")
     true: str
     predicted: str
     probability: float = Field(description="of the predicted class")
@@ -55,7 +57,8 @@ class DifferenceBody(BaseModel):
     """A test image to which two versions give different answers."""
 
     index: int
-    image: str
+    image: str | None
+    row: dict[str, Any] | None = Field(default=None, description="of a table")
     true: str
     a: str = Field(description="answer of a")
     b: str
@@ -107,9 +110,9 @@ async def mistakes(
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> list[MistakeBody]:
     """Misclassified test images, most confident first."""
-    _, result = await _result(services, name, n)
+    served, result = await _result(services, name, n)
     chosen = (_class(result, true), _class(result, predicted))
-    return await run_sync(_mistakes, result, *chosen, limit)
+    return await run_sync(_mistakes, served, result, *chosen, limit)
 
 
 @router.get("/{name}/compare", summary="Compare two versions", responses=ERRORS, dependencies=[MAY_READ])
@@ -146,14 +149,16 @@ def _class(result: TestResult, label: str | None) -> int | None:
     return result.classes.index(label)
 
 
-def _mistakes(result: TestResult, true: int | None, predicted: int | None, limit: int) -> list[MistakeBody]:
+def _mistakes(
+    served: ServedModel, result: TestResult, true: int | None, predicted: int | None, limit: int
+) -> list[MistakeBody]:
     bodies = []
     for index in result.mistakes(true, predicted, limit):
         row = result.probabilities[index].tolist()
         bodies.append(
             MistakeBody(
                 index=index,
-                image=_image(result, index),
+                **_shown(served, result, index),
                 true=result.classes[int(result.test.labels[index])],
                 predicted=result.classes[int(result.predicted[index])],
                 probability=max(row),
@@ -178,7 +183,7 @@ def _comparison(one: ServedModel, a: TestResult, two: ServedModel, b: TestResult
         differ=[
             DifferenceBody(
                 index=index,
-                image=_image(a, index),
+                **_shown(one, a, index),
                 true=a.classes[int(a.test.labels[index])],
                 a=a.classes[int(a.predicted[index])],
                 b=b.classes[int(b.predicted[index])],
@@ -190,5 +195,8 @@ def _comparison(one: ServedModel, a: TestResult, two: ServedModel, b: TestResult
     )
 
 
-def _image(result: TestResult, index: int) -> str:
-    return data_url(png(result.test.picture(index)))
+def _shown(served: ServedModel, result: TestResult, index: int) -> dict[str, Any]:
+    """The fields with the picture, or the row."""
+    if served.takes_rows:
+        return {"image": None, "row": decode_row(served.rows, result.test.images[index].numpy())}
+    return {"image": data_url(png(result.test.picture(index)))}

@@ -3,11 +3,13 @@
 import asyncio
 import csv
 import io
+import json
 import zipfile
 from datetime import datetime
 from math import isqrt, prod
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
@@ -30,11 +32,12 @@ from app.web.dependencies import (
     VersionsDep,
     headers_of,
 )
-from models.card import Shape
+from models.card import AnyInput, Input, Shape
 from models.errors import CheckpointError
 from models.preprocessing.decode import png
 from models.preprocessing.pictures import from_planes
 from models.preprocessing.png import data_url
+from models.tables import TableInput, decode_row
 
 
 class _Hex(StringConvertor):
@@ -47,32 +50,54 @@ register_url_convertor("hex", _Hex())
 router = APIRouter(prefix="/feedback", tags=["feedback"])
 
 
-class Shapes:
-    """What shape the pictures of corrections have: that of the version that answered, or of any of its model
-    whose pictures have as many bytes."""
+class Inputs:
+    """What corrections are of: pictures or rows, as the version takes them that answered, or any of its model
+    that takes as many bytes."""
 
     def __init__(self, versions: Versions) -> None:
         self._versions = versions.snapshot().versions
-        self._known: dict[tuple[str, int], Shape | None] = {}
+        self._known: dict[tuple[str, int], AnyInput | None] = {}
+
+    def row(self, correction: Correction) -> dict[str, Any] | None:
+        """The row that was corrected; None where it was a picture."""
+        taken = self._input(correction)
+        if not isinstance(taken, TableInput):
+            return None
+        return decode_row(taken, np.frombuffer(correction.pixels, np.float32))
 
     def png(self, correction: Correction) -> bytes:
-        size = len(correction.pixels)
-        shapes = (self._of(correction.model, number) for number in self._numbers(correction))
-        shape = next((found for found in shapes if found is not None and prod(found) == size), None)
-        return png(from_planes(correction.pixels, shape or _square(size)))
+        taken = self._input(correction)
+        shape = taken.shape if isinstance(taken, Input) else _square(len(correction.pixels))
+        return png(from_planes(correction.pixels, shape))
+
+    def file(self, correction: Correction) -> tuple[str, bytes]:
+        """Its name, and what is in it."""
+        row = self.row(correction)
+        if row is not None:
+            return f"{correction.id}.json", json.dumps(row, ensure_ascii=False).encode("utf-8", "replace")
+        return f"{correction.id}.png", self.png(correction)
+
+    def _input(self, correction: Correction) -> AnyInput | None:
+        found = (self._of(correction.model, number) for number in self._numbers(correction))
+        return next((taken for taken in found if taken and _size(taken) == len(correction.pixels)), None)
 
     def _numbers(self, correction: Correction) -> list[int]:
         mine = [number for model, number in self._versions if model == correction.model]
         return [correction.version, *sorted(mine, reverse=True)]
 
-    def _of(self, model: str, number: int) -> Shape | None:
+    def _of(self, model: str, number: int) -> AnyInput | None:
         key = (model, number)
         if key not in self._known:
             try:
-                self._known[key] = self._versions[key].card().input.shape if key in self._versions else None
+                self._known[key] = self._versions[key].card().input if key in self._versions else None
             except CheckpointError:
                 self._known[key] = None
         return self._known[key]
+
+
+def _size(taken: AnyInput) -> int:
+    """Bytes."""
+    return taken.width * 4 if isinstance(taken, TableInput) else prod(taken.shape)
 
 
 def _square(size: int) -> Shape:
@@ -88,7 +113,7 @@ WAITS = (0.02, 0.1, 0.4)  # seconds; another API worker may still be writing the
 
 
 class CorrectionRequest(BaseModel):
-    """The right class of a picture."""
+    """The right class of a picture, or of a row."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -100,7 +125,7 @@ class CorrectionRequest(BaseModel):
 
 
 class CorrectionBody(BaseModel):
-    """A picture with its right label."""
+    """A picture, or a row, with its right label."""
 
     id: str = Field(description="of the prediction")
     model: str
@@ -108,7 +133,11 @@ class CorrectionBody(BaseModel):
     label: str = Field(description="the right class")
     predicted: str = Field(description="the predicted class")
     created: datetime
-    image: str = Field(description="what the model saw, a PNG as data URL")
+    image: str | None = Field(description="what the model saw, a PNG as data URL; null for a row")
+    row: dict[str, Any] | None = Field(
+        default=None,
+        description="the row of a table, as the model read it; `other`: a category it did not know",
+    )
     used_by: str | None = Field(description="the last job that learned it; null: none so far")
 
 
@@ -144,7 +173,7 @@ class FeedbackBody(BaseModel):
     ),
 )
 async def correct(correction: CorrectionRequest, request: Request, services: ServicesDep) -> CorrectionBody:
-    """Keep the picture of a prediction with its right label; a later label replaces the earlier.
+    """Keep the picture, or the row, of a prediction with its right label; a later label replaces the earlier.
 
     A prediction can be corrected for an hour. `POST /train` with `feedback` learns what is kept.
     """
@@ -159,7 +188,7 @@ async def correct(correction: CorrectionRequest, request: Request, services: Ser
     if label not in classes:
         raise errors.InvalidRequest(f"{model!r} has no class {label!r}", f"choose one of {', '.join(classes)}")
     kept = await run_in_threadpool(feedback.correct, prediction, label)
-    return _body(kept, await run_in_threadpool(Shapes, services.versions))
+    return _body(kept, await run_in_threadpool(Inputs, services.versions))
 
 
 async def _answered_by(feedback: Feedback, prediction: str) -> tuple[str, int]:
@@ -189,7 +218,7 @@ def show(
     model: Annotated[str | None, Query(description="only items of this model")] = None,
 ) -> FeedbackBody:
     """How many there are, and how many wait to be learned; with a key of scope admin, the newest of them."""
-    feedback, shapes = services.feedback, Shapes(services.versions)
+    feedback, inputs = services.feedback, Inputs(services.versions)
     usage = feedback.usage()
     return FeedbackBody(
         enabled=services.recent_predictions is not None,
@@ -197,7 +226,7 @@ def show(
         bytes=usage.bytes,
         limit=Limit(count=feedback.max_count, bytes=feedback.max_bytes),
         waiting=dict(usage.waiting),
-        items=[_body(correction, shapes) for correction in feedback.newest(limit, model)] if admin else [],
+        items=[_body(correction, inputs) for correction in feedback.newest(limit, model)] if admin else [],
     )
 
 
@@ -211,10 +240,10 @@ def show(
     },
 )
 def export(feedback: FeedbackDep, versions: VersionsDep, identity: MayAdminister) -> Response:
-    """A zip file: a PNG of each picture, and `labels.csv`."""
+    """A zip file: a PNG of each picture, a JSON file of each row, and `labels.csv`."""
     headers = {"content-disposition": 'attachment; filename="feedback.zip"', "cache-control": "no-store"}
     return Response(
-        _zip(feedback.newest(None, None), Shapes(versions)), media_type="application/zip", headers=headers
+        _zip(feedback.newest(None, None), Inputs(versions)), media_type="application/zip", headers=headers
     )
 
 
@@ -244,7 +273,8 @@ def clear(feedback: FeedbackDep, identity: MayAdminister) -> None:
     feedback.clear()
 
 
-def _body(correction: Correction, shapes: Shapes) -> CorrectionBody:
+def _body(correction: Correction, inputs: Inputs) -> CorrectionBody:
+    row = inputs.row(correction)
     return CorrectionBody(
         id=correction.id,
         model=correction.model,
@@ -252,19 +282,20 @@ def _body(correction: Correction, shapes: Shapes) -> CorrectionBody:
         label=correction.label,
         predicted=correction.predicted,
         created=utc(correction.created_at),
-        image=data_url(shapes.png(correction)),
+        image=data_url(inputs.png(correction)) if row is None else None,
+        row=row,
         used_by=correction.used_by,
     )
 
 
-def _zip(corrections: list[Correction], shapes: Shapes) -> bytes:
+def _zip(corrections: list[Correction], inputs: Inputs) -> bytes:
     stream, table = io.BytesIO(), io.StringIO()
     rows = csv.writer(table)
     rows.writerow(["file", "label", "predicted", "model", "version", "created", "used_by"])
     with zipfile.ZipFile(stream, "w") as archive:
         for correction in corrections:
-            name = f"{correction.id}.png"
-            archive.writestr(name, shapes.png(correction))
+            name, content = inputs.file(correction)
+            archive.writestr(name, content)
             rows.writerow(
                 [
                     name,

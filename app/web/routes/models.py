@@ -1,7 +1,7 @@
 """What is served: models, their versions, and the aliases that choose among them."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 from fastapi.concurrency import run_in_threadpool
@@ -23,6 +23,7 @@ from app.web.dependencies import (
     ServicesDep,
     VersionsDep,
 )
+from app.web.row_schema import schema_of
 from app.web.schemas import ModelSummary
 from models.card import Card
 from models.errors import CheckpointError
@@ -96,6 +97,22 @@ def show_model(name: str, registry: RegistryDep) -> Card:
     `name` may choose a version: `minist`, `minist@3`, `minist@production`.
     """
     return registry.find(name).classifier.card
+
+
+@router.get(
+    "/{name}/schema",
+    summary="Show what a model takes",
+    response_description="a JSON Schema (draft 2020-12)",
+    responses=problems.responses(UNKNOWN),
+    dependencies=[MAY_READ],
+)
+def show_schema(name: str, registry: RegistryDep) -> dict[str, Any]:
+    """A JSON Schema of what `POST /predict` takes as JSON: of a model of a table, a row with its columns.
+
+    Ranges (`x-minimum`, `x-maximum`) and categories (`examples`) are those of the training rows; values beyond
+    them are answered too.
+    """
+    return schema_of(name, registry.find(name).classifier.card)
 
 
 @router.get(
@@ -279,6 +296,7 @@ def _summary(served: ServedModel, default: bool) -> ModelSummary:
         accuracy=_accuracy(card),
         parameters=card.parameters,
         classes=list(card.classes),
+        input="table" if served.takes_rows else "picture",
     )
 
 

@@ -1,4 +1,4 @@
-"""Images in, probabilities out."""
+"""Images in, or rows of tables, and probabilities out."""
 
 from typing import Annotated, Any
 
@@ -7,7 +7,8 @@ from starlette.responses import Response
 
 from app import errors
 from app.serving.decoding.forms import FORM, IMAGES
-from app.web import prediction, problems
+from app.serving.decoding.tables import ARROW, ARROW_FILE, CSV, PARQUET
+from app.web import prediction, problems, rows
 from app.web.dependencies import AUTH_ERRORS, Services, ServicesDep, headers_of
 from app.web.near_misses import known_parameters
 from app.web.payloads import ARRAYS, JSON, Options
@@ -32,6 +33,7 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FILE = {"type": "string", "format": "binary", "description": "a PNG, JPEG, BMP, GIF or WebP image"}
 _OPTIONAL_KEY: list[dict[str, list[str]]] = [{}, {"HTTPBearer": []}, {"APIKeyHeader": []}]
 _READING = (*AUTH_ERRORS, errors.EmptyBody, errors.MalformedForm, errors.WrongFields, errors.WrongContentType)
+_ROW_ERRORS = (errors.WrongTable, errors.WrongRow)
 _LOAD = (errors.Overloaded, errors.DeadlineExceeded)
 
 
@@ -43,6 +45,28 @@ _EXPLAIN = {"explain": {"type": "boolean"}}
 _BASE64 = {"type": "string", "description": "the file in base64, or as a data URL"}
 
 
+_ROW = {
+    "type": "object",
+    "title": "A row",
+    "description": "for a model of a table, named in the query: its columns, see `GET /models/{name}/schema`",
+    "additionalProperties": {"type": ["number", "string", "boolean", "null"]},
+}
+_ROWS = {
+    "anyOf": [
+        {"type": "array", "items": _ROW},
+        {
+            "type": "object",
+            "required": ["columns", "data"],
+            "properties": {
+                "columns": {"type": "array", "items": {"type": "string"}},
+                "data": {"type": "array", "items": {"type": "array"}},
+            },
+        },
+    ]
+}
+_CSV_ANSWER = "label,probability,no,yes,problem\r\nno,0.93,0.93,0.07,\r\n"
+
+
 def _body(field: str, schema: dict[str, Any], **options: Any) -> dict[str, Any]:
     """The schema of a form or a JSON object. A form may have the options as well, but is not shown with them:
     the documentation page would fill them in beside the query parameters."""
@@ -52,10 +76,10 @@ def _body(field: str, schema: dict[str, Any], **options: Any) -> dict[str, Any]:
 
 @router.post(
     "/predict",
-    summary="Classify one image",
+    summary="Classify one image, or one row of a table",
     response_model=PredictionBody,
     responses=problems.responses(
-        errors.UnknownModel, errors.BodyTooLarge, *_READING, *problems.IMAGE_ERRORS, *_LOAD
+        errors.UnknownModel, errors.BodyTooLarge, *_READING, *_ROW_ERRORS, *problems.IMAGE_ERRORS, *_LOAD
     ),
     openapi_extra={
         "security": _OPTIONAL_KEY,
@@ -63,8 +87,9 @@ def _body(field: str, schema: dict[str, Any], **options: Any) -> dict[str, Any]:
             "required": True,
             "content": {
                 FORM: _body("file", _FILE),
-                JSON: _body("image", _BASE64, **_OPTIONS, **_EXPLAIN),
+                JSON: {"schema": {"anyOf": [_body("image", _BASE64, **_OPTIONS, **_EXPLAIN)["schema"], _ROW]}},
                 **dict.fromkeys(IMAGES, _BINARY),
+                CSV: {"schema": {"type": "string"}},
             },
         },
     },
@@ -76,7 +101,10 @@ async def predict(
     preprocess: PreprocessParam = "auto",
     explain: Annotated[
         bool,
-        Query(description="Add `seen` and `saliency`: what the model saw, and which pixels counted."),
+        Query(
+            description="Add `seen` and `saliency`: what the model saw, and which pixels counted; of a row "
+            "`contributions`: how much each column counted."
+        ),
     ] = False,
 ) -> Response:
     """Probabilities of every class for one picture: a photograph, a scan, a drawing, an image of 28x28 pixels.
@@ -87,18 +115,24 @@ async def predict(
     28x28 pixels only, as they are; transparent pixels take the colour of the ground that the model was
     trained on. Where predictions can be corrected (`MINIST_FEEDBACK`), `id` names this one for
     `POST /feedback`.
+
+    A model of a table takes a row instead, as a JSON object `{"age": 39, ..}`, as a form with a field for each
+    column, or as CSV with a header and one line. It is named in the query (`?model=adult`): a column may be
+    called `model` too. A column that is missing or unknown, or a value that cannot be read, is named (422).
     """
     options = await _options(request, services, model, preprocess, explain)
     headers, request_id = headers_of(request), request.scope["request_id"]
-    answer = await prediction.predict_one(services, options, headers, request.receive, request_id)
+    served = await prediction.find_served(services, model)
+    predict = rows.predict_row if served.takes_rows else prediction.predict_one
+    answer = await predict(services, options, headers, request.receive, request_id)
     return Response(answer, media_type="application/json")
 
 
 @router.post(
     "/predict/batch",
-    summary="Classify many images in one request",
+    summary="Classify many images, or rows of a table, in one request",
     response_model=list[PredictionBody | problems.Problem],
-    response_description="One answer per image, in order: a prediction, or the problem with that image",
+    response_description="One answer per image or row, in order: a prediction, or the problem with it",
     responses={
         200: {
             "content": {
@@ -107,10 +141,13 @@ async def predict(
                         EXAMPLE,
                         problems.problem("Broken image", 422, "the image is truncated", "send the whole file"),
                     ]
-                }
+                },
+                CSV: {"schema": {"type": "string"}, "example": _CSV_ANSWER},
             }
         },
-        **problems.responses(errors.UnknownModel, errors.BodyTooLarge, *_READING, errors.WrongArray, *_LOAD),
+        **problems.responses(
+            errors.UnknownModel, errors.BodyTooLarge, *_READING, *_ROW_ERRORS, errors.WrongArray, *_LOAD
+        ),
     },
     openapi_extra={
         "security": _OPTIONAL_KEY,
@@ -119,6 +156,9 @@ async def predict(
             "content": {
                 FORM: _body("files", {"type": "array", "items": _FILE}),
                 **dict.fromkeys(ARRAYS, _BINARY),
+                JSON: {"schema": _ROWS},
+                CSV: {"schema": {"type": "string"}},
+                **dict.fromkeys((PARQUET, ARROW, ARROW_FILE), _BINARY),
             },
         },
     },
@@ -133,10 +173,18 @@ async def predict_batch(
 
     Send a form with many `files`, or one array of grey images, uint8 [N, 28, 28], as
     `application/x-npy` (numpy.save) or `application/x-idx` (the format of MNIST's own files).
+
+    Rows of a table are a JSON list of objects, `{"columns": [..], "data": [[..], ..]}`, CSV with a header,
+    parquet or an Arrow stream, also as the file of a form; with `Accept: text/csv` the answers are CSV: label,
+    its probability, that of each class, and what was wrong with the row.
     """
     options = await _options(request, services, model, preprocess)
-    answers = await prediction.predict_batch(services, options, headers_of(request), request.receive)
-    return Response(answers, media_type="application/json")
+    headers, receive = headers_of(request), request.receive
+    if (await prediction.find_served(services, model)).takes_rows:
+        answers, kind = await rows.predict_rows(services, options, headers, receive)
+        return Response(answers, media_type=kind)
+    answers = await prediction.predict_batch(services, options, headers, receive)
+    return Response(answers, media_type=JSON)
 
 
 async def _options(

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from math import nan
 
 import torch
 from anyio import CapacityLimiter, to_thread
@@ -110,9 +111,9 @@ def _jobs(services: Services) -> Mapping[str, int]:
 
 
 def default_answers(registry: Registry) -> bool:
-    """Whether a blank image gets a distribution from the default model."""
+    """Whether a blank image, or an empty row, gets a distribution from the default model."""
     served = registry.get(None)
     if served is None:
         return False
-    blank = torch.zeros(1, *served.input_shape, dtype=torch.uint8)
+    blank = torch.full((1, *served.input_shape), nan if served.takes_rows else 0, dtype=served.dtype)
     return abs(served.forward(blank).sum().item() - 1) < 1e-5

@@ -1,0 +1,1 @@
+"""Training on tables: numbers and categories by column instead of pixels."""

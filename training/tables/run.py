@@ -1,0 +1,334 @@
+"""A run on a table: plan, epochs, calibration, test, baselines, card."""
+
+import math
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic, perf_counter, process_time
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models import checkpoint
+from models.card import Baseline, Card, DatasetFacts, Metrics
+from models.classifier import Classifier
+from models.tables import TableInput
+from training import report
+from training.calibration import likeliest_temperature
+from training.directory import RunDirectory
+from training.errors import DatasetError
+from training.evaluation import evaluate, metrics_of
+from training.events import Epoch, Listener, Note, Step
+from training.recipes import RECIPES, Config
+from training.tables.baselines import Rows, baselines
+from training.tables.columns import fit_columns, folds, recode
+from training.tables.corrections import CorrectedRows
+from training.tables.dataset import TableDataset
+from training.tables.network import TableTrainer
+from training.tables.plan import PartPlan, Plan, plan_for
+
+TABLE, SOFTMAX = "table", "softmax"  # architectures of recipes that take tables
+REPORT_EVERY = 0.25  # seconds between two Step events
+SAVE_EVERY = 2.0  # seconds between two checkpoints: epochs of small tables take less than their writing
+FEW = 200  # rows, of which a temperature is half believed
+SOFTMAX_STEPS = 2_000  # of softmax regression where the epochs are the recipe's
+
+
+class TableRun(Protocol):
+    """What is needed of `training.run.Run`."""
+
+    @property
+    def config(self) -> Config: ...
+    @property
+    def files(self) -> RunDirectory: ...
+    @property
+    def directory(self) -> Path: ...
+    def history(self) -> list[Epoch]: ...
+    def write_history(self, epochs: list[Epoch]) -> None: ...
+
+
+def train_table(run: TableRun, dataset: TableDataset, on_event: Listener) -> Card:
+    """Train to the end, from the last checkpoint where there is one; returns the card."""
+    config = run.config
+    learned = dataset.learned
+    spec = fit_columns(dataset.input, learned.images)
+    corrections = CorrectedRows.read(run.files.corrections, dataset)
+    plan = planned(config, spec, len(learned), len(dataset.classes), dataset.validation_given)
+    for note in _notes(plan, config, len(learned)):
+        on_event(Note(note))
+    trainer = trainer_of(config, plan, dataset, spec, corrections)
+    if run.files.resume.exists():
+        trainer.restore(run.files.resume)
+    cpu_begun = process_time()
+    _run_epochs(run, trainer, on_event)
+    model, probabilities = trainer.finish()
+    index, labels = trainer.judged
+    card = Card(
+        name=config.name,
+        architecture=TABLE,
+        arguments=arguments(plan, spec, len(dataset.classes)),
+        input=spec,
+        classes=dataset.classes,
+        temperature=temperature_of(probabilities, labels, plan.groups),
+        training=config.model_copy(update={"epochs": trainer.epoch, "batch_size": plan.batch}).model_dump(),
+        dataset=DatasetFacts(name=dataset.name, digest=dataset.digest),
+    )
+    classifier = Classifier(model.requires_grad_(False), card, torch.device("cpu"))
+    outcome = corrections.outcome(dataset, classifier) if corrections else None
+    classifier = replace(classifier, card=card.model_copy(update={"corrections": outcome}))
+    return _finish(run, classifier, plan, dataset, (index, probabilities), process_time() - cpu_begun, on_event)
+
+
+def temperature_of(probabilities: Tensor, labels: Tensor, groups: int) -> float:
+    """The likeliest temperature of probabilities [N, classes], nearer to 1 where rows are few, and where groups
+    have answered one by one: all together they are less sure of their mistakes than each alone."""
+    found = math.log(likeliest_temperature(probabilities.clamp(min=1e-12).log(), labels))
+    return math.exp(found * len(labels) / (len(labels) + FEW) / (2 if groups > 2 else 1))
+
+
+def planned(config: Config, spec: TableInput, rows: int, classes: int, given: bool = False) -> Plan:
+    """By the table; what the config names is as it says. `given`: the validation rows, which stay held out."""
+    if config.architecture == SOFTMAX:
+        plan = _softmax(config, rows)
+    elif config.architecture in (TABLE, "auto"):
+        plan = plan_for(rows, spec.width, classes)
+        lr, usual = config.lr, RECIPES[TABLE].settings["lr"]
+        if config.architecture == "auto":
+            lr = usual
+        parts = tuple(
+            replace(part, lr=part.lr * lr / usual, decay=config.weight_decay or part.decay)
+            if config.architecture == TABLE
+            else part
+            for part in plan.parts
+        )
+        smoothing = config.label_smoothing if config.architecture == TABLE else 0.0
+        plan = replace(plan, parts=parts, lr=lr, smoothing=smoothing)
+        if config.epochs is not None:
+            plan = replace(plan, epochs=config.epochs)
+        if config.batch_size is not None:
+            plan = replace(plan, batch=config.batch_size)
+    else:
+        raise DatasetError(
+            f"the recipe {config.recipe} trains on pictures, and this data set is a table: "
+            "choose the recipe table, or auto"
+        )
+    return replace(plan, groups=1) if given else plan
+
+
+def _softmax(config: Config, rows: int) -> Plan:
+    """Softmax regression by plain SGD, as the tutorials have it."""
+    batch = min(config.batch_size or 256, max(16, rows // 16))
+    epochs = config.epochs or 5
+    if config.epochs == RECIPES[SOFTMAX].settings["epochs"]:
+        epochs = max(epochs, round(SOFTMAX_STEPS / max(1, rows // batch)))
+    part = PartPlan({"linear": 2}, config.lr, config.weight_decay)
+    return Plan(1, 0.15, 1, (part,), batch, epochs, epochs, config.lr, "sgd", 0.0, averaged=0.0, warm=0)
+
+
+def arguments(plan: Plan, spec: TableInput, classes: int) -> dict[str, Any]:
+    """Those of the architecture."""
+    numeric, categorical, sizes = spec.layout
+    return {
+        "classes": classes,
+        "numeric": numeric,
+        "categorical": categorical,
+        "sizes": sizes,
+        "bins": plan.bins,
+        "groups": plan.groups,
+        "parts": [part.settings for part in plan.parts],
+    }
+
+
+def trainer_of(
+    config: Config,
+    plan: Plan,
+    dataset: TableDataset,
+    spec: TableInput,
+    corrections: CorrectedRows | None = None,
+) -> TableTrainer:
+    """The trainer at the start of a run, on rows encoded by `spec`; nobody holds out corrections."""
+    learned, held = dataset.learned, held_out(dataset, plan, config.seed)
+    if corrections is not None:
+        more = corrections.repeated(len(learned))
+        learned, held = learned + more, torch.cat([held, torch.full((len(more),), -1)])
+    return TableTrainer(
+        plan,
+        arguments(plan, spec, len(dataset.classes)),
+        recode(dataset.input, spec, learned.images),
+        learned.labels,
+        held,
+        config.seed,
+        config.threads,
+    )
+
+
+def held_out(dataset: TableDataset, plan: Plan, seed: int) -> Tensor:
+    """The group that holds out each of the learned rows, -1 for none; [N]. Of a large table, rows of the
+    validation split alone are held out.
+    """
+    count, start = len(dataset.learned), len(dataset.train)
+    held = torch.full((count,), -1)
+    if dataset.validation is None or (plan.groups * plan.held >= 1 and not dataset.validation_given):
+        start, parts = 0, max(2, round(1 / plan.held))
+    elif dataset.validation_given:
+        parts = 1
+    else:
+        parts = max(plan.groups, round((count - start) / (plan.held * count)))
+    labels, groups = dataset.learned.labels[start:].numpy(), dataset.groups[start:].numpy()
+    found = folds(labels, groups, parts, seed)
+    held[start:] = torch.from_numpy(np.where(found < plan.groups, found, -1))
+    return held
+
+
+def _run_epochs(run: TableRun, trainer: TableTrainer, on_event: Listener) -> None:
+    history = run.history()[: trainer.epoch]
+    saved = monotonic()
+    while not trainer.over:
+        begun, cpu_begun = perf_counter(), process_time()
+        loss, accuracy = trainer.run_epoch(_Steps(trainer, on_event))
+        seconds, cpu_seconds = perf_counter() - begun, process_time() - cpu_begun
+        watched, right = trainer.judge()
+        epoch = Epoch(
+            epoch=trainer.epoch,
+            epochs=trainer.plan.epochs,
+            train_loss=loss,
+            train_accuracy=accuracy,
+            split="validation",
+            loss=watched,
+            accuracy=right,
+            lr=trainer.plan.lr,
+            seconds=seconds,
+            cpu_seconds=cpu_seconds,
+        )
+        history.append(epoch)
+        if trainer.over or trainer.epoch == 1 or monotonic() - saved >= SAVE_EVERY:
+            run.write_history(history)
+            trainer.save(run.files.resume)
+            saved = monotonic()
+        on_event(epoch)
+
+
+class _Steps:
+    """Sends a step a few times a second."""
+
+    def __init__(self, trainer: TableTrainer, on_event: Listener) -> None:
+        self.trainer, self.on_event = trainer, on_event
+        self.begun = self.reported = perf_counter()
+
+    def __call__(self, step: int, loss: float, accuracy: float) -> None:
+        now = perf_counter()
+        if now - self.reported < REPORT_EVERY and step < self.trainer.steps:
+            return
+        self.reported = now
+        plan, steps = self.trainer.plan, self.trainer.steps
+        rate = step * plan.batch / max(now - self.begun, 1e-9)
+        left = (steps * (plan.epochs - self.trainer.epoch) - step) * plan.batch
+        self.on_event(
+            Step(self.trainer.epoch + 1, plan.epochs, step, steps, loss, accuracy, rate, max(0.0, left / rate))
+        )
+
+
+def _finish(
+    run: TableRun,
+    classifier: Classifier,
+    plan: Plan,
+    dataset: TableDataset,
+    judged: tuple[Tensor, Tensor],
+    cpu_seconds: float,
+    on_event: Listener,
+) -> Card:
+    """Evaluate on the test rows, once, and the baselines; write report, weights and card (the card last)."""
+    card, config = classifier.card, run.config
+    index, probabilities = judged
+    learned = dataset.learned
+
+    def coded(rows: Tensor) -> Tensor:
+        return recode(dataset.input, card.table, rows)
+
+    test_split = replace(dataset.test, images=coded(dataset.test.images))
+    held = metrics_of(card, probabilities.clamp(min=1e-12).log(), learned.labels[index]).metrics
+    test = evaluate(classifier, test_split)
+    metrics: dict[str, Metrics] = {"validation": held, "test": test.metrics}
+    train = replace(dataset.train, images=coded(dataset.train.images))
+    validation = dataset.validation and replace(dataset.validation, images=coded(dataset.validation.images))
+    # the network and boosting are compared on the same rows: those of the validation split that were held out
+    compared = index[index >= len(train)]
+    beside = baselines(
+        card.table,
+        len(dataset.classes),
+        Rows(train, validation, compared - len(train), test_split),
+        config.seed,
+        config.threads,
+    )
+    mine = _on_validation(probabilities, index, learned.labels, len(train), card.temperature)
+    notes = [*_comparison(mine, beside), *_notes(plan, config, len(learned)), *_weights(classifier)]
+    on_event(Note(notes[0]))
+    history = run.history()
+    card = card.model_copy(
+        update={
+            "metrics": metrics,
+            "notes": tuple(notes),
+            "baselines": beside,
+            "parameters": sum(tensor.numel() for tensor in classifier.model.parameters()),
+            "created": datetime.now(UTC),
+            "cpu_seconds": max(cpu_seconds, sum(epoch.cpu_seconds for epoch in history)),
+        }
+    )
+    report.write(run.files, card, history, replace(dataset, test=test_split), test)
+    return checkpoint.save(classifier.model, card, run.directory)
+
+
+def _on_validation(
+    probabilities: Tensor, index: Tensor, labels: Tensor, start: int, temperature: float
+) -> float | None:
+    """Log loss on the validation rows that were held out; None where there are none."""
+    chosen = index >= start
+    if not chosen.any():
+        return None
+    logits = probabilities[chosen].clamp(min=1e-12).log() / temperature
+    return float(torch.nn.functional.cross_entropy(logits, labels[index[chosen]]))
+
+
+def _comparison(mine: float | None, beside: dict[str, Baseline]) -> list[str]:
+    """One sentence, the first of the report: whether the network pays."""
+    best = beside["gradient-boosting"]
+    if mine is None or best.validation_nll is None:
+        return [f"gradient boosting has a log loss of {best.nll:.4f} on the test rows"]
+    figures = f"log loss on validation rows {mine:.4f}, of gradient boosting {best.validation_nll:.4f}"
+    if best.validation_nll < mine:
+        return [f"gradient boosting is better than this network: {figures}"]
+    return [f"this network is better than gradient boosting: {figures}"]
+
+
+def _notes(plan: Plan, config: Config, rows: int) -> list[str]:
+    if config.architecture == SOFTMAX:
+        return [f"softmax regression on standardised numbers and categories, {plan.epochs} epochs at most"]
+    share = f"1 of {round(1 / plan.held)} rows"
+    groups = f"{plan.groups} networks, each of which holds out {share}" if plan.groups > 1 else "one network"
+    return [
+        f"{rows:,} rows: {groups}; parts: {', '.join(_part(part.settings) for part in plan.parts)}",
+        "what was held out by a network tells when to stop, the weights of the parts and the temperature; "
+        "figures on validation rows are of networks that have not seen them",
+    ]
+
+
+def _part(settings: dict[str, float]) -> str:
+    if settings.get("linear"):
+        return "softmax regression"
+    return (
+        f"{settings['members']} members of {settings['width']} wide layers, dropout {settings['dropout']:.2g}"
+    )
+
+
+def _weights(classifier: Classifier) -> list[str]:
+    weights: list[float] = classifier.model.get_buffer("weights").tolist()
+    return [f"weights of the parts: {', '.join(f'{weight:.2f}' for weight in weights)}"] if weights[1:] else []
+
+
+def evaluated(classifier: Classifier, dataset: TableDataset) -> tuple[TableDataset, Any]:
+    """The data set with test rows as the classifier takes them, and the evaluation on them."""
+    rows = recode(dataset.input, classifier.card.table, dataset.test.images)
+    coded = replace(dataset, test=replace(dataset.test, images=rows))
+    return coded, evaluate(classifier, coded.test)
