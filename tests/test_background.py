@@ -1,11 +1,15 @@
 """Work in the background that fails: it goes on, and `/readyz` tells."""
 
 import asyncio
+import gc
+from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import DatabaseError
 from starlette.testclient import TestClient
 
+from app.main import create_app
+from app.settings import Settings
 from app.web import background
 from app.web.background import Background
 from tests.processes import wait_for
@@ -88,3 +92,15 @@ def test_readyz_names_the_work_that_fails(client: TestClient, monkeypatch: pytes
         assert "disk I/O error" in str(body["detail"])
         assert client.get("/livez").status_code == 200
     wait_for(lambda: client.get("/readyz").status_code == 200)
+
+
+def test_models_are_no_work_for_the_garbage_collector(tmp_path: Path) -> None:
+    """Also those that are loaded after the start: to traverse them stopped all requests for 100 ms."""
+    with TestClient(create_app(Settings(home=tmp_path, device="cpu"))) as client:
+        registry = client.app_state["services"].registry
+
+        def all_kept() -> bool:
+            models = {id(served.classifier.model) for served in registry.models}
+            return len(models) > 5 and not any(id(one) in models for one in gc.get_objects())
+
+        assert wait_for(all_kept)
