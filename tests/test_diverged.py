@@ -61,7 +61,7 @@ def test_evaluation_refuses_answers_that_are_not_finite(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", str(huge(tmp_path)), "--data-dir", str(SAMPLE), "--device", "cpu"]) == 1
-    assert "200 of 200 images with infinities or NaN" in capsys.readouterr().err
+    assert "200 of 200 inputs with infinities or NaN" in capsys.readouterr().err
 
 
 def test_the_last_step_may_be_the_one_that_diverges(
@@ -78,7 +78,7 @@ def test_the_last_step_may_be_the_one_that_diverges(
                 parameter.fill_(float("inf"))
 
     monkeypatch.setattr(torch.optim.SGD, "step", overflow)
-    with pytest.raises(Diverged, match="answers 100 of 100 images with infinities or NaN"):
+    with pytest.raises(Diverged, match="answers 100 of 100 inputs with infinities or NaN"):
         train(run, SAMPLE, cpu, lambda event: None)
     assert not run.files.metrics.exists()
 
