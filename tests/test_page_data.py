@@ -316,7 +316,7 @@ def test_a_table_gets_its_target_and_the_roles_of_its_columns(known: NewPage, ap
     expect(page.locator("#classes-title")).to_have_text("2 classes", timeout=SOON)
     profile = api.get("/datasets/my-kinds@1").json()["profile"]
     assert [column["used"] for column in profile["columns"]] == [True, True, True, False]
-    expect(page.locator(".columns .bars")).to_have_count(3)
+    expect(page.locator(".columns .histogram")).to_have_count(3)
     expect(page.locator("#rows-title + p + div table")).to_contain_text("red")
     expect(page.locator("text=Train on this")).to_be_visible()
     assert Axe().run(page, "#data").response["violations"] == []

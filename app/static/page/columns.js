@@ -87,7 +87,7 @@ export class ColumnsForm {
 
   #more() {
     const labelled = (/** @type {HTMLInputElement} */ control, /** @type {string} */ text) =>
-      h("label.tick", control, h("span", text));
+      h("label.check", control, h("span", text));
     return h(
       "div.stack",
       h(
@@ -270,7 +270,7 @@ function bars(name, { bins, counts, others }) {
   const most = Math.max(1, ...totals);
   const said = bins.map((bin, i) => `${bin}: ${count(totals[i])}`).join("; ");
   return h(
-    "div.bars",
+    "div.histogram",
     { role: "img", "aria-label": `Rows by ${name}: ${said}` },
     bins.map((bin, i) =>
       h(

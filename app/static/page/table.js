@@ -64,7 +64,7 @@ function preview(profile, how) {
  */
 export function rowsTable(names, rows, title) {
   const table = h(
-    "table.cells",
+    "table.rows",
     h(
       "thead",
       h(
