@@ -108,7 +108,7 @@ function shown(head, rows) {
   const classes = head.slice(2, -1).slice(0, COLUMNS);
   const names = ["Row", "Label", "Sure", ...classes];
   return h(
-    "div.wide",
+    "div.wide.listed",
     { tabindex: "0", role: "region", "aria-label": "Answers" },
     h(
       "table",
