@@ -58,7 +58,12 @@ def test_by_keyboard_alone(page: Page) -> None:
     tab_to(".samples button")
     press("Enter")
     says(page, "0")
-    stops = (("data", "Bring pictures or a table"), ("train", "New run"), ("models", "minist"), ("try", "Draw a digit"))
+    stops = (
+        ("data", "Bring pictures or a table"),
+        ("train", "New run"),
+        ("models", "minist"),
+        ("try", "Draw a digit"),
+    )
     for view, heading in stops:
         page.evaluate("document.activeElement.blur()")
         tab_to(f"nav a[href='#/{view}']")

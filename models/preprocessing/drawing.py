@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.preprocessing.lines import FRAME_INK, frame_width
-from models.preprocessing.morphology import Plane, border, erosion
+from models.preprocessing.morphology import Plane, Values, border, erosion
 
 LEAST_CONTRAST = 12  # grey levels between the two: with less, noise may be one of them
 TOLERANCE, LEAST_TOLERANCE = 0.05, 3  # of the contrast; grey levels: how far a level may stray
@@ -49,8 +49,8 @@ def find_levels(page: Plane) -> Drawing | None:
     below = page < middle
     if not below.any():
         return None
-    dark = float(np.percentile(page[below], LEVEL))
-    light = float(np.percentile(page[~below], 100 - LEVEL))
+    dark = _percentile(page[below], LEVEL)
+    light = _percentile(page[~below], 100 - LEVEL)
     if light - dark < LEAST_CONTRAST:
         return None
     tolerance = max(TOLERANCE * (light - dark), LEAST_TOLERANCE)
@@ -59,3 +59,12 @@ def find_levels(page: Plane) -> Drawing | None:
         return None
     stray = np.count_nonzero(erosion(neither, EDGE))
     return Drawing(dark, light) if stray <= STRAY * page.size else None
+
+
+def _percentile(values: Values, percent: float) -> float:
+    """As np.percentile, which takes three times as long on so few values."""
+    place = percent / 100 * (len(values) - 1)
+    below = int(place)
+    above = min(below + 1, len(values) - 1)
+    ranked = np.partition(values, (below, above))
+    return float(ranked[below] + (place - below) * (ranked[above] - ranked[below]))

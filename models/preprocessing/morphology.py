@@ -36,7 +36,7 @@ def grow(ink: Plane, radius: float) -> Plane:
     """Ink 0..1 dilated (or, below 0, eroded) by a fraction of pixels, padded so far that nothing is cut off."""
     step = dilation if radius > 0 else erosion
     whole = int(abs(radius))
-    grown = step(np.pad(ink, whole + 1), whole)
+    grown = step(framed(ink, whole + 1), whole)
     return grown + np.float32(abs(radius) - whole) * (step(grown, 1) - grown)
 
 
@@ -77,12 +77,21 @@ def box_blur(plane: Plane, radius: int) -> Plane:
     """The mean over a square of `radius` pixels each way (fewer at the edges)."""
     for axis in (0, 1):
         length = plane.shape[axis]
-        sums = np.cumsum(np.insert(plane, 0, 0, axis), axis, dtype=np.float64)
+        sums = np.zeros([size + (dimension == axis) for dimension, size in enumerate(plane.shape)])
+        np.cumsum(plane, axis, np.float64, sums[1:] if axis == 0 else sums[:, 1:])
         low = (np.arange(length) - radius).clip(0)
         high = (np.arange(length) + radius + 1).clip(max=length)
         share = (high - low).reshape((-1, 1) if axis == 0 else (1, -1))
         plane = ((np.take(sums, high, axis) - np.take(sums, low, axis)) / share).astype(np.float32)
     return plane
+
+
+def framed(image: Image, width: int) -> Image:
+    """With so many pixels of 0 around it; np.pad takes ten times as long."""
+    height, wide = image.shape
+    result = np.zeros((height + 2 * width, wide + 2 * width), image.dtype)
+    result[width : width + height, width : width + wide] = image
+    return result
 
 
 def label(mask: Mask) -> tuple[Labels, int]:
@@ -92,7 +101,9 @@ def label(mask: Mask) -> tuple[Labels, int]:
     nothing changes.
     """
     width = mask.shape[1]
-    edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    rows = np.zeros((mask.shape[0], width + 2), np.int8)
+    rows[:, 1:-1] = mask
+    edges = rows[:, 1:] - rows[:, :-1]
     starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
     row = width + 1
     first = np.searchsorted(ends, starts + row, "left")
@@ -137,7 +148,7 @@ def rectangularity(mask: Mask) -> float:
 
 def stroke_width(ink: Plane) -> float:
     """Twice the area of ink over the length of its outline, in pixels."""
-    padded = np.pad(ink, 1)
-    across, down = np.diff(padded, axis=1)[:-1], np.diff(padded, axis=0)[:, :-1]
+    padded = framed(ink, 1)
+    across, down = (padded[:, 1:] - padded[:, :-1])[:-1], (padded[1:] - padded[:-1])[:, :-1]
     outline = float(np.sqrt(across**2 + down**2).sum())
     return 2 * float(ink.sum()) / max(outline, 1e-6)
