@@ -21,7 +21,7 @@ from training.datasets import load_dataset
 from training.directory import RunDirectory
 from training.errors import DatasetError
 from training.events import Epoch, Event, Step
-from training.last_blocks import EPOCHS, Maps, Tuned, tune
+from training.last_blocks import EPOCHS, Maps, Tuned, read, tune
 from training.recipes import RECIPES, Config
 from training.run import Run, train
 
@@ -169,6 +169,8 @@ def test_the_last_block_is_kept_only_where_validation_gains(tmp_path: Path) -> N
     epochs: list[Tuned] = []
     assert not tune(model, maps, 0, RunDirectory(tmp_path), epochs.append)
     assert len(epochs) == EPOCHS
+    (tmp_path / "last-blocks.pt").write_bytes(b"torn")
+    assert read(RunDirectory(tmp_path)) is None  # it is made again
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 

@@ -71,7 +71,7 @@ def tune(
     with the same weights (on a CPU).
     """
     layers = torch.nn.ModuleList([model.blocks[-1], model.head, model.fc])
-    found = _read(files)
+    found = read(files)
     if found is None:
         found = _train(model, layers, maps, seed)
         stream = io.BytesIO()
@@ -84,7 +84,8 @@ def tune(
     return bool(found["better"])
 
 
-def _read(files: RunDirectory) -> dict[str, Any] | None:
+def read(files: RunDirectory) -> dict[str, Any] | None:
+    """What an earlier attempt has found; None where there is nothing, or it is damaged."""
     try:
         found: dict[str, Any] = torch.load(files.last_blocks, map_location="cpu", weights_only=True)
         return found if {"epochs", "state", "better"} <= found.keys() else None

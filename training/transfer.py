@@ -26,6 +26,7 @@ from models.efficientnet import FEATURES, EfficientNetLite0, load_imagenet
 from models.files import write_atomically
 from models.inference import frozen
 from models.tensors import normalise
+from training import last_blocks
 from training.augment import augment_pictures
 from training.choice import PENALTIES
 from training.datasets import Split
@@ -146,13 +147,14 @@ class HeadTrainer:
         )
         on_event(Note(self.notes[-1]))
         if self._tunes:
-            self._tune(files, features, history, on_event)
+            self._tune(files, features, history, epochs, on_event)
         return history
 
-    def _tune(self, files: RunDirectory, features: Features, history: list[Epoch], on_event: Listener) -> None:
+    def _tune(
+        self, files: RunDirectory, features: Features, history: list[Epoch], epochs: int, on_event: Listener
+    ) -> None:
         """The last block, from the fitted head on; its epochs join the history."""
         first = len(history)
-        epochs = first + epochs_for(len(features.train_rows))
         maps = Maps(
             features.store.maps,
             features.train_rows,
@@ -187,7 +189,7 @@ class HeadTrainer:
         total = plain + max(0, views - 2) * count
         shape = self._maps_shape()
         self._tunes = total * 2 * math.prod(shape) <= MOST_BYTES
-        store = _Store(files, total, shape if self._tunes and not files.last_blocks.exists() else None)
+        store = _Store(files, total, shape if self._tunes and last_blocks.read(files) is None else None)
         work = _Progress(on_event, total, store.done)
         for start, rows in self._rows(count, held_out, store.done):
             store.write(start, *self._of(rows, False))

@@ -60,6 +60,20 @@ async def predict_one(
             more = await _explanation(served.classifier, pixels) if options.explain else None
         finally:
             held.release()
+    return finished(services, served, row, pixels, done, more, headers, request_id)
+
+
+def finished(
+    services: Services,
+    served: ServedModel,
+    row: list[float],
+    values: bytes,
+    done: InputInfo | None,
+    more: bytes | None,
+    headers: Headers,
+    request_id: bytes,
+) -> bytes:
+    """The PredictionBody of one answer, which is counted and, where it can be corrected, remembered."""
     index = most_probable(row)
     served.predicted[index] += 1
     encoded = served.answers.encode(row, index, done)
@@ -68,7 +82,7 @@ async def predict_one(
     if (memory := services.recent_predictions) is None:
         return encoded
     name = secrets.token_hex(12) if b"x-request-id" in headers else request_id.decode()  # never the client's
-    memory.remember(name, served.name, served.version, served.classifier.card.classes[index], pixels)
+    memory.remember(name, served.name, served.version, served.classifier.card.classes[index], values)
     return with_id(encoded, name)
 
 

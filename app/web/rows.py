@@ -7,7 +7,6 @@ pixels are.
 import asyncio
 import csv
 import io
-import secrets
 import time
 from collections.abc import Callable, Sequence
 
@@ -20,13 +19,13 @@ from app.serving.batching import Held, Rows
 from app.serving.decoding.forms import MAX_HEADER_BYTES
 from app.serving.decoding.tables import JSON, is_plain, one_row
 from app.serving.decoding.wire import Encoded, Result, TableTask
-from app.serving.encoding import most_probable, with_id, with_more
+from app.serving.encoding import most_probable
 from app.serving.registry import ServedModel
 from app.web import problems
 from app.web.auth import Headers
 from app.web.dependencies import Services
 from app.web.payloads import Options, unpacked
-from app.web.prediction import Deadline, find_served, unless_gone
+from app.web.prediction import Deadline, find_served, finished, unless_gone
 from app.web.schemas import to_json
 from app.web.uploads import read_body
 from models.attribution import contributions
@@ -59,19 +58,10 @@ async def predict_row(
             services.counters.seconds["decode"].observe(time.perf_counter() - begun)
             answer = batcher.submit(served, values, 1)
             row = (await (unless_gone(answer, receive) if batcher.backlogged else answer))[0]
-            index = most_probable(row)
-            more = await _explanation(served, values, index) if options.explain else None
+            more = await _explanation(served, values, most_probable(row)) if options.explain else None
         finally:
             held.release()
-    served.predicted[index] += 1
-    encoded = served.answers.encode(row, index)
-    if more is not None:
-        encoded = with_more(encoded, more)
-    if (memory := services.recent_predictions) is None:
-        return encoded
-    name = secrets.token_hex(12) if b"x-request-id" in headers else request_id.decode()  # never the client's
-    memory.remember(name, served.name, served.version, served.classifier.card.classes[index], values)
-    return with_id(encoded, name)
+    return finished(services, served, row, values, None, more, headers, request_id)
 
 
 async def predict_rows(
