@@ -35,8 +35,9 @@ types: install
 fast: install
 	$(BIN)/pytest -m 'not full_data and not browser and not container and not survival and not soak and not package'
 
+# Two processes, a file in one of them: CI has 2 cores, and its slow tests mostly wait.
 full: install
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 # The shipped weights: one command each, from the full data under MINIST_DATA_DIR.
 weights: install
