@@ -24,6 +24,7 @@ from app.store.paths import HomePaths
 from app.store.recovery import STAGED_SECONDS
 from app.store.versions import Versions, digest_of
 from tests.conftest import ROOT, SHIPPED, WEIGHTS
+from tests.own import imported
 
 Files = dict[str, bytes]
 
@@ -211,6 +212,48 @@ def test_a_backup_of_a_running_service_restores_all_of_it(
     assert stat.S_IMODE(other.database.stat().st_mode) == 0o600
 
 
+@pytest.fixture
+def with_dataset(paths: HomePaths) -> HomePaths:
+    """A home with a data set, and with the file that it came as."""
+    found = imported(paths.datasets, "colours", ("red", "blue"), 6)
+    paths.sources.mkdir()
+    (paths.datasets / "colours.zip").rename(paths.source(found.profile.source_digest))
+    return paths
+
+
+def problems(versions: Versions) -> dict[str, str]:
+    return {finding.subject: finding.problem for finding in check(versions) if finding.problem}
+
+
+def test_a_backup_holds_the_data_sets(with_dataset: HomePaths, tmp_path: Path) -> None:
+    versions = start(with_dataset)
+    done = back_up(versions, tmp_path / "backup.tar")
+    assert (done.datasets, done.left_out) == (1, ())
+    other = HomePaths(tmp_path / "other")
+    restore(other, tmp_path / "backup.tar")
+    assert files(other.datasets) == files(with_dataset.datasets)
+    assert not problems(start(other))
+    small = back_up(versions, tmp_path / "small.tar", with_datasets=False)
+    assert (small.datasets, small.left_out) == (0, ())
+
+
+def test_damage_to_a_data_set_is_found_and_left_out(with_dataset: HomePaths, tmp_path: Path) -> None:
+    versions = start(with_dataset)
+    (source,) = with_dataset.sources.iterdir()
+    images = with_dataset.dataset("colours", 1) / "images.npy"
+    assert not problems(versions)
+    source.write_bytes(b"another file")
+    images.write_bytes(images.read_bytes()[:-10])
+    assert "upload the file again" in problems(versions)[str(source)]
+    assert "import it again" in problems(versions)["data set colours@1"]
+    done = back_up(versions, tmp_path / "backup.tar")
+    assert done.datasets == 0
+    assert len(done.left_out) == 2
+    other = HomePaths(tmp_path / "other")
+    restore(other, tmp_path / "backup.tar")
+    assert set(problems(start(other))) == {"data set colours@1", str(other.source(source.name))}
+
+
 def test_what_a_backup_replaces_is_kept(served: Home, paths: HomePaths, tmp_path: Path) -> None:
     file = tmp_path / "backup.tar"
     back_up(served.versions, file)
@@ -223,6 +266,7 @@ def test_what_a_backup_replaces_is_kept(served: Home, paths: HomePaths, tmp_path
     aside = restore(paths, file)
     assert aside is not None
     assert files(aside / "models") == before
+    assert paths.datasets.is_dir()
     assert ("minist", 2) not in start(paths).snapshot().versions
 
 

@@ -32,20 +32,23 @@ def check(words: Sequence[str]) -> int:
 
 
 def back_up_home(words: Sequence[str]) -> int:
-    """Write a backup, also while the service runs; 1 where a damaged version was left out."""
+    """Write a backup, also while the service runs; 1 where something damaged was left out."""
     parser = argparse.ArgumentParser(
         prog="minist backup",
-        description="Write database and models into one tar file. The service may run meanwhile.",
+        description="Write database, models and data sets into one tar file. The service may run meanwhile.",
     )
     parser.add_argument("file", type=Path, help="tar file to write")
+    parser.add_argument(
+        "--without-datasets", action="store_true", help="where the uploaded files are kept elsewhere"
+    )
     chosen = parser.parse_args(words)
     home = open_home(read_settings())
     try:
         with closing(home.database):
-            backup = back_up(home.versions, chosen.file)
+            backup = back_up(home.versions, chosen.file, not chosen.without_datasets)
     except OSError as error:
         return _failed(error)
-    print(f"wrote {chosen.file}: the database and {backup.versions} versions")
+    print(f"wrote {chosen.file}: the database, {backup.versions} versions and {backup.datasets} data sets")
     for problem in backup.left_out:
         print(f"left out: {problem}", file=sys.stderr)
     return int(bool(backup.left_out))

@@ -2,7 +2,9 @@
 
     minist.db                              as of one moment, by SQLite's online backup
     models/<model>/<version>/<file>        of all versions in that database, but damaged ones
-    manifest.json                          the versions that are in it; comes last, so that a torn file lacks it
+    datasets/<name>/<version>/<file>       of all data sets that are imported, but damaged ones
+    datasets/.sources/<sha256>             the files that they came as
+    manifest.json                          what of this is in it; comes last, so that a torn file lacks it
 
 Run directories and the admin key of the first start are not in it.
 """
@@ -23,28 +25,33 @@ from tempfile import mkdtemp
 from filelock import FileLock
 
 from app.store.database import Database, StoreError, check_file
+from app.store.datasets import Datasets, DatasetVersion, source_damage
 from app.store.paths import HomePaths
 from app.store.versions import Version, Versions
 from models.errors import CheckpointError
 
 ATTEMPTS = 3  # at a copy during which no version is deleted
-_MEMBER = re.compile(r"minist\.db|manifest\.json|models/[a-z0-9][a-z0-9-]{0,63}/[1-9][0-9]{0,9}/[^/\\.][^/\\]*")
+_MEMBER = re.compile(
+    r"minist\.db|manifest\.json|datasets/\.sources/[0-9a-f]{64}"
+    r"|(models|datasets)/[a-z0-9][a-z0-9-]{0,63}/[1-9][0-9]{0,9}/[^/\\.][^/\\]*"
+)
 
 
 @dataclass(frozen=True)
 class Backup:
-    """What a backup holds: the number of versions, and a line for each that is missing or damaged."""
+    """How many versions and data sets it holds, and a line for each that is missing or damaged."""
 
     versions: int
+    datasets: int
     left_out: tuple[str, ...]
 
 
-def back_up(versions: Versions, file: Path) -> Backup:
+def back_up(versions: Versions, file: Path, with_datasets: bool = True) -> Backup:
     """Write a backup to `file`, mode 0600, that appears when it is whole. Raises OSError."""
     temporary = file.with_name(f".{file.name}.{token_hex(4)}")
     try:
         for _ in range(ATTEMPTS):
-            backup = _write(versions, temporary)
+            backup = _write(versions, temporary, with_datasets)
             if not backup.left_out:
                 break  # else it may have been deleted after the database was copied: once more
         temporary.replace(file)
@@ -53,20 +60,26 @@ def back_up(versions: Versions, file: Path) -> Backup:
     return backup
 
 
-def _write(versions: Versions, temporary: Path) -> Backup:
+def _write(versions: Versions, temporary: Path, with_datasets: bool) -> Backup:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
     with os.fdopen(descriptor, "wb") as stream, _folder(versions.paths.root, ".backup-") as folder:
         with tarfile.open(fileobj=stream, mode="w") as archive:
             _copy_database(versions.database.path, folder / "minist.db")
             archive.add(folder / "minist.db", "minist.db")
-            found = _versions_in(folder, versions.paths)
-            problems = {_name(version): _add(archive, version) for version in found}
-            whole = [name for name, problem in problems.items() if problem is None]
+            found, datasets = _kept_by(folder, versions.paths)
+            of_versions = {_name(version): _add_version(archive, version) for version in found}
+            wanted = datasets if with_datasets else []
+            of_datasets = {each.reference: _add_dataset(archive, each) for each in wanted if each.digest}
+            sources = {each.source for each in wanted if each.source_bytes}
+            of_sources = {source: _add_source(archive, versions.paths, source) for source in sorted(sources)}
+            parts = {"versions": of_versions, "datasets": of_datasets, "sources": of_sources}
+            whole = {part: [name for name, why in of.items() if why is None] for part, of in parts.items()}
             (folder / "manifest.json").write_text(json.dumps(whole))
             archive.add(folder / "manifest.json", "manifest.json")
         stream.flush()
         os.fsync(descriptor)
-    return Backup(len(whole), tuple(f"{name}: {problem}" for name, problem in problems.items() if problem))
+    left_out = (f"{name}: {why}" for of in parts.values() for name, why in of.items() if why is not None)
+    return Backup(len(whole["versions"]), len(whole["datasets"]), tuple(left_out))
 
 
 def _copy_database(path: Path, copy: Path) -> None:
@@ -74,24 +87,45 @@ def _copy_database(path: Path, copy: Path) -> None:
         source.backup(target)
 
 
-def _versions_in(folder: Path, paths: HomePaths) -> list[Version]:
-    """The versions of the copied database, with their folders in the home."""
-    database = Database(folder)
-    try:
-        return [*Versions(database, paths).snapshot().versions.values()]
-    finally:
-        database.close()
+def _kept_by(folder: Path, paths: HomePaths) -> tuple[list[Version], list[DatasetVersion]]:
+    """The versions and data sets of the copied database, with their folders in the home."""
+    with closing(Database(folder)) as database:
+        return [*Versions(database, paths).snapshot().versions.values()], Datasets(database, paths, 0).all()
 
 
-def _add(archive: tarfile.TarFile, version: Version) -> str | None:
+def _add_version(archive: tarfile.TarFile, version: Version) -> str | None:
     """Why it could not be added; None where it was."""
     try:
         version.intact_card()
-        for path in sorted(path for path in version.directory.iterdir() if path.is_file()):
-            archive.add(path, f"models/{version.model}/{version.version}/{path.name}")
+        _add_files(archive, version.directory, f"models/{version.model}/{version.version}")
     except (CheckpointError, FileNotFoundError) as error:
         return str(error)
     return None
+
+
+def _add_dataset(archive: tarfile.TarFile, version: DatasetVersion) -> str | None:
+    if (problem := version.damage()) is not None:
+        return problem
+    try:
+        _add_files(archive, version.directory, f"datasets/{version.name}/{version.version}")
+    except FileNotFoundError as error:
+        return str(error)
+    return None
+
+
+def _add_source(archive: tarfile.TarFile, paths: HomePaths, digest: str) -> str | None:
+    if (problem := source_damage(paths.source(digest))) is not None:
+        return problem
+    try:
+        archive.add(paths.source(digest), f"datasets/.sources/{digest}")
+    except FileNotFoundError as error:
+        return str(error)
+    return None
+
+
+def _add_files(archive: tarfile.TarFile, directory: Path, there: str) -> None:
+    for path in sorted(path for path in directory.iterdir() if path.is_file()):
+        archive.add(path, f"{there}/{path.name}")
 
 
 def _name(version: Version) -> str:
@@ -110,8 +144,9 @@ def restore(paths: HomePaths, file: Path) -> Path | None:
         _unpack(file, unpacked)
         _check(HomePaths(unpacked))
         aside = _set_aside(paths)
-        (unpacked / "models").mkdir(exist_ok=True)
-        (unpacked / "models").rename(paths.models)
+        for folder in (paths.models, paths.datasets):
+            (unpacked / folder.name).mkdir(mode=0o700, exist_ok=True)
+            (unpacked / folder.name).rename(folder)
         (unpacked / "minist.db").rename(paths.database)
     return aside
 
@@ -145,24 +180,31 @@ def _unpack(file: Path, folder: Path) -> None:
 
 
 def _check(paths: HomePaths) -> None:
-    """The database, which is migrated, and every file of every version."""
+    """The database, which is migrated, and every file of every version and data set."""
     check_file(paths.database)
-    database = Database(paths.root)
-    try:
-        database.migrate()
-        names = json.loads((paths.root / "manifest.json").read_text())
-        found = {_name(version): version for version in Versions(database, paths).snapshot().versions.values()}
-        for name in names:
-            found[name].intact_card()
-    except (CheckpointError, ValueError, LookupError, TypeError) as error:
-        raise StoreError(f"the backup is damaged, nothing was changed: {error}") from error
-    finally:
-        database.close()
+    with closing(Database(paths.root)) as database:
+        try:
+            database.migrate()
+            manifest = json.loads((paths.root / "manifest.json").read_text())
+            parts = manifest if isinstance(manifest, dict) else {"versions": manifest}  # of an older backup
+            versions = {
+                _name(version): version for version in Versions(database, paths).snapshot().versions.values()
+            }
+            for name in parts["versions"]:
+                versions[name].intact_card()
+            datasets = {version.reference: version for version in Datasets(database, paths, 0).all()}
+            found = [datasets[name].damage() for name in parts.get("datasets", ())]
+            found += [source_damage(paths.source(digest)) for digest in parts.get("sources", ())]
+        except (CheckpointError, ValueError, LookupError, TypeError) as error:
+            raise StoreError(f"the backup is damaged, nothing was changed: {error}") from error
+    if problems := [problem for problem in found if problem is not None]:
+        raise StoreError(f"the backup is damaged, nothing was changed: {problems[0]}")
 
 
 def _set_aside(paths: HomePaths) -> Path | None:
-    """Move database and models into a folder of their own."""
-    there = [path for path in (*paths.root.glob("minist.db*"), paths.models) if path.exists()]
+    """Move database, models and data sets into a folder of their own."""
+    kept = (*paths.root.glob("minist.db*"), paths.models, paths.datasets)
+    there = [path for path in kept if path.exists()]
     if not there:
         return None
     aside = paths.root / f"before-restore-{token_hex(4)}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from app.store.database import StoreError, check_file
+from app.store.datasets import Datasets, source_damage
 from app.store.recovery import SET_ASIDE
 from app.store.tables import jobs
 from app.store.versions import Snapshot, Versions, numbered
@@ -21,7 +22,7 @@ class Finding:
 
 
 def check(versions: Versions) -> Iterator[Finding]:
-    """Database, versions, aliases, folders and run directories, one after the other."""
+    """Database, versions, aliases, folders, data sets and run directories, one after the other."""
     path = versions.database.path
     try:
         check_file(path)
@@ -33,6 +34,7 @@ def check(versions: Versions) -> Iterator[Finding]:
     yield from _versions(snapshot)
     yield from _aliases(snapshot)
     yield from _folders(versions, snapshot)
+    yield from _datasets(versions)
     yield from _runs(versions)
 
 
@@ -61,6 +63,16 @@ def _folders(versions: Versions, snapshot: Snapshot) -> Iterator[Finding]:
                 yield Finding(str(directory), "no version knows it; the next start adopts it or sets it aside")
         for aside in sorted(folder.glob(f"{SET_ASIDE}*")):
             yield Finding(str(aside), "it was set aside: look into it, then remove it")
+
+
+def _datasets(versions: Versions) -> Iterator[Finding]:
+    found = Datasets(versions.database, versions.paths, 0).all()
+    for version in found:
+        if version.digest is not None:
+            yield Finding(f"data set {version.reference}", version.damage())
+    for digest in sorted({version.source for version in found if version.source_bytes}):
+        path = versions.paths.source(digest)
+        yield Finding(str(path), source_damage(path))
 
 
 def _runs(versions: Versions) -> Iterator[Finding]:

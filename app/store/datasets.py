@@ -7,6 +7,7 @@ A version is ready when its row says so, with the digest of what was imported. U
 the job that imports it. Numbers are not used twice.
 """
 
+import hashlib
 import json
 import logging
 import shutil
@@ -80,6 +81,21 @@ class DatasetVersion:
     def reference(self) -> str:
         """How a job names it."""
         return f"{self.name}@{self.version}"
+
+    def damage(self) -> str | None:
+        """What is wrong with what was imported: missing, cut off, of another. None: nothing."""
+        if self.digest is None:
+            return None
+        try:
+            found = Imported.read(self.directory)
+        except CheckpointError as error:
+            return str(error)
+        if found.digest != self.digest:
+            return f"{self.directory} holds another data set than the database says: import it again"
+        size = size_of(self.directory)
+        if size != self.bytes:
+            return f"{self.directory} has {size:,} bytes, {self.bytes:,} were imported: import it again"
+        return None
 
 
 @dataclass(frozen=True)
@@ -163,6 +179,10 @@ class Datasets:
             if not at or number == str(version.version):
                 return version
         raise NoSuchDataset(f"data set {name!r} has no version {number!r}")
+
+    def all(self) -> list[DatasetVersion]:
+        """Every version that was not deleted, by name and number."""
+        return self._all(_ROWS.where(_ALIVE))
 
     def used(self) -> int:
         """Bytes of all versions and of the files that they came as."""
@@ -377,6 +397,16 @@ def remove(path: Path) -> None:
 def size_of(directory: Path) -> int:
     """Bytes of the files in a folder."""
     return sum(path.stat().st_size for path in _files(directory))
+
+
+def source_damage(path: Path) -> str | None:
+    """What is wrong with a file that data sets came as, which is named by its sha256. None: nothing."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"{path}: {error.strerror or error}; upload the file again to import it with other options"
+    return None if digest == path.name else f"{path} is damaged: upload the file again"
 
 
 def _files(directory: Path) -> Iterator[Path]:
