@@ -127,6 +127,11 @@ class Corrections(_Facts):
     used: int
     right_before: int | None = Field(description="by the version that served before; null where there was none")
     right_after: int = Field(description="by this version")
+    test_accuracy_before: float | None = Field(
+        default=None,
+        description="of the version before on the sample that was kept of a data set which is gone, as this "
+        "version's is",
+    )
 
 
 class Card(_Facts):

@@ -58,19 +58,24 @@ class Corrections:
         times = min(MOST, max(1, round(SHARE * images / len(self.split))))
         return self.split[torch.arange(len(self.split)).repeat(times)]
 
-    def outcome(self, after: Classifier) -> card.Corrections:
-        """How many of them the previous version got right, and how many the new one gets right."""
+    def outcome(self, after: Classifier, test: Split | None = None) -> card.Corrections:
+        """How many of them the previous version got right, and how many the new one gets right.
+
+        With `test`, also how accurate the previous one is on these images.
+        """
+        before = self._previous(after.device)
         return card.Corrections(
             used=len(self.split),
-            right_before=self._right_before(after.device),
+            right_before=self._right(before) if before else None,
             right_after=self._right(after),
+            test_accuracy_before=evaluate(before, test).metrics.accuracy if before and test else None,
         )
 
-    def _right_before(self, device: torch.device) -> int | None:
+    def _previous(self, device: torch.device) -> Classifier | None:
         if self.before is None:
             return None
         try:
-            return self._right(Classifier.load(self.before, device))
+            return Classifier.load(self.before, device)
         except ModelError:  # deleted in the meantime
             return None
 

@@ -80,6 +80,7 @@ class Dataset:
     resize: Resize = "stretch"
     validation: Split | None = None
     directory: Path | None = None  # of an imported one
+    is_sample: bool = False  # of one that is gone
 
     @property
     def shape(self) -> Shape:

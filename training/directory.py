@@ -15,6 +15,7 @@ class RunDirectory:
     chosen.json     what was left to the data     log.txt                   what a job's process printed
     lock            held while it is trained      features.npy              what a backbone made of the images
     dataset/        what an import has read, until it is moved to the data sets
+    sample.npz      some of the pictures, kept with the version, to fine-tune it once the data set is gone
     """
 
     path: Path
@@ -56,6 +57,10 @@ class RunDirectory:
         return self.path / "dataset"
 
     @property
+    def sample(self) -> Path:
+        return self.path / "sample.npz"
+
+    @property
     def lock(self) -> Path:
         return self.path / "lock"
 
@@ -79,8 +84,9 @@ class RunDirectory:
 
     @property
     def private(self) -> tuple[Path, ...]:
-        """What only the run itself needs; none of it is shown or published."""
+        """What is not shown; none of it but the sample is published."""
         return (
+            self.sample,
             self.lock,
             self.resume,
             self.corrections,

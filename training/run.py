@@ -24,12 +24,13 @@ from training.calibration import calibrate
 from training.choice import LITE0, choose
 from training.comparison import compare
 from training.corrections import Corrections
-from training.datasets import Dataset, Split, load_dataset
+from training.datasets import IMPORTED, Dataset, Split, load_dataset
 from training.directory import RunDirectory
 from training.errors import DatasetError, Diverged, NotFinite, RunBusy, TrainingError
 from training.evaluation import Evaluation, evaluate
 from training.events import Epoch, Listener, Note, Step
 from training.fine_tune import FineTuner, served_version
+from training.kept import keep_sample, read_sample
 from training.loop import Trainer, normalisation
 from training.recipes import Config
 from training.synthetic.split import synthetic_split
@@ -229,13 +230,7 @@ def _fine_tune(
     weights, served = served_version(run.files)
     if served.dataset is None or served.training is None:
         raise TrainingError("the version that serves has no data set on its card: train by another recipe")
-    dataset = load_dataset(served.dataset.name, data_dir, datasets_dir)
-    if dataset.digest != served.dataset.digest:
-        raise TrainingError(
-            f"the data set {dataset.name} is not the one that the served version was trained on"
-        )
-    if dataset.shape != served.picture.shape:
-        dataset = dataset.enlarged()
+    dataset = _replayed(weights, served, data_dir, datasets_dir)
     corrections = Corrections.read(run.files.corrections, dataset)
     if corrections is None:
         raise TrainingError("there are no corrections to learn: correct some answers first (POST /feedback)")
@@ -245,9 +240,30 @@ def _fine_tune(
     tuner = FineTuner(run.config, before, train_split, validation, corrections.split)
     model, history = tuner.run(on_event)
     run.write_history(history)
+    if dataset.is_sample:
+        tuner.notes.append(
+            f"the data set {dataset.name} is gone: replayed and measured on the sample that was kept of it, "
+            f"{len(train_split):,} training and {len(dataset.test):,} test images"
+        )
     kept = {"recipe": run.config.recipe, "name": run.config.name, "lr": run.config.lr, "epochs": len(history)}
     card = served.model_copy(update={"name": run.config.name, "training": {**served.training, **kept}})
     return _finish(run, Classifier(model, card, device), dataset, validation, corrections, tuner.notes)
+
+
+def _replayed(weights: Path, served: Card, data_dir: Path, datasets_dir: Path | None) -> Dataset:
+    """The data set of the version that serves, or the sample that was kept of it."""
+    assert served.dataset is not None
+    try:
+        dataset = load_dataset(served.dataset.name, data_dir, datasets_dir)
+    except DatasetError:
+        if not IMPORTED.fullmatch(served.dataset.name):
+            raise
+        return read_sample(RunDirectory(weights.parent).sample, served)
+    if dataset.digest != served.dataset.digest:
+        raise TrainingError(
+            f"the data set {dataset.name} is not the one that the served version was trained on"
+        )
+    return dataset if dataset.shape == served.picture.shape else dataset.enlarged()
 
 
 def _run_epochs(
@@ -315,13 +331,18 @@ def _finish(
         update={
             "metrics": metrics,
             "notes": tuple(notes),
-            "baselines": baselines(dataset) if dataset.imported else {},
-            "corrections": corrections.outcome(classifier) if corrections else None,
+            "baselines": baselines(dataset)
+            if dataset.imported and not dataset.is_sample
+            else classifier.card.baselines,
+            "corrections": corrections.outcome(classifier, dataset.test if dataset.is_sample else None)
+            if corrections
+            else None,
             "parameters": sum(tensor.numel() for tensor in classifier.model.parameters()),
             "created": datetime.now(UTC),
             "cpu_seconds": sum(epoch.cpu_seconds for epoch in history),
         }
     )
+    keep_sample(dataset, run.files.sample, run.config.seed)
     report.write(run.files, card, history, dataset, test)
     return checkpoint.save(classifier.model, card, run.directory)
 

@@ -70,6 +70,8 @@ def _is_fine_tuned(card: Card) -> bool:
 def _compare_both(new: Card, old: Card, version: int) -> tuple[bool, str]:
     """Corrections that were learned are worth a little of the test accuracy."""
     accuracy, before, learned = _accuracy(new), _accuracy(old), new.corrections
+    if learned is not None and learned.test_accuracy_before is not None:  # on the images of the new figure
+        before = learned.test_accuracy_before
     if accuracy is None or before is None or learned is None or learned.right_before is None:
         return _compare(accuracy, before, version)
     said = f"{learned.right_after} of {learned.used} corrections right, {learned.right_before} before"

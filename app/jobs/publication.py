@@ -58,7 +58,8 @@ class Publication:
 
     @contextmanager
     def _staged(self, run: RunDirectory, model: str) -> Iterator[tuple[Path, Card]]:
-        with self.versions.staged(model, list(artifacts(run.path).values())) as staged:
+        sample = [run.sample] if run.sample.is_file() else []
+        with self.versions.staged(model, [*artifacts(run.path).values(), *sample]) as staged:
             card = read_card(staged / run.card(model).name)
             if digest_of(staged / run.weights(model).name) != card.sha256:  # verified by the child
                 raise CheckpointError(f"{run.weights(model)} is not the file that its card was written for")
