@@ -22,7 +22,7 @@ from app.serving.decoding import pool as pool_module
 from app.serving.decoding.announced import announced_in_body, announced_pixels
 from app.serving.decoding.pool import DecoderPool
 from app.serving.decoding.process import environment
-from app.serving.decoding.wire import Decoded, Limits, Result, Task
+from app.serving.decoding.wire import Decoded, Limits, Result, Task, pack_task
 from app.telemetry.counters import Counters
 from benchmarks.upload import FORM, form
 from models.classifier import Classifier
@@ -394,6 +394,26 @@ def test_a_decoder_ignores_the_signals_of_a_terminal_and_of_a_service_manager() 
     process.stdin.close()
     process.stdout.close()
     assert process.wait(60) == 0
+
+
+@linux
+def test_a_decoder_whose_service_was_killed_ends_without_a_traceback(
+    task: Callable[..., Task], picture: bytes
+) -> None:
+    command = module_command("app.serving.decoding.worker", "5", str(1024**3))
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.read(5)  # ready
+    process.stdout.close()
+    process.stdin.write(pack_task(task(picture)))
+    process.stdin.close()
+    assert process.wait(60) == 0
+    assert process.stderr.read() == b""
+    process.stderr.close()
 
 
 def test_a_pool_that_cannot_start_a_decoder_says_so(

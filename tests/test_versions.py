@@ -53,6 +53,17 @@ def versions(database: Database, tmp_path: Path) -> Versions:
     return versions
 
 
+def test_a_listed_version_is_damaged_as_soon_as_its_file_is(versions: Versions) -> None:
+    version = versions.snapshot().versions["minist", 1]
+    assert version.listed_card() == version.intact_card()
+    version.weights.write_bytes(version.weights.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="it is damaged"):
+        version.listed_card()
+    version.weights.unlink()
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        version.listed_card()
+
+
 def publish(
     versions: Versions,
     queue: Queue,

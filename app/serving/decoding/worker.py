@@ -49,12 +49,15 @@ def main() -> None:
     _warm_up()
     gc.collect()
     gc.freeze()
-    results.write(wire.pack_result(None))
-    results.flush()
-    while (task := wire.read_task(tasks)) is not None:
-        _allow(cpu_seconds)
-        results.write(wire.pack_result(decode(task)))
+    try:
+        results.write(wire.pack_result(None))
         results.flush()
+        while (task := wire.read_task(tasks)) is not None:
+            _allow(cpu_seconds)
+            results.write(wire.pack_result(decode(task)))
+            results.flush()
+    except BrokenPipeError:  # the service was killed: nobody reads
+        os._exit(0)
 
 
 def decode(task: AnyTask) -> Result:

@@ -45,7 +45,7 @@ class VersionBody(BaseModel):
     job: str | None = Field(description="job that made it; null: shipped with the service")
     sha256: str
     accuracy: float | None = Field(description="on the test set, 0..1")
-    problem: str | None = Field(description="why its card cannot be read; null where it can")
+    problem: str | None = Field(description="why it cannot be served: what is damaged; null where nothing is")
 
 
 class AliasBody(BaseModel):
@@ -271,7 +271,7 @@ def _version(snapshot: Snapshot, name: str, number: int) -> VersionBody:
     version = snapshot.versions[name, number]
     pointing = [a for (model, a), n in snapshot.aliases.items() if model == name and n == number]
     try:
-        accuracy, problem = _accuracy(version.card()), None
+        accuracy, problem = _accuracy(version.listed_card()), None
     except CheckpointError as error:
         accuracy, problem = None, str(error)
     return VersionBody(
