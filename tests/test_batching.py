@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from app.errors import Overloaded
-from app.serving.batching import MAX_BATCH_SIZE, Batcher, Held, Rows
+from app.serving.batching import HEAVY_SECONDS, MAX_BATCH_SIZE, MAX_HEAVY_SECONDS, Batcher, Held, Rows
 from app.telemetry.counters import Counters
 
 SHAPE = (1, 2, 2)
@@ -75,7 +75,7 @@ CALLERS = st.lists(
 @given(callers=CALLERS)
 def test_each_caller_gets_exactly_its_own_rows(callers: list[Caller]) -> None:
     """Whatever the sizes, the models, the moments; also while others give up."""
-    models = [Echo(1.0), Echo(-1.0), Echo(2.0)]
+    models = [Echo(1.0), Echo(-1.0), Echo(2.0, heavy_seconds=0.01)]
     queue = batcher()
 
     async def ask(number: int, caller: Caller) -> None:
@@ -91,12 +91,59 @@ def test_each_caller_gets_exactly_its_own_rows(callers: list[Caller]) -> None:
 
     async def work() -> None:
         await asyncio.gather(*(ask(number, caller) for number, caller in enumerate(callers)))
-        for _ in range(20):  # what was given up leaves the queue, too
-            await asyncio.sleep(0)
+        for _ in range(1000):  # what was given up leaves the queue, too
+            if queue.images:
+                await asyncio.sleep(0.001)
 
     run(work)
     assert queue.images == 0
     assert all(size <= MAX_BATCH_SIZE for model in models for size in model.batches)
+
+
+@dataclass
+class Slow(Echo):
+    """A large model: a forward pass ends when it may."""
+
+    heavy_seconds: float = 0.1
+    may_end: threading.Event = field(default_factory=threading.Event)
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert self.may_end.wait(10)
+        return super().forward(images)
+
+
+def test_large_models_do_not_hold_up_the_others() -> None:
+    slow, quick, queue = Slow(), Echo(), batcher()
+
+    async def work() -> None:
+        waiting = [queue.submit(slow, pixels(number, 2), 2) for number in range(3)]
+        await asyncio.sleep(0.01)  # the first of them is in its forward pass
+        for number in range(50):
+            answer = queue.submit(quick, pixels(number, 1), 1)
+            await asyncio.sleep(0)
+            assert answer.done()
+        assert not any(one.done() for one in waiting)
+        slow.may_end.set()
+        assert await asyncio.gather(*waiting) == [rows(number, 2) for number in range(3)]
+
+    run(work)
+    assert all(size * slow.heavy_seconds <= HEAVY_SECONDS for size in slow.batches)
+
+
+def test_no_more_is_taken_in_than_a_large_model_does_in_half_a_minute() -> None:
+    slow, quick, queue = Slow(heavy_seconds=1.0), Echo(), batcher()
+
+    async def work() -> None:
+        most = int(MAX_HEAVY_SECONDS)
+        waiting = [queue.submit(slow, pixels(number, 1), 1) for number in range(most + 1)]
+        with pytest.raises(Overloaded, match="wait for large models") as refused:
+            queue.submit(slow, pixels(0, 1), 1)
+        assert (refused.value.retry_after or 0) >= most
+        assert await queue.submit(quick, pixels(1, 1), 1) == rows(1, 1)
+        slow.may_end.set()
+        await asyncio.gather(*waiting)
+
+    run(work)
 
 
 def test_a_lone_request_waits_for_nobody() -> None:
