@@ -9,11 +9,13 @@ RequestError
 ├── EmptyBody          a body without bytes
 ├── WrongFields        a form without the field that is needed, or with too many of it
 ├── WrongArray         an array of another type or shape
+├── WrongTensor        a tensor of another type or shape, or JSON that describes none
 ├── WrongTable         a body that holds no table of rows
 ├── WrongRow           a row with a column or a value that the model does not take
 ├── BodyTooLarge       a body above the limit
 ├── WrongContentType   a content type that is not accepted here
 ├── UnknownModel       no model, version or alias has that name
+├── UnloadedModel      the model was taken out of service
 ├── DamagedModel       the version is there, but cannot be loaded
 ├── NotReady           the service cannot answer yet, or is shutting down
 ├── Overloaded         more is waiting than is allowed
@@ -79,6 +81,10 @@ class WrongArray(RequestError):
     """An array of another type or shape."""
 
 
+class WrongTensor(RequestError):
+    """A tensor of another type or shape, or JSON that describes none."""
+
+
 class WrongTable(RequestError):
     """A body that holds no table of rows."""
 
@@ -97,6 +103,10 @@ class WrongContentType(RequestError):
 
 class UnknownModel(RequestError):
     """No model, version or alias has that name."""
+
+
+class UnloadedModel(RequestError):
+    """The model was taken out of service, and not put back yet."""
 
 
 class DamagedModel(RequestError):

@@ -45,9 +45,11 @@ from app.web.incoming import Incoming
 from app.web.near_misses import known_parameters
 from app.web.paths import Paths
 from app.web.rate_limit import RateLimited
-from app.web.routes import datasets, evaluation, feedback, models, predict, recipes, status, train
+from app.web.routes import datasets, evaluation, feedback, models, predict, recipes, status, train, v2
 from app.web.training_workers import TrainingWorkers
 from app.web.uploads import ContentLengthLimit
+from app.web.v2.errors import PlainErrors, is_theirs
+from app.web.v2.infer_path import InferPath
 from models.devices import choose_device
 
 MOST_DECODERS = 4  # where none are set: each has some 40 MB
@@ -123,28 +125,35 @@ def _telemetry(settings: Settings, tracer_provider: TracerProvider | None) -> Te
 
 
 def _route(application: FastAPI) -> None:
-    for reading in (predict.router, datasets.uploads):  # read their bodies themselves, with limits of their own
+    for reading in (predict.router, datasets.uploads, v2.tensors):  # with limits of their own
         application.include_router(reading)
     for part in (train, datasets, recipes, models, evaluation, feedback, status):
         application.include_router(
             part.router, max_body_size=MAX_JSON_BYTES, dependencies=[Depends(known_parameters)]
         )
+    application.include_router(v2.router, max_body_size=MAX_JSON_BYTES)
 
 
 def _front(settings: Settings, observer: RequestObserver) -> list[Middleware]:
     """What every request passes, in this order. What is off by default is left out, and costs nothing."""
     front = [Middleware(Paths, prefix=settings.root_path, trusted=settings.trusted_proxies)]
+    front.append(Middleware(PlainErrors))
     if hosts := allowed(settings.allowed_hosts):
         front.append(Middleware(AllowedHosts, patterns=hosts, observer=observer))
     if settings.cors_origins:
         front.append(Middleware(CORSMiddleware, **_cross_origin(settings.cors_origins)))
     if settings.rate_limit is not None:
         front.append(Middleware(RateLimited, text=settings.rate_limit, observer=observer))
-    front.append(Middleware(FastPath, observer=observer))
-    front.append(
-        Middleware(ContentLengthLimit, limit=MAX_JSON_BYTES, free=("/predict", "/predict/batch", "/datasets"))
-    )
+    front += [Middleware(FastPath, observer=observer), Middleware(InferPath)]
+    front.append(Middleware(ContentLengthLimit, limit=MAX_JSON_BYTES, free=_reads_its_body))
     return front
+
+
+def _reads_its_body(path: str) -> bool:
+    """Whether what answers at a path has limits of its own."""
+    return path in ("/predict", "/predict/batch", "/datasets") or (
+        is_theirs(path) and path.endswith(("/infer", ":predict"))
+    )
 
 
 def _cross_origin(origins: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from threading import Lock
 
 import torch
 
-from app.errors import DamagedModel, UnknownModel, WrongContentType
+from app.errors import DamagedModel, UnknownModel, UnloadedModel, WrongContentType
 from app.serving.batching import MAX_BATCH_ROWS, MAX_BATCH_SIZE
 from app.serving.damage import DamagedVersions
 from app.serving.decoding.tables import JSON, TABLES, example
@@ -114,6 +114,8 @@ class Registry:
         """The names that do not answer with the version that they mean, or from another copy of its files."""
         found = []
         for (model, alias), number in sorted(self.snapshot.aliases.items()):
+            if self.is_unloaded(model):
+                continue
             served = self._names.get(f"{model}@{alias}")
             reason = self._damaged.reason(model, number)
             if served is None or served.version != number or reason:
@@ -151,14 +153,21 @@ class Registry:
 
     def _replace(self, snapshot: Snapshot) -> None:
         names: dict[str, ServedModel] = {}
+        unloaded = snapshot.unloaded - {self.default}
         for (model, alias), number in snapshot.aliases.items():
+            if model in unloaded:
+                continue
             served = self._first(self._candidates(snapshot, model, alias, number))
             if served is not None:
                 names[f"{model}@{alias}"] = served
                 if alias == PRODUCTION:
                     names[model] = served
         now = {(served.name, served.version): served for served in names.values()}
-        kept = {key: served for key, served in self._loaded.items() if key in snapshot.versions}
+        kept = {
+            key: served
+            for key, served in self._loaded.items()
+            if key in snapshot.versions and key[0] not in unloaded
+        }
         self._names, self.snapshot = names, snapshot
         self._loaded = OrderedDict(kept | now)
         self._damaged.keep(snapshot.versions)
@@ -221,7 +230,10 @@ class Registry:
         return self._names.get(self.default if name is None else name)
 
     def find(self, name: str | None) -> ServedModel:
-        """The classifier that a name means, read from disk if need be. Raises UnknownModel or DamagedModel."""
+        """The classifier that a name means, read from disk if need be.
+
+        Raises UnknownModel, UnloadedModel or DamagedModel.
+        """
         name = self.default if name is None else name
         served = self.get(name)
         if served is None:
@@ -229,8 +241,21 @@ class Registry:
             served = self.get(name)
         return served or self._find_version(name)
 
+    def is_unloaded(self, model: str) -> bool:
+        """Whether a model was taken out of service; the default one never is."""
+        return model in self.snapshot.unloaded and model != self.default
+
+    def damage(self, model: str, number: int) -> str | None:
+        """Why a version cannot be loaded, as far as that was tried."""
+        return self._damaged.reason(model, number)
+
     def _find_version(self, name: str) -> ServedModel:
         model, at, alias = name.partition("@")
+        if self.is_unloaded(model):
+            raise UnloadedModel(
+                f"{model!r} was taken out of service",
+                f"an admin puts it back: POST /v2/repository/models/{model[:100]}/load",
+            )
         number = int(alias) if alias.isdecimal() and len(alias) < 10 else None
         if number is None:
             number = self.snapshot.aliases.get((model, alias if at else PRODUCTION), 0)

@@ -96,6 +96,12 @@ audit = Table(
     Column("why", Text, nullable=False),
 )
 
+unloaded = Table(
+    "unloaded",  # models that were taken out of service
+    metadata,
+    Column("model", String(64), primary_key=True),
+)
+
 datasets = Table(
     "datasets",
     metadata,

@@ -23,7 +23,7 @@ from app.store import audit as audit_list
 from app.store.audit import AuditEntry, Change, note
 from app.store.database import Database
 from app.store.paths import HomePaths
-from app.store.tables import aliases, audit, versions
+from app.store.tables import aliases, audit, unloaded, versions
 from models.card import Card, read_card
 from models.errors import CheckpointError
 from models.files import flush, flush_directory
@@ -92,6 +92,7 @@ class Snapshot:
     change: int
     aliases: Mapping[tuple[str, str], int]
     versions: Mapping[tuple[str, int], Version]
+    unloaded: frozenset[str] = frozenset()  # models that are out of service
 
 
 class Versions:
@@ -115,7 +116,8 @@ class Versions:
             pointed = {(row.model, row.alias): row.version for row in connection.execute(select(aliases))}
             rows = connection.execute(select(versions).where(versions.c.deleted.is_(False))).mappings()
             found = [self._version(row) for row in rows]
-        return Snapshot(change, pointed, {(version.model, version.version): version for version in found})
+            out = frozenset(connection.scalars(select(unloaded.c.model)))
+        return Snapshot(change, pointed, {(version.model, version.version): version for version in found}, out)
 
     def audit(self, model: str) -> list[AuditEntry]:
         """Who moved what, when, why; newest first."""
@@ -202,6 +204,28 @@ class Versions:
             connection.execute(delete(aliases).where(row))
             note(connection, Change(who, "delete", model, why, alias, from_version=version))
 
+    # -- service -----------------------------------------------------------------------------------
+
+    def unload(self, model: str, who: str, why: str) -> None:
+        """Take a model out of service, in every process, until `load`. Raises NoSuchVersion."""
+        with self.database.write() as connection:
+            if not self._is_unloaded(connection, model):
+                connection.execute(insert(unloaded).values(model=model))
+                note(connection, Change(who, "unload", model, why))
+
+    def load(self, model: str, who: str, why: str) -> None:
+        """Put it back; nothing happens where it is in service. Raises NoSuchVersion."""
+        with self.database.write() as connection:
+            if self._is_unloaded(connection, model):
+                connection.execute(delete(unloaded).where(unloaded.c.model == model))
+                note(connection, Change(who, "load", model, why))
+
+    def _is_unloaded(self, connection: Connection, model: str) -> bool:
+        alive = (versions.c.model == model) & versions.c.deleted.is_(False)
+        if connection.execute(select(versions.c.version).where(alive)).first() is None:
+            raise NoSuchVersion(f"there is no model {model!r}")
+        return connection.scalar(select(unloaded.c.model).where(unloaded.c.model == model)) is not None
+
     # -- deleting ----------------------------------------------------------------------------------
 
     def delete(self, model: str, version: int, who: str, why: str) -> None:
@@ -222,6 +246,7 @@ class Versions:
             if not numbers:
                 raise NoSuchVersion(f"there is no model {model!r}")
             connection.execute(delete(aliases).where(aliases.c.model == model))
+            connection.execute(delete(unloaded).where(unloaded.c.model == model))
             changes = [Change(who, "delete", model, why, from_version=number) for number in numbers]
             gone = [self._delete(connection, change) for change in changes]
         for folder in gone:

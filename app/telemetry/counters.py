@@ -1,5 +1,6 @@
 """What is counted while requests are answered: plain numbers, which `app.telemetry.metrics` shows."""
 
+import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
@@ -22,6 +23,41 @@ class Histogram:
         self.sum += value
 
 
+class Inferences:
+    """Requests of the Open Inference Protocol to one version of a model; times in nanoseconds."""
+
+    __slots__ = ("fail", "infer", "input", "last", "output", "success")
+
+    def __init__(self) -> None:
+        self.success, self.fail = [0, 0], [0, 0]  # how many, and their time
+        self.input = self.infer = self.output = 0
+        self.last = 0  # milliseconds since the epoch
+
+    def succeeded(self, taken: int) -> None:
+        self.success[0] += 1
+        self.success[1] += taken
+        self.last = time.time_ns() // 1_000_000
+
+    def failed(self, taken: int) -> None:
+        self.fail[0] += 1
+        self.fail[1] += taken
+
+    def computed(self, read: int, inferred: int) -> None:
+        """Reading the tensors, and waiting for the probabilities, took so long."""
+        self.input += read
+        self.infer += inferred
+
+    def written(self, taken: int) -> None:
+        self.output += taken
+
+    def numbers(self) -> list[int]:
+        """As `INFERENCES` calls them."""
+        return [*self.success, *self.fail, self.input, self.infer, self.output, self.last]
+
+
+INFERENCES = ("success", "success_ns", "fail", "fail_ns", "input_ns", "infer_ns", "output_ns", "last_ms")
+
+
 class Counters:
     """Of one process since its start."""
 
@@ -30,6 +66,7 @@ class Counters:
         self.seconds = {stage: Histogram(SECONDS) for stage in ("total", "decode", "queue", "forward")}
         self.batches = Histogram(IMAGES)
         self.predictions: dict[tuple[str, int, tuple[str, ...]], list[int]] = {}
+        self.inferences: defaultdict[tuple[str, int], Inferences] = defaultdict(Inferences)  # by version
         self.refused: defaultdict[str, int] = defaultdict(int)  # by reason
         self.decoders_lost: defaultdict[str, int] = defaultdict(int)  # by reason
         self.gone = 0  # images whose client did not wait for the answer
@@ -45,6 +82,7 @@ class Counters:
             "seconds": {stage: [found.counts, found.sum] for stage, found in self.seconds.items()},
             "batches": [self.batches.counts, self.batches.sum],
             "predictions": [[*key, numbers] for key, numbers in self.predictions.items()],
+            "inferences": [[*key, found.numbers()] for key, found in self.inferences.items()],
             "refused": dict(self.refused),
             "decoders_lost": dict(self.decoders_lost),
             "gone": self.gone,

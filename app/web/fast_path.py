@@ -47,7 +47,7 @@ class FastPath:
             return
         begun = time.perf_counter()
         if "fastapi.telemetry" in scope:
-            _name_span()
+            name_span(ROUTE)
         request_id = self.observer.request_id(headers)
         status = CLIENT_GONE
         try:
@@ -79,11 +79,11 @@ def _usual(scope: Scope, headers: Headers) -> Options | None:
     return Options(model=name) if services_of(scope).registry.get(name) is not None else None
 
 
-def _name_span() -> None:
+def name_span(route: str) -> None:
     """As FastAPI's router does for the routes that it finds."""
     span = trace.get_current_span()
-    span.update_name(f"POST {ROUTE}")
-    span.set_attribute("http.route", ROUTE)
+    span.update_name(f"POST {route}")
+    span.set_attribute("http.route", route)
 
 
 _JSON = [(b"content-type", MEDIA_TYPE)]

@@ -19,6 +19,7 @@ from app.web.dependencies import services_of
 from app.web.pages import DOCS_POLICY, STATIC, html
 from app.web.rate_limit import FREE
 from app.web.row_schema import DIALECT, example_row, row_schema
+from app.web.v2.errors import is_theirs
 
 MOST_MODELS = 20  # of tables, whose rows are shown
 MOST_COLUMNS = 300  # of a row that is shown here
@@ -76,7 +77,9 @@ def with_rows(document: dict[str, Any], tables: Sequence[ServedModel]) -> dict[s
 def _name_problems(document: dict[str, Any]) -> None:
     """Every error is a Problem in application/problem+json, FastAPI's own 422 too."""
     shape = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    plain = {"schema": {"$ref": "#/components/schemas/ProtocolError"}}
     for path, operations in document["paths"].items():
+        said = {"application/json": plain} if is_theirs(path) else {problems.MEDIA_TYPE: shape}
         for operation in operations.values():
             responses = operation["responses"]
             for kind in _everywhere(path, operation):
@@ -86,7 +89,7 @@ def _name_problems(document: dict[str, Any]) -> None:
                     entry["description"] = ", ".join(filter(None, [entry["description"], title]))
             for status, response in responses.items():
                 if status >= "400":
-                    response["content"] = {problems.MEDIA_TYPE: shape}
+                    response["content"] = said
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
 

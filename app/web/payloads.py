@@ -24,6 +24,7 @@ from models.preprocessing.preprocess import PreprocessMode
 JSON = "application/json"
 ARRAYS = ("application/x-npy", "application/x-idx")
 FILES = ("file", "files", "image", "images", "upload", "file[]", "files[]")
+GZIP: Mapping[str, int] = {"gzip": 31, "x-gzip": 31}  # what zlib calls the format
 _DEFAULTS = ("", "application/octet-stream", "application/x-www-form-urlencoded", "binary/octet-stream")
 MAX_BATCH_PARTS = 100_000
 MAX_OPTION_BYTES = 256
@@ -125,21 +126,24 @@ def many(content_type: str, body: bytes) -> Payload:
     return _read(kind, content_type, body, MAX_BATCH_PARTS, ("model", "preprocess"), "files")
 
 
-def unpacked(encoding: str, body: bytes, limit: int) -> bytes:
-    """The body without its Content-Encoding. Raises WrongContentType, BodyTooLarge or InvalidRequest."""
+def unpacked(encoding: str, body: bytes, limit: int, formats: Mapping[str, int] = GZIP) -> bytes:
+    """The body without its Content-Encoding, one of `formats`.
+
+    Raises WrongContentType, BodyTooLarge or InvalidRequest.
+    """
     if encoding in ("", "identity"):
         return body
-    if encoding not in ("gzip", "x-gzip"):
+    if encoding not in formats:
         raise WrongContentType(f"the content encoding is {encoding[:100]}", "send it plain, or as gzip")
-    unpacking = zlib.decompressobj(31)
+    unpacking = zlib.decompressobj(formats[encoding])
     try:
         found = unpacking.decompress(body, limit + 1)
     except zlib.error as error:
-        raise InvalidRequest("the body is not the gzip that it says it is", "send it plain") from error
+        raise InvalidRequest(f"the body is not the {encoding} that it says it is", "send it plain") from error
     if len(found) > limit:
         raise BodyTooLarge(f"unpacked, the body has more than {limit:,} bytes", "send a smaller one")
     if not unpacking.eof:
-        raise InvalidRequest("the gzip ends before its end", "send the whole body")
+        raise InvalidRequest(f"the {encoding} ends before its end", "send the whole body")
     return found
 
 
@@ -182,7 +186,7 @@ def _sorted(parts: Iterator[tuple[bytes, Part]], options: tuple[str, ...], name:
         if not key:
             raise MalformedForm("a part of the form has no name", "let your HTTP client build the form")
         if key in FILES:
-            images.append(_image(content))
+            images.append(image_file(content))
         elif key not in options:
             raise _unknown_field(key, (*FILES, *options))
         elif key in said:
@@ -218,7 +222,7 @@ def _options(said: Mapping[str, str]) -> Options:
     )
 
 
-def _image(content: Part) -> Part:
+def image_file(content: Part) -> Part:
     """The image file in a field: its bytes, or what its text says in base64. Raises InvalidRequest."""
     head = bytes(content[:64])
     if head[:5].lower() == b"data:":

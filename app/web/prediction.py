@@ -16,6 +16,7 @@ from app import errors
 from app.serving.batching import Held, Rows
 from app.serving.decoding.announced import announced_pixels
 from app.serving.decoding.forms import MAX_HEADER_BYTES
+from app.serving.decoding.tensors import Head
 from app.serving.decoding.wire import Decoded, Encoded, Result, Task
 from app.serving.encoding import most_probable, with_id, with_more
 from app.serving.registry import ServedModel
@@ -140,7 +141,7 @@ def _pixels_and_info(result: Result) -> tuple[bytes, InputInfo | None]:
     """Of a picture that was decoded; for another, its error is raised."""
     if isinstance(result, Decoded):
         return result.pixels, result.info
-    assert not isinstance(result, Encoded)
+    assert not isinstance(result, Encoded | Head)
     try:
         raise result
     finally:
@@ -161,8 +162,8 @@ async def predict_batch(services: Services, options: Options, headers: Headers, 
             payload = await _payload(payloads.many, limit, headers, body, held)
             options = options.merged(payload.options)
             served = await find_served(services, options.model)
-            found = await _in_thread(_plain_or_task, served, options.preprocess or "auto", payload)
-            pixels, read = await _decode_many(services, found, receive)
+            found = await _in_thread(plain_or_task, served, options.preprocess or "auto", payload)
+            pixels, read = await decode_many(services, found, receive)
             services.counters.seconds["decode"].observe(time.perf_counter() - begun)
             count = sum(not isinstance(one, ImageError) for one in read)
             rows = await unless_gone(batcher.submit(served, pixels, count), receive) if count else []
@@ -172,7 +173,7 @@ async def predict_batch(services: Services, options: Options, headers: Headers, 
 
 
 @dataclass(frozen=True, slots=True)
-class _Plain:
+class Plain:
     """The pixels of so many images that need nothing done, one after the other."""
 
     pixels: bytes | memoryview
@@ -180,24 +181,24 @@ class _Plain:
     count: int = 1
 
 
-def _plain_or_task(
+def plain_or_task(
     served: ServedModel, mode: PreprocessMode, payload: Payload
-) -> list[_Plain | Task | ImageError]:
+) -> list[Plain | Task | ImageError]:
     """Of each image its pixels, or a decoder's task, or why it is refused."""
     if served.takes_rows:
         raise served.not_pictures
     if payload.array is not None:
         pixels, count = images_array(payload.array, payload.body, served.classifier.card.picture.shape)
-        return [_Plain(pixels, None, count)]
+        return [Plain(pixels, None, count)]
     classifier = served.classifier
     identity = classifier.identity if mode == "auto" else None
-    found: list[_Plain | Task | ImageError] = []
+    found: list[Plain | Task | ImageError] = []
     left = MAX_BATCH_PIXELS
     for encoded in payload.images:
         if len(encoded) <= PLAIN_BYTES:
             plain = classifier.decode_plain_png(bytes(encoded), mode)
             if plain is not None:
-                found.append(_Plain(plain, identity))
+                found.append(Plain(plain, identity))
                 continue
         task = Task(classifier.card.picture, mode, encoded, pixels=announced_pixels(encoded))
         left -= task.pixels
@@ -212,8 +213,8 @@ def _too_many_pixels() -> ImageTooLarge:
     )
 
 
-async def _decode_many(
-    services: Services, found: Sequence[_Plain | Task | ImageError], receive: Receive
+async def decode_many(
+    services: Services, found: Sequence[Plain | Task | ImageError], receive: Receive
 ) -> tuple[bytes | memoryview, Sequence[InputInfo | ImageError | None]]:
     """The pixels of the images that can be read, and for each image what was done for that, or why not."""
     tasks = [one for one in found if isinstance(one, Task)]
@@ -221,7 +222,7 @@ async def _decode_many(
     pixels: list[bytes | memoryview] = []
     read: list[InputInfo | ImageError | None] = []
     for one in found:
-        if isinstance(one, _Plain):
+        if isinstance(one, Plain):
             pixels.append(one.pixels)
             read += [one.info] * one.count
             continue

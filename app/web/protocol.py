@@ -11,6 +11,7 @@ import json
 from typing import Any, cast
 
 import httptools
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -21,6 +22,7 @@ from app.web import problems
 from app.web.connections import BODY_RATE, BODY_SECONDS, HEAD_SECONDS, WRITE_SECONDS, Connections
 from app.web.dependencies import Services
 from app.web.rate_limit import FREE
+from app.web.v2.errors import as_error
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_PIPELINED = 100  # requests that wait on one connection
@@ -262,7 +264,7 @@ class HttpProtocol(HttpToolsProtocol):
                 return
             cycle.disconnected = True
             cycle.message_event.set()
-        self.transport.write(_raw_answer(body))
+        self.transport.write(_raw_answer(body, self._in_body and _is_theirs(self.scope["path"])))
         self._in_body = True
         self.transport.close()
 
@@ -288,6 +290,9 @@ class ProbesOnly:
             retry_after=1,
         )
         response = problems.response_of(refusal)
+        if _is_theirs(scope["path"]):
+            content = as_error(problems.problem_of(refusal))
+            response = Response(content, response.status_code, {"retry-after": "1"}, "application/json")
         response.headers["connection"] = "close"
         await response(scope, receive, send)
 
@@ -305,11 +310,16 @@ def _large_head() -> errors.RequestError:
     )
 
 
-def _raw_answer(body: dict[str, Any]) -> bytes:
-    content = json.dumps(body).encode()
+def _is_theirs(path: str) -> bool:
+    """Whether an error is read by a client of another protocol, under whatever prefix."""
+    return "/v2/" in path or "/v1/models/" in path
+
+
+def _raw_answer(body: dict[str, Any], plain: bool) -> bytes:
+    content = as_error(body) if plain else json.dumps(body).encode()
     lines = (
         f"HTTP/1.1 {body['status']} {body['title']}",
-        f"content-type: {problems.MEDIA_TYPE}",
+        f"content-type: {'application/json' if plain else problems.MEDIA_TYPE}",
         f"content-length: {len(content)}",
         "connection: close",
     )

@@ -19,7 +19,7 @@ from app.web.dependencies import services_of
 from app.web.paths import path_of
 from app.web.problems import response_of
 
-FREE = ("/livez", "/readyz", "/metrics")  # monitoring is not held up
+FREE = ("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready")  # monitoring is not held up
 
 
 class RateLimited:

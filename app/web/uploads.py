@@ -1,7 +1,7 @@
 """What a request carries: its body within a limit, an array of images."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
 from starlette.requests import ClientDisconnect
@@ -58,19 +58,20 @@ _WRONG_ENCODING = WrongContentType("the body has a content encoding", "send it a
 
 
 class ContentLengthLimit:
-    """ASGI in front of ASGI: what announces too large a body, or a packed one, is refused, `free` paths apart.
+    """ASGI in front of ASGI: what announces too large a body, or a packed one, is refused; not where a path is
+    `free`.
 
     `FastAPI(max_body_size=..)` counts the bytes that arrive, but answers an announced size in plain text.
     """
 
-    def __init__(self, app: ASGIApp, limit: int, free: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, limit: int, free: Callable[[str], bool]) -> None:
         self.app = app
         self.limit = limit
         self.free = free
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = self.app
-        if scope["type"] == "http" and path_of(scope) not in self.free:
+        if scope["type"] == "http" and not self.free(path_of(scope)):
             headers = dict(scope["headers"])
             announced = headers.get(b"content-length", b"")
             if announced.isdigit() and int(announced) > self.limit:

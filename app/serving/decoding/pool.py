@@ -17,9 +17,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from app.errors import NotReady, Overloaded, WrongTable
+from app.errors import NotReady, Overloaded, WrongTable, WrongTensor
 from app.serving.decoding.process import Decoder
-from app.serving.decoding.wire import AnyTask, Limits, Result, TableTask
+from app.serving.decoding.wire import AnyTask, Limits, Result, TableTask, TensorTask
 from app.telemetry.counters import Counters
 from models.errors import BrokenImage, CostlyImage
 
@@ -261,6 +261,9 @@ def _given_up(task: AnyTask, crashed: bool) -> Result:
     if isinstance(task, TableTask):
         how = "cannot be read: its decoder ended" if crashed else "takes too long to read"
         return WrongTable(f"the table {how}", "send it as CSV, fewer rows at a time")
+    if isinstance(task, TensorTask):
+        how = "cannot be read: their decoder ended" if crashed else "take too long to read"
+        return WrongTensor(f"the tensors {how}", "send them as raw bytes (binary_data_size), fewer at a time")
     if crashed:
         return BrokenImage("the image cannot be decoded: its decoder ended", "save it again, as PNG")
     return CostlyImage("the image takes too long to decode", "scale it down, or save it as PNG")

@@ -10,7 +10,7 @@ from math import prod
 
 from app.interpreter import module_command
 from app.serving.decoding import wire
-from app.serving.decoding.wire import AnyTask, Limits, Result, TableTask
+from app.serving.decoding.wire import AnyTask, Limits, Result, TableTask, TensorTask
 
 START_SECONDS = 60  # on a machine that is very busy
 CLOSE_SECONDS = 1
@@ -57,6 +57,8 @@ class Decoder:
         """The result of the oldest task that was sent. Raises EOFError where the process has ended."""
         if isinstance(task, TableTask):
             result = await wire.read_result(self._results, 0, task.width)
+        elif isinstance(task, TensorTask):
+            result = await wire.read_tensors(self._results)
         else:
             result = await wire.read_result(self._results, prod(task.spec.shape))
         if result is None:

@@ -12,6 +12,8 @@ from typing import IO, TYPE_CHECKING, Literal
 
 from app import errors
 from app.errors import RequestError
+from app.serving.decoding import tensors
+from app.serving.decoding.tensors import Head
 from models import errors as model_errors
 from models.errors import ImageError
 from models.preprocessing.pictures import Resize
@@ -23,17 +25,20 @@ if TYPE_CHECKING:
 _TASK = struct.Struct(
     "<BHHBQHI"
 )  # channels, height, width, flags, announced pixels, bytes of the content type, of the body
+_LENGTH = struct.Struct("<I")
 _RESULT = struct.Struct("<BI")  # kind, bytes that follow
 _INFO = struct.Struct("<IIB4i")  # size, inverted, box
 _ROWS = struct.Struct("<IIII")  # rows, those with problems, problems that are described, bytes of those
 _DARK, _DIGIT, _NONE, _PICTURE, _PAD = 1, 2, 4, 8, 16  # flags: polarity, preprocessing, mode, resize
-_TABLE, _ONE = (
+_TABLE, _ONE, _TENSORS = (
     32,
     64,
+    128,
 )  # flags of a task with rows: what its first fields say is not used, `pixels` is bytes of the spec
-READY, PIXELS, EXPLAINED, REFUSED, FAILED, ROWS = range(6)
+READY, PIXELS, EXPLAINED, REFUSED, FAILED, ROWS, TENSORS = range(7)
 MAX_RESULT_BYTES = 1024 * 1024
 MAX_ROWS_BYTES = 48 * 1024 * 1024  # of the result of a table: 10 million cells
+MAX_TENSORS_BYTES = 96 * 1024 * 1024  # of the result of tensors
 MAX_ERROR_CHARACTERS = 1_000
 MAX_WORDS = 1_100  # problems of rows that are described
 
@@ -93,6 +98,24 @@ class TableTask:
 
 
 @dataclass(frozen=True, slots=True)
+class TensorTask:
+    """A request of the Open Inference Protocol: `json_bytes` of JSON, then raw tensors.
+
+    With `spec`, the TableInput of a model as JSON, its rows are encoded too. `kind` says how the JSON is read.
+    """
+
+    spec: bytes
+    body: bytes | memoryview
+    json_bytes: int
+    kind: bytes = b"v2"
+
+    @property
+    def pixels(self) -> int:
+        """What it costs, as of a picture with so many."""
+        return len(self.body)
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """Rows as float32 [N, width]; of the `count` rows that were sent, those in `problems` are not among them.
 
@@ -112,8 +135,8 @@ class Decoded:
     info: InputInfo | None
 
 
-Result = Decoded | Encoded | ImageError | RequestError | DecodingFailed
-AnyTask = Task | TableTask
+Result = Decoded | Encoded | Head | ImageError | RequestError | DecodingFailed
+AnyTask = Task | TableTask | TensorTask
 
 
 def pack_task(task: AnyTask) -> bytes:
@@ -122,6 +145,9 @@ def pack_task(task: AnyTask) -> bytes:
         flags = _TABLE | _ONE * task.one
         head = _TASK.pack(0, 0, 0, flags, len(task.spec), len(task.content_type), len(task.body))
         return head + task.spec + task.content_type
+    if isinstance(task, TensorTask):
+        sizes = task.json_bytes, len(task.kind), len(task.body)
+        return _TASK.pack(0, 0, 0, _TENSORS, *sizes) + _LENGTH.pack(len(task.spec)) + task.spec + task.kind
     spec = task.spec
     flags = _DARK * (spec.polarity == "dark-on-light") | _DIGIT * (spec.preprocessing == "digit")
     flags |= _PICTURE * (spec.preprocessing == "picture") | _PAD * (spec.resize == "pad")
@@ -137,11 +163,15 @@ def read_task(stream: IO[bytes]) -> AnyTask | None:
         return None
     channels, height, width, flags, pixels, type_size, size = _TASK.unpack(head)
     table = stream.read(pixels) if flags & _TABLE else b""
+    if flags & _TENSORS:
+        table = stream.read(_LENGTH.unpack(stream.read(_LENGTH.size))[0])
     content_type, body = stream.read(type_size), stream.read(size)
     if len(body) < size:
         return None
     if flags & _TABLE:
         return TableTask(table, 0, content_type, body, bool(flags & _ONE))
+    if flags & _TENSORS:
+        return TensorTask(table, body, pixels, content_type)
     shape, resize = (channels, height, width), _resize(flags)
     if flags & _PICTURE:
         spec = Spec(shape, None, "picture", resize)
@@ -168,6 +198,9 @@ def pack_result(result: Result | None) -> bytes:
             kind, content = EXPLAINED, _INFO.pack(*size, inverted, *box) + pixels
         case Encoded(values, count, problems):
             kind, content = ROWS, _pack_problems(count, problems) + values
+        case Head():
+            said, raw = tensors.pack(result)
+            kind, content = TENSORS, _LENGTH.pack(len(said)) + said + raw
         case DecodingFailed():
             kind, content = FAILED, b""
         case ImageError() | RequestError():
@@ -198,6 +231,21 @@ async def read_result(stream: "StreamReader", expected: int, width: int = 0) -> 
         if kind == ROWS and width:
             return _unpacked_rows(content, width)
         return _unpacked(kind, content, expected)
+    except (ValueError, KeyError, TypeError, struct.error) as error:
+        raise EOFError("not a result") from error
+
+
+async def read_tensors(stream: "StreamReader") -> Result | None:
+    """The next result, of a TensorTask. Raises EOFError as `read_result`."""
+    kind, size = _RESULT.unpack(await stream.readexactly(_RESULT.size))
+    if size > (MAX_TENSORS_BYTES if kind == TENSORS else MAX_RESULT_BYTES):
+        raise EOFError("a result that is too long")
+    content = memoryview(await stream.readexactly(size))
+    try:
+        if kind != TENSORS:
+            return _unpacked(kind, bytes(content), -1)
+        at = _LENGTH.size + _LENGTH.unpack_from(content)[0]
+        return tensors.unpack(content[_LENGTH.size : at], content[at:])
     except (ValueError, KeyError, TypeError, struct.error) as error:
         raise EOFError("not a result") from error
 

@@ -18,10 +18,24 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw
 
-from app.errors import RequestError, WrongTable
+from app.errors import RequestError, WrongTable, WrongTensor
 from app.serving.decoding import wire
 from app.serving.decoding.forms import one_image
-from app.serving.decoding.wire import AnyTask, Decoded, DecodingFailed, Encoded, Result, Spec, TableTask, Task
+from app.serving.decoding.instances import READERS
+from app.serving.decoding.tensors import Head
+from app.serving.decoding.wire import (
+    MAX_RESULT_BYTES,
+    MAX_TENSORS_BYTES,
+    AnyTask,
+    Decoded,
+    DecodingFailed,
+    Encoded,
+    Result,
+    Spec,
+    TableTask,
+    Task,
+    TensorTask,
+)
 from models.errors import BrokenImage, CostlyImage, ImageError
 from models.preprocessing.decode import open_image
 from models.preprocessing.pictures import to_planes
@@ -63,7 +77,7 @@ def main() -> None:
 def decode(task: AnyTask) -> Result:
     """The pixels or the rows of a task, or the error that answers it."""
     try:
-        return _encoded(task) if isinstance(task, TableTask) else _decoded(task)
+        return _read_otherwise(task) if isinstance(task, TableTask | TensorTask) else _decoded(task)
     except (RequestError, ImageError) as error:
         return _too_much_memory(task) if isinstance(error.__cause__, MemoryError) else error
     except MemoryError:
@@ -87,15 +101,36 @@ def _decoded(task: Task) -> Decoded:
     return Decoded(to_planes(pixels), info if task.mode == "auto" else None)
 
 
+def _read_otherwise(task: TableTask | TensorTask) -> Encoded | Head:
+    gc.disable()  # it would look through all cells, again and again
+    try:
+        return _encoded(task) if isinstance(task, TableTask) else _tensors(task)
+    finally:
+        gc.enable()
+
+
+def _tensors(task: TensorTask) -> Head:
+    view = memoryview(task.body)
+    text, rest = view[: task.json_bytes], view[task.json_bytes :]
+    if not task.spec:
+        found = READERS[task.kind](text)
+    else:
+        from app.serving.decoding import tensor_rows  # here: decoders of pictures do without pydantic
+
+        found = tensor_rows.encoded(_table_input(task.spec), text, rest)
+    if sum(one.size for one in found.inputs if one.data is not None) > MAX_TENSORS_BYTES - MAX_RESULT_BYTES:
+        raise WrongTensor(
+            "the tensors in the JSON are too large",
+            "send them as raw bytes (binary_data_size), or fewer at a time",
+        )
+    return found
+
+
 def _encoded(task: TableTask) -> Encoded:
     from app.serving.decoding import tables  # here: decoders of pictures do without pydantic
 
-    gc.disable()  # it would look through all cells, again and again
-    try:
-        read = tables.one_row if task.one else tables.many_rows
-        rows = read(_table_input(task.spec), task.content_type.decode("latin-1"), bytes(task.body))
-    finally:
-        gc.enable()
+    read = tables.one_row if task.one else tables.many_rows
+    rows = read(_table_input(task.spec), task.content_type.decode("latin-1"), bytes(task.body))
     problems = {row: (problem.detail, problem.hint) for row, problem in rows.problems.items()}
     return Encoded(rows.values.tobytes(), rows.count, problems)
 
@@ -107,7 +142,11 @@ def _table_input(spec: bytes) -> "TableInput":
     return TableInput.model_validate_json(spec)
 
 
-def _too_much_memory(task: AnyTask) -> CostlyImage | WrongTable:
+def _too_much_memory(task: AnyTask) -> CostlyImage | WrongTable | WrongTensor:
+    if isinstance(task, TensorTask):
+        return WrongTensor(
+            "the tensors take too much memory to read", "send them as raw bytes, or fewer at a time"
+        )
     if isinstance(task, TableTask):
         return WrongTable("the table takes too much memory to read", "send fewer rows at a time")
     return CostlyImage("the image takes too much memory to decode", "scale it down first, or save it as PNG")

@@ -74,7 +74,7 @@ class AuditBody(BaseModel):
 
     at: datetime
     who: str
-    action: str = Field(description="publish, promote, keep, move, rollback, delete or adopt")
+    action: str = Field(description="publish, promote, keep, move, rollback, delete, adopt, unload or load")
     alias: str | None
     from_version: int | None
     to_version: int | None
@@ -89,7 +89,10 @@ def list_models(registry: RegistryDep) -> list[ModelSummary]:
 
 
 @router.get(
-    "/{name}", summary="Show a model's card", responses=problems.responses(UNKNOWN), dependencies=[MAY_READ]
+    "/{name}",
+    summary="Show a model's card",
+    responses=problems.responses(UNKNOWN, errors.UnloadedModel),
+    dependencies=[MAY_READ],
 )
 def show_model(name: str, registry: RegistryDep) -> Card:
     """All that is known of a model: layers, input, classes, training, data set, metrics, digest.
@@ -103,7 +106,7 @@ def show_model(name: str, registry: RegistryDep) -> Card:
     "/{name}/schema",
     summary="Show what a model takes",
     response_description="a JSON Schema (draft 2020-12)",
-    responses=problems.responses(UNKNOWN),
+    responses=problems.responses(UNKNOWN, errors.UnloadedModel),
     dependencies=[MAY_READ],
 )
 def show_schema(name: str, registry: RegistryDep) -> dict[str, Any]:
@@ -258,7 +261,7 @@ def delete_model(name: str, versions: VersionsDep, registry: RegistryDep, identi
 
 
 def _exported(services: Services, name: str) -> Version:
-    """The version that answers to a name. Raises UnknownModel or DamagedModel."""
+    """The version that answers to a name. Raises UnknownModel, UnloadedModel or DamagedModel."""
     served = services.registry.find(name)
     found = services.versions.snapshot().versions.get((served.name, served.version))
     version = found or shipped_version(served.name)

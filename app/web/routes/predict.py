@@ -34,7 +34,7 @@ _FILE = {"type": "string", "format": "binary", "description": "a PNG, JPEG, BMP,
 _OPTIONAL_KEY: list[dict[str, list[str]]] = [{}, {"HTTPBearer": []}, {"APIKeyHeader": []}]
 _READING = (*AUTH_ERRORS, errors.EmptyBody, errors.MalformedForm, errors.WrongFields, errors.WrongContentType)
 _ROW_ERRORS = (errors.WrongTable, errors.WrongRow)
-_LOAD = (errors.Overloaded, errors.DeadlineExceeded)
+_LOAD = (errors.Overloaded, errors.DeadlineExceeded, errors.UnloadedModel)
 
 
 _OPTIONS: dict[str, Any] = {
