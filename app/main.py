@@ -45,7 +45,7 @@ from app.web.incoming import Incoming
 from app.web.near_misses import known_parameters
 from app.web.paths import Paths
 from app.web.rate_limit import RateLimited
-from app.web.routes import datasets, evaluation, feedback, models, predict, recipes, status, train, v2
+from app.web.routes import datasets, evaluation, feedback, models, predict, recipes, status, train, v1, v2
 from app.web.training_workers import TrainingWorkers
 from app.web.uploads import ContentLengthLimit
 from app.web.v2.errors import PlainErrors, is_theirs
@@ -125,13 +125,14 @@ def _telemetry(settings: Settings, tracer_provider: TracerProvider | None) -> Te
 
 
 def _route(application: FastAPI) -> None:
-    for reading in (predict.router, datasets.uploads, v2.tensors):  # with limits of their own
+    for reading in (predict.router, datasets.uploads, v2.tensors, v1.reading):  # with limits of their own
         application.include_router(reading)
     for part in (train, datasets, recipes, models, evaluation, feedback, status):
         application.include_router(
             part.router, max_body_size=MAX_JSON_BYTES, dependencies=[Depends(known_parameters)]
         )
-    application.include_router(v2.router, max_body_size=MAX_JSON_BYTES)
+    for protocol in (v2, v1):
+        application.include_router(protocol.router, max_body_size=MAX_JSON_BYTES)
 
 
 def _front(settings: Settings, observer: RequestObserver) -> list[Middleware]:

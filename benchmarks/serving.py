@@ -54,7 +54,7 @@ from benchmarks.servers import (
     resident_mib,
     started,
 )
-from benchmarks.upload import FORM, Way, form, label_of, upload
+from benchmarks.upload import FORM, Way, form, label_of, tensor, upload
 
 BULK = 1_000  # images of one request
 
@@ -95,6 +95,7 @@ def targets() -> list[Target]:
         Target("minist, 1 connection", "minist 1", predict, 1),
         Target("hand-written def, cnn", "hand 1", upload("/cnn-def")),
         Target("minist, cnn", "minist 1", upload("/predict?model=cnn")),
+        Target("minist, V2 binary", "minist 1", tensor("/v2/models/minist/infer")),
     ]
 
 
@@ -107,7 +108,7 @@ def targets_before() -> list[Target]:
             server=target.server.replace("minist", "before"),
         )
         for target in targets()
-        if target.server.startswith("minist")
+        if target.server.startswith("minist") and not target.way.json_bytes  # it may be too old for that
     ]
 
 
@@ -152,6 +153,8 @@ def wrk(
         for body, image in zip(bodies, images, strict=True):
             body.write_bytes(way.body(image))
         environment = {**os.environ, "BODIES": ":".join(map(str, bodies)), "KIND": way.kind}
+        if way.json_bytes:
+            environment["JSON"] = str(way.json_bytes)
         before = cpu_seconds(server.process.pid)
         output = subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout
     found = json.loads(output[output.index("RESULT") + 7 :])
@@ -269,6 +272,8 @@ def bars(
         ("memory: by hand / minist", others["memory hand"] / others["memory minist"], 1 / 1.15),
         ("no errors", float(all(load[target.name].errors == 0 for target in targets())), 1),
     ]
+    if "MLServer, V2 binary" in rate:
+        rows.append(("V2 binary / MLServer", rate["minist, V2 binary"] / rate["MLServer, V2 binary"], 2))
     if "TorchServe" in rate:
         rows += [
             ("1 worker / TorchServe", one / rate["TorchServe"], 1.2),
@@ -324,7 +329,11 @@ def start_ours(wanted: list[Target], directory: Path, stack: ExitStack, tree_bef
 
 
 def peer_targets() -> list[Target]:
-    return [Target(peer.name, peer.name, peer.way, warm_up=peer.warm_up, peer=True) for peer in PEERS]
+    found = [Target(peer.name, peer.name, peer.way, warm_up=peer.warm_up, peer=True) for peer in PEERS]
+    return [
+        *found,
+        Target("MLServer, V2 binary", "MLServer", tensor("/v2/models/digits/infer"), warm_up=5, peer=True),
+    ]
 
 
 def start_peers(

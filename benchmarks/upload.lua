@@ -4,7 +4,8 @@ local requests, turn = {}, 0
 function init(args)
   for path in os.getenv("BODIES"):gmatch("[^:]+") do
     local file = assert(io.open(path, "rb"))
-    requests[#requests + 1] = wrk.format("POST", nil, { ["Content-Type"] = os.getenv("KIND") }, file:read("*a"))
+    local headers = { ["Content-Type"] = os.getenv("KIND"), ["Inference-Header-Content-Length"] = os.getenv("JSON") }
+    requests[#requests + 1] = wrk.format("POST", nil, headers, file:read("*a"))
     file:close()
   end
 end

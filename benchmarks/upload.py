@@ -1,10 +1,14 @@
 """How a server is asked for one image, and what its answer says."""
 
 import http.client
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 BOUNDARY = "boundary-of-the-benchmark"
 FORM = f"multipart/form-data; boundary={BOUNDARY}"
@@ -18,6 +22,12 @@ class Way:
     kind: str  # content type
     body: Callable[[bytes], bytes]  # of an image file
     label: Callable[[Any], str]  # in the decoded answer
+    json_bytes: int = 0  # where raw tensors follow the JSON: its length
+
+    @property
+    def headers(self) -> dict[str, str]:
+        length = {"inference-header-content-length": str(self.json_bytes)} if self.json_bytes else {}
+        return {"content-type": self.kind, **length}
 
 
 def form(field: str, images: list[bytes]) -> bytes:
@@ -36,6 +46,34 @@ def upload(path: str, label: Callable[[Any], str] = lambda answer: str(answer["l
     return Way(path, FORM, lambda image: form("file", [image]), label)
 
 
+def tensor(path: str) -> Way:
+    """The protocol V2: pixels as raw FP32 behind the JSON, probabilities as JSON."""
+    head = {
+        "inputs": [
+            {
+                "name": "input",
+                "shape": [1, 1, 28, 28],
+                "datatype": "FP32",
+                "parameters": {"binary_data_size": 4 * 784},
+            }
+        ],
+        "outputs": [{"name": "probabilities"}],
+    }
+    said = json.dumps(head).encode()
+
+    def body(image: bytes) -> bytes:
+        pixels = np.asarray(Image.open(io.BytesIO(image)).convert("L"), np.float32) / 255
+        return said + pixels.tobytes()
+
+    return Way(
+        path,
+        "application/octet-stream",
+        body,
+        lambda answer: best(answer["outputs"][0]["data"]),
+        len(said),
+    )
+
+
 def best(probabilities: list[float]) -> str:
     """The label of a bare list of ten."""
     if len(probabilities) != 10:
@@ -46,13 +84,14 @@ def best(probabilities: list[float]) -> str:
 def label_of(port: int, way: Way, image: bytes) -> str:
     """Raises OSError, HTTPException or ValueError."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request("POST", way.path, way.body(image), {"content-type": way.kind})
+    connection.request("POST", way.path, way.body(image), way.headers)
     response = connection.getresponse()
     answer = response.read()
     connection.close()
     if response.status != 200:
         raise ValueError(answer)
     try:
-        return way.label(json.loads(answer))
+        length = response.getheader("inference-header-content-length")
+        return way.label(json.loads(answer[: int(length)] if length else answer))
     except (LookupError, TypeError) as error:
         raise ValueError(answer) from error

@@ -121,7 +121,7 @@ def many_rows(spec: TableInput, content_type: str, body: bytes) -> TableRows:
         return many_rows(spec, "", bytes(files[0][1]))
     try:
         if kind == JSON:
-            return _of_json(spec, read_json(body))
+            return of_json(spec, read_json(body))
         if kind == CSV:
             return _of_csv(spec, body)
         from app.serving.decoding import (
@@ -204,9 +204,9 @@ def _constant(word: str) -> None:
         raise WrongTable(f"a value is {word}", "send finite numbers, and null where a value is missing")
 
 
-def _of_json(spec: TableInput, found: Any) -> TableRows:
+def of_json(spec: TableInput, found: Any) -> TableRows:
     if isinstance(found, dict) and {"columns", "data"} <= found.keys():
-        return _of_lists(spec, found["columns"], found["data"])
+        return of_lists(spec, found["columns"], found["data"])
     if not isinstance(found, list):
         raise WrongTable(
             f"the body is {_called(found)}",
@@ -234,7 +234,7 @@ def _cells(rows: Sequence[Mapping[str, object]], names: Sequence[str]) -> Sequen
     return list(zip(*map(itemgetter(*names), rows), strict=True)) if rows else [()] * len(names)
 
 
-def _of_lists(spec: TableInput, names: Any, rows: Any) -> TableRows:
+def of_lists(spec: TableInput, names: Any, rows: Any) -> TableRows:
     if (
         not isinstance(names, list)
         or not all(isinstance(name, str) for name in names)

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import WrongRow, WrongTable, WrongTensor
-from app.serving.decoding.tables import MAX_CELLS, MAX_ROWS, names_of
-from app.serving.decoding.tensors import BYTES, Head, Input, Tensor, attach, read_head
+from app.serving.decoding.instances import instances_of
+from app.serving.decoding.tables import MAX_CELLS, MAX_ROWS, names_of, of_json, of_lists, read_json
+from app.serving.decoding.tensors import BYTES, OUTPUTS, Head, Input, Tensor, Wanted, attach, read_head
 from models.errors import TableError
 from models.tables import Column, Floats, TableInput, encode_columns
 
@@ -33,6 +34,20 @@ def encoded(spec: TableInput, text: bytes | memoryview, rest: memoryview) -> Hea
     rows = read_rows(spec, attach(head, rest))
     data = rows.tobytes()
     return Head((Input(ROWS, "FP32", rows.shape, len(data), data),), head.outputs, head.id, head.preprocess)
+
+
+def encoded_instances(spec: TableInput, text: bytes | memoryview) -> Head:
+    """The rows of `{"instances": [..]}`, objects or lists of cells, as `encoded` has them. Raises as it."""
+    request = read_json(bytes(text))
+    given = instances_of(request if isinstance(request, dict) else {})
+    if isinstance(given[0], list):
+        found = of_lists(spec, [column.name for column in spec.columns], given)
+    else:
+        found = of_json(spec, given)
+    for problem in found.problems.values():
+        raise WrongRow(problem.detail, problem.hint)
+    data = found.values.tobytes()
+    return Head((Input(ROWS, "FP32", found.values.shape, len(data), data),), tuple(map(Wanted, OUTPUTS)))
 
 
 def read_rows(spec: TableInput, tensors: Sequence[Tensor]) -> Floats:

@@ -117,7 +117,9 @@ def _tensors(task: TensorTask) -> Head:
     else:
         from app.serving.decoding import tensor_rows  # here: decoders of pictures do without pydantic
 
-        found = tensor_rows.encoded(_table_input(task.spec), text, rest)
+        spec = _table_input(task.spec)
+        plain = task.kind == b"v1"
+        found = tensor_rows.encoded_instances(spec, text) if plain else tensor_rows.encoded(spec, text, rest)
     if sum(one.size for one in found.inputs if one.data is not None) > MAX_TENSORS_BYTES - MAX_RESULT_BYTES:
         raise WrongTensor(
             "the tensors in the JSON are too large",

@@ -151,7 +151,11 @@ async def _request(
     rest = memoryview(task.body)[task.json_bytes :]
     rows = served.takes_rows
     if len(task.body) <= INLINE_BYTES if rows else task.json_bytes <= INLINE_BYTES:
-        head = READERS[task.kind](memoryview(task.body)[: task.json_bytes])
+        text = memoryview(task.body)[: task.json_bytes]
+        if rows and task.kind == V1:
+            head = tensor_rows.encoded_instances(served.rows, text)
+        else:
+            head = READERS[task.kind](text)
         return head, tensors.attach(head, rest)
     if rows:
         task = TensorTask(served.rows_json, task.body, task.json_bytes, task.kind)
