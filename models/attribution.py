@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from models.architectures import shallow_copy
-from models.table_networks import Encoded, TableNetwork
+from models.table_columns import Encoded
+from models.table_networks import TableNetwork
 from models.tables import TableInput
 
 STEPS = 64  # midpoints of the path

@@ -244,7 +244,9 @@ def test_a_row_can_be_corrected_and_is_kept_as_the_model_read_it(asked: TestClie
     archive = zipfile.ZipFile(io.BytesIO(asked.get("/feedback/export", headers=ADMIN).content))
     assert json.loads(archive.read(f"{known}.json")) == row
     made = asked.post("/datasets?name=again&from_corrections=people", headers=ADMIN)
-    is_problem(made, 409, "Conflict")
+    assert made.status_code == 202, made.text
+    said = made.json()["options"]
+    assert (said["target"], said["roles"]["since"], "age" in said["roles"]) == ("club", "date", False)
 
 
 def test_versions_are_evaluated_on_the_test_rows_of_their_table(asked: TestClient) -> None:

@@ -18,7 +18,9 @@ from models.card import Card
 from models.classifier import Classifier
 from models.errors import CheckpointError, UnknownArchitecture
 from models.export import check, to_onnx
-from models.table_networks import Columns, TableNetwork
+from models.table_columns import Columns
+from models.table_networks import TableNetwork
+from models.table_parts import GaussianPart
 from models.tables import Column, TableInput, encode_row
 from models.verification import load_verified
 from tests.table_samples import CLASSES, COLOURS, mixed, otto_like, spec_of_mixed, spec_of_otto, write_table
@@ -29,9 +31,11 @@ from training.run import Run, train
 from training.tables.columns import fit_columns, folds, recode
 from training.tables.corrections import CorrectedRows
 from training.tables.dataset import TableDataset, load_table
+from training.tables.ending import temperature_of
+from training.tables.gaussian import fit_gaussian
 from training.tables.network import TableTrainer, mixture
 from training.tables.plan import CHEAPEST, flops, plan_for
-from training.tables.run import planned, temperature_of, trainer_of
+from training.tables.run import planned, trainer_of
 
 CPU = torch.device("cpu")
 
@@ -301,6 +305,8 @@ def test_corrected_rows_join_training_alone(tmp_path: Path, run: Run, datasets: 
         "labels": ["a", "a", "unknown"],
         "sizes": [16] * 3,
         "pixels": pixels,
+        "versions": [1] * 3,
+        "weights": {"1": str(run.weights_path)},
         "before": str(run.weights_path),
     }
     again = Run.create(tmp_path / "again", RECIPES["auto"].config(dataset="mine@1", name="mine", epochs=2))
@@ -424,3 +430,74 @@ def test_a_table_like_otto_s_is_learned() -> None:
         training.run_epoch(lambda step, loss, accuracy: None)
         losses.append(training.judge()[0])
     assert losses[-1] < 0.75 * losses[0]
+
+
+def banana(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Columns that each tell nothing: of one class the second is nearly the first, of the other minus it."""
+    draw = torch.Generator().manual_seed(seed)
+    labels = torch.randint(2, (count,), generator=draw)
+    first, noise, other = (torch.randn(count, generator=draw) for _ in range(3))
+    return torch.stack([first, first * (1 - 2 * labels) + 0.3 * noise, other], 1), labels
+
+
+def test_normal_distributions_tell_what_columns_say_together() -> None:
+    rows, labels = banana(120)
+    held = torch.arange(120) % 3
+    columns = Columns([0, 1, 2], [], [], 4)
+    columns.fit(rows)
+    part = GaussianPart(columns, 3, 2)
+    fit_gaussian(part, columns, rows, labels, held)
+    more, answers = banana(1_000, seed=1)
+    with torch.inference_mode():
+        found = part(columns(more))[:, 0].softmax(2).mean(0)
+    assert float((found.argmax(1) == answers).double().mean()) > 0.85
+    assert float(torch.nn.functional.nll_loss(found.log(), answers)) < 0.35
+
+
+def test_a_group_s_distribution_has_not_seen_the_rows_that_it_holds_out() -> None:
+    rows, labels = banana(90)
+    held = torch.arange(90) % 2
+    columns = Columns([0, 1, 2], [], [], 4)
+    columns.fit(rows)
+    parts = GaussianPart(columns, 2, 2), GaussianPart(columns, 2, 2)
+    fit_gaussian(parts[0], columns, rows, labels, held)
+    changed = rows.clone()
+    changed[held == 0] = 5
+    fit_gaussian(parts[1], columns, changed, labels, held)
+    ratio = parts[0].centre[:2] - parts[1].centre[:2]
+    assert ratio.abs().max() == 0
+    assert (parts[0].centre[2:] - parts[1].centre[2:]).abs().max() > 1
+
+
+def test_classes_of_one_row_and_constant_columns_have_a_distribution() -> None:
+    rows, labels = banana(40)
+    rows[:, 2] = 7
+    labels[0] = 2
+    columns = Columns([0, 1, 2], [], [], 4)
+    columns.fit(rows)
+    part = GaussianPart(columns, 2, 4)  # of the last class there is none
+    fit_gaussian(part, columns, rows, labels, torch.arange(40) % 2)
+    with torch.inference_mode():
+        assert part(columns(rows)).isfinite().all()
+
+
+def test_a_part_that_tells_nothing_is_left_out(table: TableDataset) -> None:
+    training = trainer(table, epochs=1)
+    training.run_epoch(lambda step, loss, accuracy: None)
+    training.judge()
+    for tensor in training.progress[0].state.values():  # sure, and wrong as often as not
+        tensor.copy_(50 * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0)))
+    model, probabilities = training.finish()
+    assert 0 not in training.kept
+    assert len(model.parts) == len(model.weights) == len(training.kept)
+    assert float(model.weights.sum()) == pytest.approx(1)
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(len(probabilities)).double())
+
+
+def test_the_typical_row_lacks_what_most_rows_lack() -> None:
+    columns = Columns([0, 2], [1, 3], [2, 2], 4)
+    nan = math.nan
+    columns.fit(torch.tensor([[nan, nan, 1, 0], [nan, nan, 2, 0], [5, 0, 9, nan], [nan, 1, nan, 1]]))
+    typical = columns.typical()
+    assert typical.isnan().tolist() == [True, True, False, False]
+    assert typical[2:].tolist() == [2, 0]

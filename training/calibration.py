@@ -23,7 +23,6 @@ from torch.nn import functional as F
 from models.card import Card
 from models.classifier import Classifier
 from models.files import write_atomically
-from models.tables import TableInput
 from training.datasets import Split, load_dataset
 from training.errors import TrainingError
 from training.evaluation import evaluate, logits_of
@@ -47,8 +46,6 @@ def recalibrate(weights: Path, data_dir: Path, device: torch.device, datasets_di
     card = classifier.card
     if card.training is None or card.dataset is None or not card.training["validation_images"]:
         raise TrainingError(f"{weights}: its card records no validation split to fit a temperature on")
-    if isinstance(card.input, TableInput):
-        raise TrainingError(f"{weights}: the temperature of a table's model is fitted while it is trained")
     dataset = load_dataset(card.dataset.name, data_dir, datasets_dir)
     if dataset.digest != card.dataset.digest:
         raise TrainingError(f"{data_dir} holds another {dataset.name} than {card.name} was trained on")

@@ -12,13 +12,15 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, get_args
 
+import torch
 from pydantic import ValidationError
 
-from models.card import Card, Metrics
+from models.card import Card, Metrics, read_card
 from models.checkpoint import load_bare
 from models.classifier import Classifier
 from models.devices import choose_device
 from models.errors import ModelError
+from models.tables import TableInput
 from training import child, evaluation, regression
 from training import run as runs
 from training.calibration import recalibrate
@@ -27,6 +29,10 @@ from training.errors import TrainingError
 from training.progress import Display
 from training.recipes import RECIPES, Augment, Loss, Optimizer, Precision, Recipe, Schedule
 from training.run import Run, card_of, rewrite_report
+from training.tables.columns import alike
+from training.tables.dataset import load_table, table_directory
+from training.tables.ending import evaluated
+from training.tables.recalibration import recalibrate_table
 
 _OVERRIDES = {
     "name": (str, "name of the trained model"),
@@ -179,6 +185,8 @@ def evaluate(arguments: Sequence[str]) -> int:
 
     device = choose_device(options.device)
     if options.weights.suffix == ".pth" and options.weights.with_suffix(".json").exists():
+        if isinstance(read_card(options.weights.with_suffix(".json")).input, TableInput):
+            return _evaluate_table(options.weights, device, options)
         classifier = Classifier.load(options.weights, device)
         trained_on = classifier.card.dataset
         dataset = load_dataset(
@@ -205,6 +213,21 @@ def evaluate(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _evaluate_table(weights: Path, device: torch.device, options: argparse.Namespace) -> int:
+    """On the test rows of the table that it was trained on, or of another version with its columns."""
+    classifier = Classifier.load(weights, device)
+    trained_on = classifier.card.dataset
+    name = options.dataset or (trained_on.name if trained_on else "")
+    directory = table_directory(name, options.datasets_dir)
+    if directory is None:
+        raise TrainingError(f"{name or 'its data set'} is no table that is there: say where by --datasets-dir")
+    dataset = load_table(directory, name)
+    if dataset.classes != classifier.card.classes or not alike(dataset.input, classifier.card.table):
+        raise TrainingError(f"{classifier.card.name} was trained on other columns or classes than {name} has")
+    _print(classifier.card, name, evaluated(classifier, dataset)[1].metrics)
+    return 0
+
+
 @_explained
 def calibrate(arguments: Sequence[str]) -> int:
     """Fit temperatures again and rewrite the cards."""
@@ -215,10 +238,17 @@ def calibrate(arguments: Sequence[str]) -> int:
     parser.add_argument("weights", type=Path, nargs="+", help=".pth files with their cards")
     options = parser.parse_args(arguments)
     for weights in options.weights:
-        card = recalibrate(weights, options.data_dir, choose_device(options.device), options.datasets_dir)
+        card = _recalibrated(weights, options)
         print(f"{card.name}: temperature {card.temperature:.4f}")
         _print_scores(card.metrics["test"])
     return 0
+
+
+def _recalibrated(weights: Path, options: argparse.Namespace) -> Card:
+    device = choose_device(options.device)
+    if isinstance(read_card(weights.with_suffix(".json")).input, TableInput):
+        return recalibrate_table(weights, device, options.datasets_dir)
+    return recalibrate(weights, options.data_dir, device, options.datasets_dir)
 
 
 @_explained
@@ -255,7 +285,8 @@ def _recipe_of(weights: Path) -> Recipe:
 
 
 def _print(card: Card, dataset: str, metrics: Metrics) -> None:
-    print(f"{card.name} (architecture {card.architecture}) on {metrics.images:,} test images of {dataset}")
+    things = "rows" if isinstance(card.input, TableInput) else "images"
+    print(f"{card.name} (architecture {card.architecture}) on {metrics.images:,} test {things} of {dataset}")
     print(f"loss {metrics.loss:.4f}, accuracy {metrics.accuracy:.4f}")
     _print_scores(metrics)
     for label, accuracy in metrics.per_class.items():

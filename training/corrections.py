@@ -3,6 +3,8 @@
     labels   the right class of each        pixels   base64 of uint8, a picture [C, H, W] after the other
     sizes    bytes of each (where that is missing, they are pictures of the data set's shape)
     before   weights file of the version that has served so far, or null
+    versions the version that answered to each
+    weights  weights files of these versions, where they are left
 
 They join the training split only; what is held out is unchanged. Each is repeated, so that a few of them
 count among tens of thousands.

@@ -34,7 +34,7 @@ from training.recipes import Config
 STEPS = 30  # of a round
 REPLAY, CORRECTED = 128, 64  # images of a step; corrections at most
 SURE = 0.9  # probability of the right class from which a correction is pushed no further
-ALLOWED = 0.0007  # of the validation accuracy, that may be lost
+ALLOWED = 0.0007  # of the validation accuracy, that may be lost; of few images, one
 ENOUGH = 0.9  # of the corrections: more are not bought with validation accuracy
 REMEMBER = 5.0  # weight of the old images in the loss
 SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)  # of the way from the old weights to the new ones
@@ -80,6 +80,7 @@ class FineTuner:
         self.watched = (validation if validation is not None else train)[:MOST_VALIDATION]
         self.split = "validation" if validation is not None else "training"
         self.model = copy.deepcopy(before.model).requires_grad_(True)
+        self.allowed = max(ALLOWED, 1 / len(self.watched))
         self.draws = torch.Generator().manual_seed(config.seed)
         self.notes: list[str] = []
 
@@ -123,11 +124,11 @@ class FineTuner:
     def _step(self, optimizer: torch.optim.Optimizer, scheduler: torch.optim.lr_scheduler.LRScheduler) -> float:
         self.model.eval()  # statistics of the normalisations stay those of all the data
         index = torch.randint(len(self.train), (REPLAY,), generator=self.draws)
-        old = self._half_changed(self.train[index].to(self.device).images.float())
+        old = self._changed(self.train[index].to(self.device).images.float())
         new = self.corrections[torch.randperm(len(self.corrections), generator=self.draws)[:CORRECTED]].to(
             self.device
         )
-        images = self._normalised(torch.cat([old, new.images.float()]))
+        images = self._as_input(torch.cat([old, new.images.float()]))
         with torch.no_grad():
             wanted = self.before.model(images[:REPLAY]).softmax(1)
         logits = self.model(images)
@@ -139,7 +140,7 @@ class FineTuner:
         scheduler.step()
         return float(loss.detach())
 
-    def _half_changed(self, images: Tensor) -> Tensor:
+    def _changed(self, images: Tensor) -> Tensor:
         """Half of them as they are, half as the served version's training changed them."""
         augment = PRESETS[(self.card.training or {}).get("augment", "none")]
         if augment is None:
@@ -147,17 +148,20 @@ class FineTuner:
         half = len(images) // 2
         return torch.cat([images[:half], augment(images[half:], self.draws)])
 
-    def _normalised(self, images: Tensor) -> Tensor:
+    def _as_input(self, images: Tensor) -> Tensor:
         return normalise(images, self.card.picture.mean, self.card.picture.std)
 
     def _outcome(self, model: nn.Module) -> Outcome:
         classifier = Classifier(model.eval(), self.card, self.device)
-        logits, labels = logits_of(classifier, self.watched), self.watched.labels.cpu()
+        logits, labels = self._watched_logits(classifier), self.watched.labels.cpu()
         return Outcome(
             right=_accuracy(logits_of(classifier, self.corrections), self.corrections.labels.cpu()),
             accuracy=_accuracy(logits, labels),
             loss=F.cross_entropy(logits, labels).item(),
         )
+
+    def _watched_logits(self, classifier: Classifier) -> Tensor:
+        return logits_of(classifier, self.watched)
 
     def _between(self, old: dict[str, Tensor], start: Outcome) -> tuple[float, Outcome]:
         """Leave in the model the weights of the best share of the way."""
@@ -166,7 +170,7 @@ class FineTuner:
         for share in SHARES:
             self._move(old, new, share)
             found.append((share, self._outcome(self.model)))
-        keeps = [one for one in found if one[1].accuracy >= start.accuracy - ALLOWED] or found[-1:]
+        keeps = [one for one in found if one[1].accuracy >= start.accuracy - self.allowed] or found[-1:]
         best = max(keeps, key=lambda one: (min(one[1].right, ENOUGH), one[1].accuracy, -one[1].loss))
         self._move(old, new, best[0])
         return best

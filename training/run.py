@@ -35,7 +35,9 @@ from training.loop import Trainer, normalisation
 from training.recipes import Config
 from training.synthetic.split import synthetic_split
 from training.tables.dataset import load_table, table_directory
-from training.tables.run import TABLE, evaluated, train_table
+from training.tables.ending import evaluated
+from training.tables.fine_tune import fine_tune_table
+from training.tables.run import TABLE, train_table
 from training.transfer import HeadTrainer
 
 FINE_TUNE = "fine-tune"
@@ -230,6 +232,8 @@ def _fine_tune(
     weights, served = served_version(run.files)
     if served.dataset is None or served.training is None:
         raise TrainingError("the version that serves has no data set on its card: train by another recipe")
+    if (directory := table_directory(served.dataset.name, datasets_dir)) is not None:
+        return fine_tune_table(run, load_table(directory, served.dataset.name), weights, served, on_event)
     dataset = _replayed(weights, served, data_dir, datasets_dir)
     corrections = Corrections.read(run.files.corrections, dataset)
     if corrections is None:

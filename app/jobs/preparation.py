@@ -44,4 +44,8 @@ class Preparation:
         with self.versions.database.read() as connection:
             serving = self.versions.in_production(connection, job.model)
         before = serving.weights if serving else None
-        self.feedback.write(run.corrections, job.model, job.created_at, before)
+        versions = self.versions.snapshot().versions
+        weights = {
+            number: version.weights for (model, number), version in versions.items() if model == job.model
+        }
+        self.feedback.write(run.corrections, job.model, job.created_at, before, weights)

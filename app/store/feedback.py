@@ -137,10 +137,12 @@ class Feedback:
 
     # -- for jobs ----------------------------------------------------------------------------------
 
-    def write(self, path: Path, model: str, until: float, before: Path | None) -> None:
+    def write(
+        self, path: Path, model: str, until: float, before: Path | None, weights: Mapping[int, Path]
+    ) -> None:
         """The model's corrections made `until` then, oldest first, as `training.corrections` reads them.
 
-        `before` is the weights file of the version that has served so far.
+        `before` is the weights file of the version that has served so far, `weights` are those of all versions.
         """
         condition = (feedback.c.model == model) & (feedback.c.created_at <= until)
         found = self._all(select(feedback).where(condition).order_by(feedback.c.number))
@@ -148,6 +150,12 @@ class Feedback:
             "labels": [correction.label for correction in found],
             "pixels": base64.b64encode(b"".join(correction.pixels for correction in found)).decode(),
             "sizes": [len(correction.pixels) for correction in found],
+            "versions": [correction.version for correction in found],
+            "weights": {
+                number: str(weights[number].absolute())
+                for number in sorted({correction.version for correction in found})
+                if number in weights
+            },
             "before": str(before.absolute()) if before else None,
         }
         write_atomically(path, json.dumps(body).encode(), mode=0o600)

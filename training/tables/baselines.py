@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.card import Baseline
-from models.table_networks import Columns
+from models.table_columns import Columns
 from models.tables import TableInput
 from training.datasets import Split
 from training.figures import baseline

@@ -43,6 +43,13 @@ def _codes(column: Column, cells: Tensor) -> Tensor:
     return cells.nan_to_num(0).long().clamp(0, len(column.categories))
 
 
+def alike(one: TableInput, other: TableInput) -> bool:
+    """Whether both have the same columns, perhaps with other categories."""
+    return [(column.name, column.role) for column in one.columns] == [
+        (column.name, column.role) for column in other.columns
+    ]
+
+
 def recode(source: TableInput, target: TableInput, rows: Tensor) -> Tensor:
     """Rows that `source` has encoded, as `target` encodes them: both have the same columns, and perhaps other
     categories."""

@@ -1,16 +1,20 @@
 """Rows whose labels people corrected, as a run reads them (`training.corrections` has the file).
 
-They are as the version that serves has encoded them, and join the training rows only.
+Each is as the version that answered has encoded it, so it is read by that version's card. They join the
+training rows only.
 """
 
 import base64
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from models import card
 from models.card import read_card
@@ -19,7 +23,7 @@ from models.errors import ModelError
 from models.tables import TableInput
 from training.corrections import MOST, SHARE
 from training.datasets import Split
-from training.tables.columns import recode
+from training.tables.columns import alike, recode
 from training.tables.dataset import TableDataset
 
 
@@ -38,27 +42,11 @@ class CorrectedRows:
         body = json.loads(path.read_bytes())
         if not body["before"]:
             return None
-        before = Path(body["before"])
-        try:
-            spec = read_card(before.with_suffix(".json")).input
-        except ModelError:  # deleted in the meantime
+        found = list(_decoded(body, dataset))
+        if not found:
             return None
-        if not isinstance(spec, TableInput) or not _alike(spec, dataset.input):
-            return None
-        pixels = base64.b64decode(body["pixels"])
-        sizes = body.get("sizes") or [spec.width * 4] * len(body["labels"])
-        ends = list(accumulate(sizes))
-        known = [
-            i
-            for i, label in enumerate(body["labels"])
-            if label in dataset.classes and sizes[i] == spec.width * 4
-        ]
-        if not known:
-            return None
-        cells = b"".join(pixels[ends[i] - sizes[i] : ends[i]] for i in known)
-        rows = torch.from_numpy(np.frombuffer(cells, np.float32).reshape(len(known), spec.width).copy())
-        labels = torch.tensor([dataset.classes.index(body["labels"][i]) for i in known])
-        return cls(Split(recode(spec, dataset.input, rows), labels), before)
+        rows, labels = zip(*found, strict=True)
+        return cls(Split(torch.cat(rows), torch.tensor(labels)), Path(body["before"]))
 
     def repeated(self, rows: int) -> Split:
         """As often as a training split of so many rows needs."""
@@ -67,12 +55,23 @@ class CorrectedRows:
 
     def outcome(self, dataset: TableDataset, after: Classifier) -> card.Corrections:
         """How many of them the previous version got right, and how many the new one gets right."""
-        try:
-            before = self._right(dataset, Classifier.load(self.before, after.device))
-        except ModelError:
-            before = None
         return card.Corrections(
-            used=len(self.split), right_before=before, right_after=self._right(dataset, after)
+            used=len(self.split),
+            right_before=self._right_before(dataset, after.device),
+            right_after=self._right(dataset, after),
+        )
+
+    def _right_before(self, dataset: TableDataset, device: torch.device) -> int | None:
+        """None where that version was deleted in the meantime, or takes another table."""
+        try:
+            before = Classifier.load(self.before, device)
+        except ModelError:
+            return None
+        taken = before.card.input
+        return (
+            self._right(dataset, before)
+            if isinstance(taken, TableInput) and alike(taken, dataset.input)
+            else None
         )
 
     def _right(self, dataset: TableDataset, classifier: Classifier) -> int:
@@ -84,8 +83,35 @@ class CorrectedRows:
         )
 
 
-def _alike(one: TableInput, other: TableInput) -> bool:
-    """Whether both have the same columns, perhaps with other categories."""
-    return [(column.name, column.role) for column in one.columns] == [
-        (column.name, column.role) for column in other.columns
-    ]
+def _decoded(body: Mapping[str, Any], dataset: TableDataset) -> Iterator[tuple[Tensor, int]]:
+    """Rows, [1, width], as the data set encodes them, and their classes; those of other tables are left out."""
+    cells, sizes = base64.b64decode(body["pixels"]), body["sizes"]
+    specs = _Specs(body)
+    for label, end, size, version in zip(
+        body["labels"], accumulate(sizes), sizes, body["versions"], strict=True
+    ):
+        spec = specs.of(version)
+        known = spec is not None and label in dataset.classes and size == spec.width * 4
+        if spec is not None and known and alike(spec, dataset.input):
+            row = torch.from_numpy(np.frombuffer(cells[end - size : end], np.float32).copy())
+            yield recode(spec, dataset.input, row[None]), dataset.classes.index(label)
+
+
+class _Specs:
+    """What each version takes; of one that was deleted nobody knows how it has encoded its rows."""
+
+    def __init__(self, body: Mapping[str, Any]) -> None:
+        self._body = body
+        self._known: dict[str, TableInput | None] = {}
+
+    def of(self, version: int) -> TableInput | None:
+        weights = self._body["weights"].get(str(version))
+        if weights is None:
+            return None
+        if weights not in self._known:
+            try:
+                spec = read_card(Path(weights).with_suffix(".json")).input
+            except ModelError:
+                spec = None
+            self._known[weights] = spec if isinstance(spec, TableInput) else None
+        return self._known[weights]

@@ -17,13 +17,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.files import write_atomically
-from models.table_networks import Columns, Encoded, LinearPart, NetworkPart, TableNetwork
+from models.table_columns import Columns, Encoded
+from models.table_networks import TableNetwork
+from models.table_parts import GaussianPart, LinearPart, NetworkPart
 from training.errors import Diverged, TrainingError
 from training.loop import to_bytes
+from training.tables.gaussian import fit_gaussian
 from training.tables.plan import Plan
 
 CHUNK = 1_024  # rows in a forward pass of an evaluation
 OTHER = 0.02  # of the cells of categories are `other` in training, so that it means something
+LEAST = 0.01  # weight of a part, below which the network does without it
 WEIGHING = 200  # rounds of expectation maximisation
 
 
@@ -66,8 +70,19 @@ class TableTrainer:
             for part, settings in zip(self.model.parts, plan.parts, strict=True)
         ]
         self.progress = [_Progress() for _ in plan.parts]
+        self.kept = list(range(len(plan.parts)))
+        self._fit_at_once()
         self.epoch = 0
         self.taken = 0
+
+    def _fit_at_once(self) -> None:
+        """Parts that take no epochs."""
+        for part, average, progress in zip(self.model.parts, self.average, self.progress, strict=True):
+            if isinstance(part, GaussianPart):
+                fit_gaussian(part, self.model.columns, self.rows, self.labels, self.held)
+                average.load_state_dict(part.state_dict())
+                progress.state = {key: tensor.clone() for key, tensor in part.state_dict().items()}
+                progress.over = True
 
     @property
     def over(self) -> bool:
@@ -145,7 +160,7 @@ class TableTrainer:
                 progress.best, progress.at = loss, self.epoch
                 progress.state = {key: tensor.clone() for key, tensor in average.state_dict().items()}
             progress.over = self.epoch - progress.at >= self.plan.patience
-        leader = min(self.progress, key=lambda part: part.best)
+        leader = min(self.progress, key=lambda part: part.best)  # of those that take epochs: others have none
         if leader.over and self.epoch >= leader.at + 2 * self.plan.patience:
             for progress in self.progress:  # slower ones that are behind add little
                 progress.over = True
@@ -158,8 +173,8 @@ class TableTrainer:
         return index, self.labels[index]
 
     def finish(self) -> tuple[TableNetwork, Tensor]:
-        """The network with the best weights of each part, in evaluation mode, and for the judged rows the
-        probabilities of groups that have not seen them, float64 [N, classes]."""
+        """The network, in evaluation mode, with the best weights of each part that matters (`kept`), and
+        for judged rows the probabilities of groups that have not seen them, float64 [N, classes]."""
         index, labels = self.judged
         answers = []
         for part, progress in zip(self.model.parts, self.progress, strict=True):
@@ -167,8 +182,10 @@ class TableTrainer:
             answers.append(unseen(self.model.columns, part.eval(), self.rows, self.held, index))
         together = torch.stack(answers)
         weights = mixture(together, labels)
-        self.model.weights.copy_(weights.float())
-        return self.model.eval(), (weights[:, None, None] * together).sum(0)
+        self.kept = [place for place, weight in enumerate(weights.tolist()) if weight >= LEAST]
+        weights = weights[self.kept] / weights[self.kept].sum()
+        self.model.keep(self.kept, weights.float())
+        return self.model.eval(), (weights[:, None, None] * together[self.kept]).sum(0)
 
     def save(self, path: Path) -> None:
         """Write all that a resumed run needs to end with the same weights."""
@@ -210,6 +227,18 @@ def unseen(columns: Columns, part: torch.nn.Module, rows: Tensor, held: Tensor, 
         answers = part(columns(rows[chunk])).softmax(3).mean(1)
         found.append(answers[held[chunk], torch.arange(len(chunk))].double())
     return torch.cat(found)
+
+
+@torch.inference_mode()
+def unseen_by_all(model: torch.nn.Module, rows: Tensor, held: Tensor) -> Tensor:
+    """Of all these rows, the same of a whole TableNetwork: its parts together, by their weights."""
+    assert isinstance(model, TableNetwork)
+    index = torch.arange(len(rows))
+    found = [
+        weight * unseen(model.columns, part, rows, held, index)
+        for part, weight in zip(model.parts, model.weights.double(), strict=True)
+    ]
+    return torch.stack(found).sum(0)
 
 
 def mixture(answers: Tensor, labels: Tensor) -> Tensor:

@@ -1,52 +1,30 @@
-"""A run on a table: plan, epochs, calibration, test, baselines, card."""
+"""A run on a table: plan, epochs, card."""
 
-import math
 from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
 from time import monotonic, perf_counter, process_time
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models import checkpoint
-from models.card import Baseline, Card, DatasetFacts, Metrics
+from models.card import Card, DatasetFacts
 from models.classifier import Classifier
 from models.tables import TableInput
-from training import report
-from training.calibration import likeliest_temperature
-from training.directory import RunDirectory
-from training.errors import DatasetError
-from training.evaluation import evaluate, metrics_of
+from training.errors import DatasetError, TrainingError
 from training.events import Epoch, Listener, Note, Step
 from training.recipes import RECIPES, Config
-from training.tables.baselines import Rows, baselines
 from training.tables.columns import fit_columns, folds, recode
 from training.tables.corrections import CorrectedRows
 from training.tables.dataset import TableDataset
+from training.tables.ending import Judged, TableRun, finish
 from training.tables.network import TableTrainer
-from training.tables.plan import PartPlan, Plan, plan_for
+from training.tables.plan import PartPlan, Plan, plan_for, with_gaussian
 
 TABLE, SOFTMAX = "table", "softmax"  # architectures of recipes that take tables
 REPORT_EVERY = 0.25  # seconds between two Step events
 SAVE_EVERY = 2.0  # seconds between two checkpoints: epochs of small tables take less than their writing
-FEW = 200  # rows, of which a temperature is half believed
 SOFTMAX_STEPS = 2_000  # of softmax regression where the epochs are the recipe's
-
-
-class TableRun(Protocol):
-    """What is needed of `training.run.Run`."""
-
-    @property
-    def config(self) -> Config: ...
-    @property
-    def files(self) -> RunDirectory: ...
-    @property
-    def directory(self) -> Path: ...
-    def history(self) -> list[Epoch]: ...
-    def write_history(self, epochs: list[Epoch]) -> None: ...
 
 
 def train_table(run: TableRun, dataset: TableDataset, on_event: Listener) -> Card:
@@ -64,28 +42,23 @@ def train_table(run: TableRun, dataset: TableDataset, on_event: Listener) -> Car
     cpu_begun = process_time()
     _run_epochs(run, trainer, on_event)
     model, probabilities = trainer.finish()
-    index, labels = trainer.judged
+    judged = Judged(*trainer.judged, probabilities)
+    plan = replace(plan, parts=tuple(plan.parts[place] for place in trainer.kept))
     card = Card(
         name=config.name,
         architecture=TABLE,
         arguments=arguments(plan, spec, len(dataset.classes)),
         input=spec,
         classes=dataset.classes,
-        temperature=temperature_of(probabilities, labels, plan.groups),
+        temperature=judged.temperature(plan.groups),
         training=config.model_copy(update={"epochs": trainer.epoch, "batch_size": plan.batch}).model_dump(),
         dataset=DatasetFacts(name=dataset.name, digest=dataset.digest),
     )
     classifier = Classifier(model.requires_grad_(False), card, torch.device("cpu"))
     outcome = corrections.outcome(dataset, classifier) if corrections else None
     classifier = replace(classifier, card=card.model_copy(update={"corrections": outcome}))
-    return _finish(run, classifier, plan, dataset, (index, probabilities), process_time() - cpu_begun, on_event)
-
-
-def temperature_of(probabilities: Tensor, labels: Tensor, groups: int) -> float:
-    """The likeliest temperature of probabilities [N, classes], nearer to 1 where rows are few, and where groups
-    have answered one by one: all together they are less sure of their mistakes than each alone."""
-    found = math.log(likeliest_temperature(probabilities.clamp(min=1e-12).log(), labels))
-    return math.exp(found * len(labels) / (len(labels) + FEW) / (2 if groups > 2 else 1))
+    notes = _notes(plan, config, len(learned))
+    return finish(run, classifier, dataset, judged, notes, process_time() - cpu_begun, on_event)
 
 
 def planned(config: Config, spec: TableInput, rows: int, classes: int, given: bool = False) -> Plan:
@@ -93,7 +66,7 @@ def planned(config: Config, spec: TableInput, rows: int, classes: int, given: bo
     if config.architecture == SOFTMAX:
         plan = _softmax(config, rows)
     elif config.architecture in (TABLE, "auto"):
-        plan = plan_for(rows, spec.width, classes)
+        plan = with_gaussian(plan_for(rows, spec.width, classes), len(spec.layout[0]), classes)
         lr, usual = config.lr, RECIPES[TABLE].settings["lr"]
         if config.architecture == "auto":
             lr = usual
@@ -182,6 +155,22 @@ def held_out(dataset: TableDataset, plan: Plan, seed: int) -> Tensor:
     return held
 
 
+def held_by_card(card: Card, dataset: TableDataset) -> Tensor:
+    """The same of the run that the card is of. Raises TrainingError where nobody can tell any more."""
+    try:
+        config = Config.model_validate(card.training)
+        plan = planned(config, card.table, len(dataset.learned), len(dataset.classes), dataset.validation_given)
+        if dataset.digest != (card.dataset and card.dataset.digest):
+            raise TrainingError(f"the data set {dataset.name} is not the one that {card.name} was trained on")
+        if plan.groups != card.arguments["groups"]:
+            raise ValueError
+    except (ValueError, KeyError, DatasetError) as error:
+        raise TrainingError(
+            f"another release has trained {card.name}, and which rows it held out is not known: train it again"
+        ) from error
+    return held_out(dataset, plan, config.seed)
+
+
 def _run_epochs(run: TableRun, trainer: TableTrainer, on_event: Listener) -> None:
     history = run.history()[: trainer.epoch]
     saved = monotonic()
@@ -230,78 +219,6 @@ class _Steps:
         )
 
 
-def _finish(
-    run: TableRun,
-    classifier: Classifier,
-    plan: Plan,
-    dataset: TableDataset,
-    judged: tuple[Tensor, Tensor],
-    cpu_seconds: float,
-    on_event: Listener,
-) -> Card:
-    """Evaluate on the test rows, once, and the baselines; write report, weights and card (the card last)."""
-    card, config = classifier.card, run.config
-    index, probabilities = judged
-    learned = dataset.learned
-
-    def coded(rows: Tensor) -> Tensor:
-        return recode(dataset.input, card.table, rows)
-
-    test_split = replace(dataset.test, images=coded(dataset.test.images))
-    held = metrics_of(card, probabilities.clamp(min=1e-12).log(), learned.labels[index]).metrics
-    test = evaluate(classifier, test_split)
-    metrics: dict[str, Metrics] = {"validation": held, "test": test.metrics}
-    train = replace(dataset.train, images=coded(dataset.train.images))
-    validation = dataset.validation and replace(dataset.validation, images=coded(dataset.validation.images))
-    # the network and boosting are compared on the same rows: those of the validation split that were held out
-    compared = index[index >= len(train)]
-    beside = baselines(
-        card.table,
-        len(dataset.classes),
-        Rows(train, validation, compared - len(train), test_split),
-        config.seed,
-        config.threads,
-    )
-    mine = _on_validation(probabilities, index, learned.labels, len(train), card.temperature)
-    notes = [*_comparison(mine, beside), *_notes(plan, config, len(learned)), *_weights(classifier)]
-    on_event(Note(notes[0]))
-    history = run.history()
-    card = card.model_copy(
-        update={
-            "metrics": metrics,
-            "notes": tuple(notes),
-            "baselines": beside,
-            "parameters": sum(tensor.numel() for tensor in classifier.model.parameters()),
-            "created": datetime.now(UTC),
-            "cpu_seconds": max(cpu_seconds, sum(epoch.cpu_seconds for epoch in history)),
-        }
-    )
-    report.write(run.files, card, history, replace(dataset, test=test_split), test)
-    return checkpoint.save(classifier.model, card, run.directory)
-
-
-def _on_validation(
-    probabilities: Tensor, index: Tensor, labels: Tensor, start: int, temperature: float
-) -> float | None:
-    """Log loss on the validation rows that were held out; None where there are none."""
-    chosen = index >= start
-    if not chosen.any():
-        return None
-    logits = probabilities[chosen].clamp(min=1e-12).log() / temperature
-    return float(torch.nn.functional.cross_entropy(logits, labels[index[chosen]]))
-
-
-def _comparison(mine: float | None, beside: dict[str, Baseline]) -> list[str]:
-    """One sentence, the first of the report: whether the network pays."""
-    best = beside["gradient-boosting"]
-    if mine is None or best.validation_nll is None:
-        return [f"gradient boosting has a log loss of {best.nll:.4f} on the test rows"]
-    figures = f"log loss on validation rows {mine:.4f}, of gradient boosting {best.validation_nll:.4f}"
-    if best.validation_nll < mine:
-        return [f"gradient boosting is better than this network: {figures}"]
-    return [f"this network is better than gradient boosting: {figures}"]
-
-
 def _notes(plan: Plan, config: Config, rows: int) -> list[str]:
     if config.architecture == SOFTMAX:
         return [f"softmax regression on standardised numbers and categories, {plan.epochs} epochs at most"]
@@ -317,18 +234,8 @@ def _notes(plan: Plan, config: Config, rows: int) -> list[str]:
 def _part(settings: dict[str, float]) -> str:
     if settings.get("linear"):
         return "softmax regression"
+    if settings.get("gaussian"):
+        return "normal distributions of the classes"
     return (
         f"{settings['members']} members of {settings['width']} wide layers, dropout {settings['dropout']:.2g}"
     )
-
-
-def _weights(classifier: Classifier) -> list[str]:
-    weights: list[float] = classifier.model.get_buffer("weights").tolist()
-    return [f"weights of the parts: {', '.join(f'{weight:.2f}' for weight in weights)}"] if weights[1:] else []
-
-
-def evaluated(classifier: Classifier, dataset: TableDataset) -> tuple[TableDataset, Any]:
-    """The data set with test rows as the classifier takes them, and the evaluation on them."""
-    rows = recode(dataset.input, classifier.card.table, dataset.test.images)
-    coded = replace(dataset, test=replace(dataset.test, images=rows))
-    return coded, evaluate(classifier, coded.test)

@@ -2,7 +2,7 @@
 
 import json
 from base64 import b64encode
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path as FilePath
@@ -20,7 +20,7 @@ from app.jobs import imports as importing
 from app.jobs.executor import Profile, TableDraft, check_options
 from app.jobs.imports import DatasetInUse, DatasetNotReady, is_built_in, profile_of
 from app.jobs.queue import QueueFull, Submitter
-from app.serving.corrections import write_corrections
+from app.serving.corrections import options_of_rows, write_corrections, write_rows
 from app.serving.decoding.forms import FORM
 from app.serving.samples import (
     RowSample,
@@ -32,12 +32,14 @@ from app.serving.samples import (
     samples,
 )
 from app.store.datasets import IMAGES, TABLE, DatasetsFull, DatasetVersion, NoSuchDataset, Source
+from app.store.feedback import Correction
 from app.store.keys import Identity
 from app.web import problems
 from app.web.dependencies import AUTH_ERRORS, MAY_READ, MayTrain, Services, ServicesDep, headers_of
 from app.web.incoming import is_zip, source_of
 from app.web.near_misses import known_parameters, unknown
 from app.web.paths import url_of
+from app.web.routes.feedback import Inputs
 from app.web.routes.train import follow as follow_job
 from models.datasets import DATASETS
 from models.preprocessing.png import data_url
@@ -268,8 +270,8 @@ async def create(
     await run_in_threadpool(services.imports.require_room)
     if from_corrections is not None:
         _require_admin(identity)
-        wanted = _options(said)
-        async with _corrections(services, from_corrections) as source:
+        async with _corrections(services, from_corrections) as (source, known):
+            wanted = _options(said, known)
             return await _submit(request, response, services, identity, name, source, wanted, from_corrections)
     async with services.incoming.receive(headers_of(request), request.receive) as (source, texts):
         for key, value in texts.items():
@@ -443,8 +445,13 @@ def _require_admin(identity: Identity) -> None:
         raise errors.Forbidden("corrections are people's pictures", "use a key with the scope admin")
 
 
-def _options(said: Mapping[str, str], table: bool = False) -> dict[str, Any]:
-    """Full options from `options` as JSON and those that were said on their own. Raises InvalidRequest."""
+def _options(
+    said: Mapping[str, str], known: Mapping[str, Any] | None = None, table: bool = False
+) -> dict[str, Any]:
+    """Full options from `options` as JSON and those that were said on their own, else `known`.
+
+    Raises InvalidRequest.
+    """
     try:
         found = json.loads(said.get("options") or "{}")
     except (ValueError, RecursionError):
@@ -453,7 +460,9 @@ def _options(said: Mapping[str, str], table: bool = False) -> dict[str, Any]:
         raise errors.InvalidRequest(
             "options are not a JSON object", 'write them like {"size": 48, "drop": ["other"]}'
         )
-    return _checked({**found, **{key: value for key, value in said.items() if key in OPTIONS}}, table)
+    return _checked(
+        {**(known or {}), **found, **{key: value for key, value in said.items() if key in OPTIONS}}, table
+    )
 
 
 def _checked(options: Mapping[str, Any], table: bool) -> dict[str, Any]:
@@ -465,8 +474,11 @@ def _checked(options: Mapping[str, Any], table: bool) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _corrections(services: Services, model: str) -> AsyncIterator[Source]:
-    """The corrections of a model as a file. Raises UnknownModel, or Conflict where there are none."""
+async def _corrections(services: Services, model: str) -> AsyncIterator[tuple[Source, dict[str, Any]]]:
+    """The corrections of a model as a file, and options of a table.
+
+    Raises UnknownModel, or Conflict where there are none.
+    """
     path = services.incoming.new_path()
     try:
         yield await run_in_threadpool(_write_corrections, services, model, path)
@@ -474,18 +486,32 @@ async def _corrections(services: Services, model: str) -> AsyncIterator[Source]:
         path.unlink(missing_ok=True)
 
 
-def _write_corrections(services: Services, model: str, path: FilePath) -> Source:
+def _write_corrections(services: Services, model: str, path: FilePath) -> tuple[Source, dict[str, Any]]:
     card = services.registry.find(model).classifier.card
     found = services.feedback.newest(None, card.name)
     if not found:
         raise errors.Conflict(f"{model!r} has no corrections", "POST /feedback makes some")
-    if isinstance(card.input, TableInput):
-        raise errors.Conflict(
-            f"the corrections of {model!r} are rows of a table", "GET /feedback/export has them as JSON"
-        )
     path.touch(mode=0o600)
-    write_corrections(path, found, card.input_shape)
-    return source_of(path)
+    if not isinstance(card.input, TableInput):
+        write_corrections(path, found, card.input_shape)
+        return source_of(path), {}
+    rows = _corrected_rows(services, found, card.input)
+    if not rows:
+        raise errors.Conflict(
+            f"the corrections of {model!r} are of versions that were deleted, or of another table",
+            "GET /feedback/export has what is left of them",
+        )
+    write_rows(path, rows, card.input)
+    return source_of(path), options_of_rows(rows, card.input)
+
+
+def _corrected_rows(
+    services: Services, found: Sequence[Correction], spec: TableInput
+) -> list[tuple[dict[str, Any], str]]:
+    """Rows with these columns, in the order in which they were corrected, and their right classes."""
+    inputs = Inputs(services.versions)
+    rows = [(inputs.exact_row(correction), correction.label) for correction in reversed(found)]
+    return [(row, label) for row, label in rows if row is not None and row.keys() == spec.names]
 
 
 async def _submit(

@@ -65,6 +65,11 @@ class Inputs:
             return None
         return decode_row(taken, np.frombuffer(correction.pixels, np.float32))
 
+    def exact_row(self, correction: Correction) -> dict[str, Any] | None:
+        """The same; None also where the version that has read it was deleted."""
+        known = isinstance(self._of(correction.model, correction.version), TableInput)
+        return self.row(correction) if known else None
+
     def png(self, correction: Correction) -> bytes:
         taken = self._input(correction)
         shape = taken.shape if isinstance(taken, Input) else _square(len(correction.pixels))
