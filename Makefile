@@ -33,7 +33,7 @@ types: install
 	$(BIN)/mypy
 
 fast: install
-	$(BIN)/pytest -m 'not full_data and not browser and not container and not survival and not soak and not package'
+	$(BIN)/pytest -m 'not full_data and not browser and not container and not survival and not soak and not package and not clients'
 
 # Two processes, a file in one of them: CI has 2 cores, and its slow tests mostly wait.
 full: install

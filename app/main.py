@@ -44,11 +44,12 @@ from app.web.hosts import patterns as allowed
 from app.web.incoming import Incoming
 from app.web.near_misses import known_parameters
 from app.web.paths import Paths
-from app.web.rate_limit import RateLimited
+from app.web.rate_limit import RateLimited, Rates
 from app.web.routes import datasets, evaluation, feedback, models, predict, recipes, status, train, v1, v2
 from app.web.training_workers import TrainingWorkers
 from app.web.uploads import ContentLengthLimit
 from app.web.v2.errors import PlainErrors, is_theirs
+from app.web.v2.grpc_server import serving
 from app.web.v2.infer_path import InferPath
 from models.devices import choose_device
 
@@ -90,11 +91,12 @@ def create_app(settings: Settings | None = None, tracer_provider: TracerProvider
     """
     settings = settings or Settings()
     observer = RequestObserver(Counters(), RequestLog() if settings.log_requests else None)
+    rates = Rates(settings.rate_limit) if settings.rate_limit is not None else None
     application = Service(
         title="minist",
         version=__version__,
         description=_DESCRIPTION,
-        lifespan=lambda _: _lifespan(settings, observer),
+        lifespan=lambda _: _lifespan(settings, observer, rates),
         telemetry=_telemetry(settings, tracer_provider),
         docs_url=None,
         openapi_url=None,  # app.web.openapi has one that knows what is served
@@ -104,7 +106,7 @@ def create_app(settings: Settings | None = None, tracer_provider: TracerProvider
     for install in (problems.install, pages.install, openapi.install):
         install(application)
     _route(application)
-    front = _front(settings, observer)
+    front = _front(settings, observer, rates)
     if settings.tracing or tracer_provider is not None:  # FastAPI's telemetry has to see every request
         for cls, args, options in reversed(front):
             application.add_middleware(cls, *args, **options)
@@ -135,7 +137,7 @@ def _route(application: FastAPI) -> None:
         application.include_router(protocol.router, max_body_size=MAX_JSON_BYTES)
 
 
-def _front(settings: Settings, observer: RequestObserver) -> list[Middleware]:
+def _front(settings: Settings, observer: RequestObserver, rates: Rates | None) -> list[Middleware]:
     """What every request passes, in this order. What is off by default is left out, and costs nothing."""
     front = [Middleware(Paths, prefix=settings.root_path, trusted=settings.trusted_proxies)]
     front.append(Middleware(PlainErrors))
@@ -144,7 +146,7 @@ def _front(settings: Settings, observer: RequestObserver) -> list[Middleware]:
     if settings.cors_origins:
         front.append(Middleware(CORSMiddleware, **_cross_origin(settings.cors_origins)))
     if settings.rate_limit is not None:
-        front.append(Middleware(RateLimited, text=settings.rate_limit, observer=observer))
+        front.append(Middleware(RateLimited, text=settings.rate_limit, observer=observer, rates=rates))
     front += [Middleware(FastPath, observer=observer), Middleware(InferPath)]
     front.append(Middleware(ContentLengthLimit, limit=MAX_JSON_BYTES, free=_reads_its_body))
     return front
@@ -175,7 +177,9 @@ def _keep_from_collector() -> None:
 
 
 @asynccontextmanager
-async def _lifespan(settings: Settings, observer: RequestObserver) -> AsyncIterator[dict[str, Services]]:
+async def _lifespan(
+    settings: Settings, observer: RequestObserver, rates: Rates | None
+) -> AsyncIterator[dict[str, Services]]:
     home = Home.open(settings)
     services = _start(home, observer.counters)
     services.draining.watch()
@@ -184,7 +188,7 @@ async def _lifespan(settings: Settings, observer: RequestObserver) -> AsyncItera
     usual = gc.get_threshold()
     _keep_from_collector()
     gc.set_threshold(OBJECTS_BEFORE_COLLECTION, *usual[1:])
-    async with services.decoders:
+    async with services.decoders, serving(services, observer, rates):
         yield {"services": services}
     gc.set_threshold(*usual)
     gc.unfreeze()

@@ -24,6 +24,13 @@ class Settings(BaseSettings):
     port: int = Field(
         default=8000, ge=0, le=65535, description="Port to listen on, else PORT; 0 takes a free one."
     )
+    grpc_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="Port of the Open Inference Protocol over gRPC, shared by all workers; none: it is off. "
+        "Needs the extra `grpc`; a message has at most MINIST_MAX_UPLOAD_BYTES.",
+    )
     workers: int = Field(default=1, ge=1, le=64, description="Processes that answer requests.")
     home: Path = Field(default=Path("var"), description="Folder that holds everything the service writes.")
     data_dir: Path = Field(

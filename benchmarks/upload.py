@@ -67,7 +67,7 @@ def tensor(path: str) -> Way:
 
     return Way(
         path,
-        "application/octet-stream",
+        "application/json",  # MLServer looks for the length of the JSON under this alone
         body,
         lambda answer: best(answer["outputs"][0]["data"]),
         len(said),

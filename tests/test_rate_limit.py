@@ -46,7 +46,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def refused_for(rates: RateLimited, caller: str) -> int | None:
     """The seconds of Retry-After; None where the request is let through."""
-    refusal = rates.refusal(caller)
+    refusal = rates.rates.refusal(caller)
     return None if refusal is None else refusal.retry_after
 
 
@@ -73,13 +73,13 @@ def test_every_limit_holds_and_what_is_refused_is_not_counted(clock: Clock) -> N
 def test_callers_are_forgotten(clock: Clock) -> None:
     """However many addresses come, those of an ended window take no memory."""
     rates = limited("2/second")
-    storage: Any = rates.windows.storage
+    storage: Any = rates.rates.windows.storage
     for second in range(5):
         for caller in range(100):
-            rates.refusal(f"{second}/{caller}")
+            rates.rates.refusal(f"{second}/{caller}")
         clock.now += 2
         time.sleep(0.05)  # `limits` tidies up in a thread of its own, 10 ms after a request
-    rates.refusal("last")
+    rates.rates.refusal("last")
     time.sleep(0.1)
     assert len(storage.storage) == len(storage.expirations) == 1
     assert not storage.events

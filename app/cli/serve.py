@@ -67,6 +67,7 @@ def _serve(home: Home, sockets: list[socket.socket], alone: bool) -> int:
     settings = home.settings
     _check_device(settings)
     _check_tracing(settings)
+    _check_grpc(settings)
     _check_default_model(home)
     _greet(home, url(settings.host, sockets))
     supervisor = None if alone else AttachedSupervisor(home.supervisors)
@@ -137,6 +138,11 @@ def _check_tracing(settings: Settings) -> None:
         if find_spec(module) is None:
             sys.exit("error: MINIST_TRACING: the extra is not installed: pip install 'minist[otel]'")
     os.environ.setdefault("OTEL_SERVICE_NAME", "minist")
+
+
+def _check_grpc(settings: Settings) -> None:
+    if settings.grpc_port is not None and (find_spec("grpc") is None or find_spec("google.protobuf") is None):
+        sys.exit("error: MINIST_GRPC_PORT: the extra is not installed: pip install 'minist[grpc]'")
 
 
 def _check_default_model(home: Home) -> None:

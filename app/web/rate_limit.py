@@ -22,28 +22,15 @@ from app.web.problems import response_of
 FREE = ("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready")  # monitoring is not held up
 
 
-class RateLimited:
-    """ASGI in front of ASGI: a caller with too many requests is answered 429. Used in the event loop only."""
+class Rates:
+    """The limits, and how far each caller is from them. Used in the event loop only."""
 
-    def __init__(self, app: ASGIApp, text: str, observer: RequestObserver) -> None:
+    def __init__(self, text: str) -> None:
         from limits.storage import MemoryStorage  # here: most services do without
         from limits.strategies import FixedWindowRateLimiter
 
-        self.app = app
         self.limits = rate_limits(text)
         self.windows = FixedWindowRateLimiter(MemoryStorage())
-        self.observer = observer
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or path_of(scope) in FREE:
-            await self.app(scope, receive, send)
-            return
-        refusal = self.refusal(await _caller(scope))
-        if refusal is None:
-            await self.app(scope, receive, send)
-        else:
-            self.observer.counters.refused["rate"] += 1
-            await RequestObserverMiddleware(response_of(refusal), self.observer)(scope, receive, send)
 
     def refusal(self, caller: str) -> TooManyRequests | None:
         """Count a request of `caller`, unless one of the limits is reached; then why it is refused."""
@@ -61,7 +48,30 @@ class RateLimited:
         return None
 
 
-async def _caller(scope: Scope) -> str:
+class RateLimited:
+    """ASGI in front of ASGI: a caller with too many requests is answered 429. Used in the event loop only."""
+
+    def __init__(
+        self, app: ASGIApp, text: str, observer: RequestObserver, rates: "Rates | None" = None
+    ) -> None:
+        """`rates` are those that other doors share."""
+        self.app = app
+        self.rates = rates or Rates(text)
+        self.observer = observer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or path_of(scope) in FREE:
+            await self.app(scope, receive, send)
+            return
+        refusal = self.rates.refusal(await caller_of(scope))
+        if refusal is None:
+            await self.app(scope, receive, send)
+        else:
+            self.observer.counters.refused["rate"] += 1
+            await RequestObserverMiddleware(response_of(refusal), self.observer)(scope, receive, send)
+
+
+async def caller_of(scope: Scope) -> str:
     """The key where it is valid (else anyone could invent new ones), or the address."""
     presented = presented_key(dict(scope["headers"]))
     if presented:

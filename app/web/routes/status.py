@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from math import nan
 
 import torch
 from anyio import CapacityLimiter, to_thread
@@ -12,10 +11,10 @@ from starlette.responses import PlainTextResponse, Response
 
 import app
 from app import errors
-from app.serving.registry import Registry
 from app.telemetry import metrics
 from app.web import problems
 from app.web.dependencies import MAY_READ, RegistryDep, Services, ServicesDep
+from app.web.readiness import check_ready
 from app.web.schemas import DegradedBody, Info, Readiness, Status
 
 log = logging.getLogger("minist")
@@ -41,16 +40,7 @@ async def readyz(services: ServicesDep) -> Readiness:
 
     `degraded` names the models that answer with another version than they should, or not at all.
     """
-    if services.draining:
-        raise errors.NotReady("the service is shutting down", "ask another instance")
-    if services.batcher.saturated:
-        raise errors.NotReady(
-            "as many requests are waiting as are allowed", "ask another instance, or try again later"
-        )
-    if trouble := services.background.trouble:
-        raise errors.NotReady(trouble, "look into the service's log, and at the disk of MINIST_HOME")
-    if not default_answers(services.registry):
-        raise errors.NotReady("the default model does not answer", "look into the service's log")
+    check_ready(services)
     workers = services.training_workers.count
     return Readiness(
         status="ok",
@@ -108,12 +98,3 @@ def _jobs(services: Services) -> Mapping[str, int]:
     except DatabaseError as error:
         log.error("jobs cannot be counted: %s", error.orig)
         return {}
-
-
-def default_answers(registry: Registry) -> bool:
-    """Whether a blank image, or an empty row, gets a distribution from the default model."""
-    served = registry.get(None)
-    if served is None:
-        return False
-    blank = torch.full((1, *served.input_shape), nan if served.takes_rows else 0, dtype=served.dtype)
-    return abs(served.forward(blank).sum().item() - 1) < 1e-5

@@ -81,6 +81,8 @@ class VersionStatus(BaseModel):
 class ModelStatus(BaseModel):
     """The versions of a model, newest first."""
 
+    name: str
+    ready: bool = Field(description="whether one of them answers; as KServe's V1 says it")
     model_version_status: list[VersionStatus]
 
 
@@ -121,6 +123,8 @@ def status(name: str, registry: RegistryDep) -> ModelStatus:
     if not found:
         registry.find(name)
     return ModelStatus(
+        name=name,
+        ready=not all(entry.reason for entry in found),
         model_version_status=[
             VersionStatus(
                 version=entry.version,
@@ -130,5 +134,5 @@ def status(name: str, registry: RegistryDep) -> ModelStatus:
                 ),
             )
             for entry in reversed(found)
-        ]
+        ],
     )

@@ -22,7 +22,7 @@ from app.web.dependencies import (
     headers_of,
 )
 from app.web.prediction import find_served
-from app.web.routes.status import readyz
+from app.web.readiness import check_ready
 from app.web.v2 import metadata
 from app.web.v2.errors import responses, sentence
 from app.web.v2.infer_path import model_name
@@ -150,7 +150,7 @@ async def live() -> LiveBody:
 async def ready(services: ServicesDep) -> Response:
     """As `GET /readyz`."""
     try:
-        await readyz(services)
+        check_ready(services)
     except errors.NotReady as error:
         return _not_ready({"ready": False}, error)
     return JSONResponse({"ready": True})
