@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 BOUNDARY = "boundary-of-the-benchmark"
@@ -46,32 +47,34 @@ def upload(path: str, label: Callable[[Any], str] = lambda answer: str(answer["l
     return Way(path, FORM, lambda image: form("file", [image]), label)
 
 
-def tensor(path: str) -> Way:
+_INPUT = {"name": "input", "shape": [1, 1, 28, 28], "datatype": "FP32"}
+_OUTPUTS = [{"name": "probabilities"}]
+
+
+def raw_tensor(path: str) -> Way:
     """The protocol V2: pixels as raw FP32 behind the JSON, probabilities as JSON."""
-    head = {
-        "inputs": [
-            {
-                "name": "input",
-                "shape": [1, 1, 28, 28],
-                "datatype": "FP32",
-                "parameters": {"binary_data_size": 4 * 784},
-            }
-        ],
-        "outputs": [{"name": "probabilities"}],
-    }
-    said = json.dumps(head).encode()
+    given = {**_INPUT, "parameters": {"binary_data_size": 4 * 784}}
+    head = json.dumps({"inputs": [given], "outputs": _OUTPUTS}).encode()
+    kind = "application/octet-stream"
+    return Way(path, kind, lambda image: head + _pixels(image).tobytes(), _best_output, len(head))
+
+
+def json_tensor(path: str) -> Way:
+    """The same with the pixels as JSON."""
 
     def body(image: bytes) -> bytes:
-        pixels = np.asarray(Image.open(io.BytesIO(image)).convert("L"), np.float32) / 255
-        return said + pixels.tobytes()
+        given = {**_INPUT, "data": _pixels(image).ravel().round(4).tolist()}
+        return json.dumps({"inputs": [given], "outputs": _OUTPUTS}).encode()
 
-    return Way(
-        path,
-        "application/json",  # MLServer looks for the length of the JSON under this alone
-        body,
-        lambda answer: best(answer["outputs"][0]["data"]),
-        len(said),
-    )
+    return Way(path, "application/json", body, _best_output)
+
+
+def _pixels(image: bytes) -> NDArray[np.float32]:
+    return np.asarray(Image.open(io.BytesIO(image)).convert("L"), np.float32) / np.float32(255)
+
+
+def _best_output(answer: Any) -> str:
+    return best(answer["outputs"][0]["data"])
 
 
 def best(probabilities: list[float]) -> str:
