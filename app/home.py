@@ -1,8 +1,11 @@
 """Everything under MINIST_HOME, opened."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from filelock import FileLock
+from sqlalchemy.exc import OperationalError
 
 from app.jobs.executor import ImportExecutor, LocalExecutor
 from app.jobs.imports import ImportPreparation, ImportPublication, Imports
@@ -12,13 +15,15 @@ from app.jobs.queue import Queue
 from app.jobs.retention import Retention
 from app.jobs.supervisor import Limits, Supervisor
 from app.settings import Settings
-from app.store.database import BUSY_SECONDS, Database
+from app.store.database import Database
 from app.store.datasets import Datasets
+from app.store.errors import DatabaseAway, StoreError, reason
 from app.store.feedback import Feedback
 from app.store.keys import Keys
 from app.store.paths import HomePaths
 from app.store.recovery import reconcile
 from app.store.shipped import publish_shipped
+from app.store.sqlite import BUSY_SECONDS
 from app.store.supervisors import Supervisors
 from app.store.versions import Versions
 
@@ -41,14 +46,20 @@ class Home:
     def open(cls, settings: Settings) -> "Home":
         """Create or migrate it; the shipped weights become versions. Safe in several processes.
 
-        Raises StoreError where the database is damaged or too new, and OSError where nothing can be written.
+        Raises StoreError where the database is damaged or too new, DatabaseAway where its server does not
+        answer, and OSError where nothing can be written.
         """
         paths = HomePaths(settings.home)
         # a claimant that waits for the database must be back before its lease is over
-        database = Database(settings.home, busy_seconds=min(BUSY_SECONDS, settings.lease_seconds / 4))
+        database = Database(
+            settings.home,
+            min(BUSY_SECONDS, settings.lease_seconds / 4),
+            settings.database_address,
+            settings.database_connections,
+        )
         versions = Versions(database, paths)
         datasets = Datasets(database, paths, settings.keep_datasets_bytes)
-        with FileLock(paths.lock):  # several processes may start at once, also on a new volume
+        with FileLock(paths.lock), _away(database):  # several processes may start at once, also on a new volume
             database.migrate()
             reconcile(versions)
             publish_shipped(versions)
@@ -98,3 +109,18 @@ class Home:
             ),
             Limits(settings.lease_seconds, settings.job_hours * 3600),
         )
+
+
+@contextmanager
+def _away(database: Database) -> Iterator[None]:
+    """A server that goes away meanwhile is one that does not answer."""
+    try:
+        yield
+    except StoreError:
+        database.close()
+        raise
+    except OperationalError as error:
+        database.close()
+        if database.in_home:
+            raise
+        raise DatabaseAway(f"the {database.name} does not answer: {reason(error)}") from error

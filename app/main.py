@@ -2,9 +2,10 @@
 
 import asyncio
 import gc
+import logging
 import os
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from fastapi import Depends, FastAPI
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry.trace import TracerProvider
+from sqlalchemy.exc import OperationalError
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -25,6 +27,7 @@ from app.serving.evaluation import Evaluator
 from app.serving.export import Exporter
 from app.serving.registry import Registry
 from app.settings import Settings
+from app.store.errors import DatabaseAway
 from app.store.recent_predictions import RecentPredictions
 from app.telemetry import metrics
 from app.telemetry.counters import Counters
@@ -53,8 +56,11 @@ from app.web.v2.grpc_server import serving
 from app.web.v2.infer_path import InferPath
 from models.devices import choose_device
 
+log = logging.getLogger("minist")
+
 MOST_DECODERS = 4  # where none are set: each has some 40 MB
 OBJECTS_BEFORE_COLLECTION = 10_000  # those of some hundred requests at a time: with 700 it is always collecting
+AWAY_SECONDS = 1.0  # between two attempts to reach a database
 MAX_JSON_BYTES = 64 * 1024  # of the bodies that are not images
 
 _DESCRIPTION = """Small trained classifiers over HTTP.
@@ -180,9 +186,10 @@ def _keep_from_collector() -> None:
 async def _lifespan(
     settings: Settings, observer: RequestObserver, rates: Rates | None
 ) -> AsyncIterator[dict[str, Services]]:
-    home = Home.open(settings)
-    services = _start(home, observer.counters)
-    services.draining.watch()
+    draining = Draining()
+    draining.watch()
+    home = await _opened(settings, draining)
+    services = _start(home, observer.counters, draining)
     end_with_parent()
     _repeat(services, observer.log)
     usual = gc.get_threshold()
@@ -197,7 +204,19 @@ async def _lifespan(
     home.database.close()
 
 
-def _start(home: Home, counters: Counters) -> Services:
+async def _opened(settings: Settings, draining: Draining) -> Home:
+    """The home, once the server of its database answers: this may be a worker that was started again."""
+    while True:
+        try:
+            return await asyncio.to_thread(Home.open, settings)
+        except DatabaseAway as error:
+            if draining:
+                raise
+            log.error("%s; waiting for it", error)
+            await asyncio.sleep(AWAY_SECONDS)
+
+
+def _start(home: Home, counters: Counters, draining: Draining) -> Services:
     settings, quota = home.settings, cpu_quota()
     threads = threads_per_worker(quota, settings.workers)
     torch.set_num_threads(min(settings.threads, threads))
@@ -206,7 +225,7 @@ def _start(home: Home, counters: Counters) -> Services:
     if not settings.feedback:
         home.feedback.forget_predictions()
     batcher = Batcher(counters, settings.max_waiting_images, settings.max_waiting_bytes, threads)
-    connections, draining = Connections(settings.max_connections), Draining()
+    connections = Connections(settings.max_connections)
     most_followers = min(settings.max_followers, connections.limit // 2)
     numbers = os.environ.get(metrics.DIRECTORY)
     return Services(
@@ -279,7 +298,8 @@ def _repeat(services: Services, log: RequestLog | None) -> None:
 def _save(services: Services, log: RequestLog | None) -> None:
     """What the last turns have not written."""
     if services.recent_predictions is not None:
-        services.recent_predictions.write()
+        with suppress(OperationalError):  # then they cannot be corrected
+            services.recent_predictions.write()
     if log is not None:
         log.flush()
     standard_output().flush()

@@ -18,7 +18,12 @@ MIN_KEY_LENGTH = 16  # characters of an API key that was chosen by hand
 class Settings(BaseSettings):
     """Every field is one variable: `default_model` is MINIST_DEFAULT_MODEL."""
 
-    model_config = SettingsConfigDict(env_prefix="MINIST_", frozen=True, populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="MINIST_",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,  # there are keys and passwords among them
+    )
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(
@@ -33,6 +38,14 @@ class Settings(BaseSettings):
     )
     workers: int = Field(default=1, ge=1, le=64, description="Processes that answer requests.")
     home: Path = Field(default=Path("var"), description="Folder that holds everything the service writes.")
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="Postgres instead of SQLite in MINIST_HOME, such as "
+        "`postgresql+psycopg://USER:PASSWORD@HOST/DATABASE`; needs the extra `postgres`.",
+    )
+    database_connections: int = Field(
+        default=10, ge=2, le=1000, description="Most connections to Postgres of each process."
+    )
     data_dir: Path = Field(
         default=Path("data"),
         description="Root of the data sets, in torchvision's layout; missing ones are downloaded.",
@@ -211,6 +224,11 @@ class Settings(BaseSettings):
                 f"a key needs at least {MIN_KEY_LENGTH} characters: openssl rand -hex 32 makes one"
             )
         return key
+
+    @property
+    def database_address(self) -> str | None:
+        """The URL of the database as it is, password included; None for SQLite."""
+        return self.database_url.get_secret_value() if self.database_url else None
 
     @field_validator("root_path")
     @classmethod

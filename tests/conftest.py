@@ -11,6 +11,8 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
+from app.store.database import Database
+from tests.postgres import Server, running
 from training.datasets import Dataset, load_dataset
 
 ROOT = Path(__file__).parent.parent
@@ -69,3 +71,38 @@ def client(settings: Settings) -> Iterator[TestClient]:
         registry.refresh()
         registry.freeze()  # else an answer may differ in its ninth digit from the one before
         yield client
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A Postgres for all tests, each of which has a database of its own."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def template(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a database with our tables; to copy it takes less than to make it."""
+    url = postgres.database()
+    database = Database(tmp_path_factory.mktemp("template"), url=url)
+    database.migrate()
+    database.close()
+    return url.rpartition("/")[2]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    """Of a new Postgres with our tables; None for SQLite. The test runs with both."""
+    if request.param == "sqlite":
+        return None
+    server: Server = request.getfixturevalue("postgres")
+    return server.database(request.getfixturevalue("template"))
+
+
+@pytest.fixture
+def database(tmp_path: Path, database_url: str | None) -> Iterator[Database]:
+    """A new database, of either kind."""
+    database = Database(tmp_path, url=database_url)
+    database.migrate()
+    yield database
+    database.close()

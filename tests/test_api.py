@@ -33,7 +33,12 @@ def test_a_models_card(client: TestClient) -> None:
 
 def test_probes(client: TestClient) -> None:
     assert client.get("/livez").json() == {"status": "ok"}
-    assert client.get("/readyz").json() == {"status": "ok", "degraded": [], "training_workers": 0}
+    assert client.get("/readyz").json() == {
+        "status": "ok",
+        "degraded": [],
+        "training_workers": 0,
+        "warnings": [],
+    }
 
 
 def test_info(client: TestClient) -> None:

@@ -3,7 +3,7 @@
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from sqlalchemy import create_engine, text
 
 from app.jobs.leases import LeaseWatch
 from app.jobs.queue import MAX_CRASHES, ClaimLost, Job, KeyReused, Queue, QueueFull, WrongStatus
-from app.store.database import MIGRATIONS, Database, StoreError
+from app.store.database import Database
+from app.store.errors import StoreError
+from app.store.schema import MIGRATIONS, upgrade
 from app.store.tables import metadata
 
 CONFIG = {"name": "minist", "recipe": "mlp", "epochs": 3}
@@ -25,11 +27,8 @@ STEP = {"epoch": 1, "step": 3, "steps": 9, "eta_seconds": 41.0}
 
 
 @pytest.fixture
-def queue(tmp_path: Path) -> Iterator[Queue]:
-    database = Database(tmp_path)
-    database.migrate()
-    yield Queue(database)
-    database.close()
+def queue(database: Database) -> Queue:
+    return Queue(database)
 
 
 def submit(queue: Queue, **config: object) -> Job:
@@ -200,6 +199,7 @@ def test_a_watcher_that_slept_starts_its_watch_anew(queue: Queue, seconds: float
     assert watcher.claim_within(4) is not None
 
 
+@pytest.mark.parametrize("database_url", [None])  # nobody locks all of a Postgres
 def test_a_watcher_that_waited_for_the_database_starts_anew(queue: Queue) -> None:
     """The claimant was locked out as well; it gets the time to say that it lives."""
     submit(queue)
@@ -343,7 +343,8 @@ def test_a_new_database_is_what_the_migrations_make(tmp_path: Path) -> None:
     (tmp_path / "migrated").mkdir()
     created, migrated = Database(tmp_path / "created"), Database(tmp_path / "migrated")
     created.migrate()
-    migrated._upgrade()
+    with migrated.engines.schema_change() as connection:
+        upgrade(connection)
     migrated.migrate()
     schemas = []
     for database in (created, migrated):

@@ -19,7 +19,8 @@ from app.home import Home
 from app.settings import Settings
 from app.store.backup import back_up, restore
 from app.store.check import check
-from app.store.database import Database, StoreError
+from app.store.database import Database
+from app.store.errors import StoreError
 from app.store.paths import HomePaths
 from app.store.recovery import STAGED_SECONDS
 from app.store.versions import Versions, digest_of

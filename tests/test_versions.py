@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +30,6 @@ from tests.conftest import SHIPPED, WEIGHTS
 from tests.processes import wait_for
 
 SHIPPED_ACCURACY = json.loads((WEIGHTS / "minist.json").read_text())["metrics"]["test"]["accuracy"]
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path)
-    database.migrate()
-    yield database
-    database.close()
 
 
 @pytest.fixture

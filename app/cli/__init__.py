@@ -31,6 +31,7 @@ COMMANDS = (
     Command("datasets", "app.cli.datasets:run", "list, import and delete data sets of your own pictures"),
     Command("check", "app.cli.storage:check", "check all that is kept under MINIST_HOME"),
     Command("backup", "app.cli.storage:back_up_home", "write database and models into one file"),
+    Command("db", "app.cli.db:run", "upgrade, check, back up the database, or copy it to Postgres"),
     Command("restore", "app.cli.storage:restore_home", "put a backup in the place of what is there"),
     Command("health", "app.cli.health:run", "ask the service on this machine whether it does its work"),
     Command("publish", "app.cli.publish:run", "make a finished run a version that is served"),
@@ -94,8 +95,27 @@ def _run(command: Command, words: Sequence[str]) -> int:
     gc.disable()  # nothing of what is imported is ever garbage, and collecting takes a tenth of the start
     entry = getattr(import_module(module), function)
     gc.enable()
-    status: int = entry(words)
+    try:
+        status: int = entry(words)
+    except Exception as error:
+        if (sentence := _database_trouble(error)) is None:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
+        return 1
     return status
+
+
+def _database_trouble(error: Exception) -> str | None:
+    """A database that went away while a command used it; None for other errors."""
+    if "sqlalchemy.exc" not in sys.modules:
+        return None
+    from sqlalchemy.exc import OperationalError  # most commands need none of it
+
+    from app.store.errors import StoreError, reason
+
+    if isinstance(error, OperationalError):
+        return f"the database does not answer: {reason(error)}"
+    return str(error) if isinstance(error, StoreError) else None
 
 
 def _unknown(words: Sequence[str]) -> int:

@@ -5,13 +5,19 @@ import os
 import socket
 import sys
 import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
 
+from app.cli.waiting import answering
 from app.home import Home
 from app.settings import Settings
-from app.store.database import StoreError
+from app.store.errors import DatabaseAway, StoreError
+
+WAIT_SECONDS = 1.0  # between two attempts to reach a database
 
 
 def read_settings() -> Settings:
@@ -26,11 +32,37 @@ def read_settings() -> Settings:
 
 
 def open_home(settings: Settings) -> Home:
-    """Open MINIST_HOME. Ends the process with status 1 and a line where it cannot be written."""
+    """Open MINIST_HOME. Ends the process with status 1 and a line where it or its database cannot be used."""
+    try:
+        return _opened(settings)
+    except DatabaseAway as error:
+        sys.exit(f"error: {error}")
+
+
+def await_home(settings: Settings, sockets: Sequence[socket.socket] = ()) -> Home:
+    """As `open_home`, but a server of the database that does not answer yet is waited for.
+
+    Meanwhile whoever asks on the sockets is told so.
+    """
+    try:
+        return _opened(settings)
+    except DatabaseAway as error:
+        print(f"{error}; waiting for it", file=sys.stderr, flush=True)
+    with answering(sockets):
+        while True:
+            time.sleep(WAIT_SECONDS)
+            with suppress(DatabaseAway):
+                return _opened(settings)
+
+
+def _opened(settings: Settings) -> Home:
+    """Raises DatabaseAway; whatever waiting does not help ends the process."""
     try:
         home = Home.open(settings)
         _give_temporary_folder(home)
         return home
+    except DatabaseAway:
+        raise
     except StoreError as error:
         sys.exit(f"error: {error}")
     except (OSError, OperationalError) as error:

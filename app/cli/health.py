@@ -5,6 +5,7 @@ import http.client
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 
 from app.cli.deployment import read_settings
 from app.cli.listening import WILDCARDS
@@ -48,10 +49,16 @@ def _api(settings: Settings) -> str | None:
 
 
 def _worker(settings: Settings) -> str | None:
-    from app.store.database import Database  # here: the API's check does without
+    from sqlalchemy.exc import OperationalError  # here: the check of the API does without
+
+    from app.store.database import Database
+    from app.store.errors import StoreError, reason
     from app.store.supervisors import Supervisors
 
-    database = Database(settings.home, busy_seconds=SECONDS)
-    alive = Supervisors(database).count(socket.gethostname())
-    database.close()
+    address, connections = settings.database_address, settings.database_connections
+    try:
+        with closing(Database(settings.home, SECONDS, address, connections)) as database:
+            alive = Supervisors(database).count(socket.gethostname())
+    except (StoreError, OperationalError) as error:
+        return str(error) if isinstance(error, StoreError) else f"the database does not answer: {reason(error)}"
     return None if alive else "no training worker of this machine has been heard of lately"

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 
 from app.cli.deployment import open_home, read_settings
 from app.clock import utc
@@ -12,13 +13,14 @@ from app.store.keys import SCOPES, Keys
 def run(words: Sequence[str]) -> int:
     """Make, list or revoke keys; the status."""
     chosen = _parser().parse_args(words)
-    keys = open_home(read_settings()).keys
-    if chosen.action == "create":
-        print(keys.create(chosen.name, chosen.scope or ["train"]))
-    elif chosen.action == "revoke":
-        return _revoke(keys, chosen.id)
-    else:
-        _list(keys)
+    home = open_home(read_settings())
+    with closing(home.database):
+        if chosen.action == "create":
+            print(home.keys.create(chosen.name, chosen.scope or ["train"]))
+        elif chosen.action == "revoke":
+            return _revoke(home.keys, chosen.id)
+        else:
+            _list(home.keys)
     return 0
 
 

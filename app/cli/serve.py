@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from app.cli.deployment import open_home, read_settings
+from app.cli.deployment import await_home, read_settings
 from app.cli.listening import listen, own_names, url
 from app.cli.worker import AttachedSupervisor, supervise
 from app.home import Home
@@ -37,7 +37,7 @@ def run(words: Sequence[str]) -> int:
         os.environ["MINIST_ALLOWED_HOSTS"] = ",".join(own_names(settings.host))
         settings = read_settings()
     sockets = listen(settings.host, settings.port)  # first: what cannot be served leaves nothing behind
-    return _serve(open_home(settings), sockets, alone=chosen.part == "api")
+    return _serve(await_home(settings, sockets), sockets, alone=chosen.part == "api")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from app.cli.db import PG_DUMP, database_of
 from app.cli.deployment import open_home, read_settings
 from app.store.backup import back_up, restore
 from app.store.check import check as findings
-from app.store.database import Database, StoreError
+from app.store.errors import StoreError
 from app.store.paths import HomePaths
 from app.store.versions import Versions
 
@@ -20,11 +21,12 @@ def check(words: Sequence[str]) -> int:
         prog="minist check", description="Check all that is kept; changes nothing."
     )
     parser.parse_args(words)
-    paths = HomePaths(read_settings().home)
-    if not paths.database.exists():
+    settings = read_settings()
+    paths = HomePaths(settings.home)
+    if settings.database_url is None and not paths.database.exists():
         print(f"error: there is no {paths.database}; MINIST_HOME names the folder", file=sys.stderr)
         return 1
-    with closing(Database(paths.root)) as database:
+    with closing(database_of(settings)) as database:
         found = list(findings(Versions(database, paths)))
     for finding in found:
         print(f"{finding.subject}: {finding.problem or 'ok'}")
@@ -42,7 +44,10 @@ def back_up_home(words: Sequence[str]) -> int:
         "--without-datasets", action="store_true", help="where the uploaded files are kept elsewhere"
     )
     chosen = parser.parse_args(words)
-    home = open_home(read_settings())
+    settings = read_settings()
+    if settings.database_url is not None:
+        return _failed(StoreError(PG_DUMP))
+    home = open_home(settings)
     try:
         with closing(home.database):
             backup = back_up(home.versions, chosen.file, not chosen.without_datasets)
@@ -62,8 +67,11 @@ def restore_home(words: Sequence[str]) -> int:
     )
     parser.add_argument("file", type=Path, help="tar file of 'minist backup'")
     chosen = parser.parse_args(words)
+    settings = read_settings()
+    if settings.database_url is not None:
+        return _failed(StoreError(PG_DUMP))
     try:
-        aside = restore(HomePaths(read_settings().home), chosen.file)
+        aside = restore(HomePaths(settings.home), chosen.file)
     except (StoreError, OSError) as error:
         return _failed(error)
     print(f"restored {chosen.file}" + (f"; what was there lies in {aside}" if aside else ""))

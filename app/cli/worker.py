@@ -10,7 +10,7 @@ from collections.abc import Callable
 from secrets import token_hex
 from types import FrameType
 
-from app.cli.deployment import open_home, read_settings
+from app.cli.deployment import await_home, read_settings
 from app.interpreter import module_command
 from app.store.supervisors import Heartbeat, Supervisors
 from app.telemetry import logs
@@ -23,7 +23,7 @@ RETRY_SECONDS = 5.0
 def supervise(attached: str | None) -> int:
     """Run jobs until a signal; attached, under the name that its parent gave: also until its input closes."""
     settings = read_settings()
-    home = open_home(settings)
+    home = await_home(settings)
     logging.config.dictConfig(logs.config(settings.log_level))
     supervisors = home.supervisor(), home.importer()
 

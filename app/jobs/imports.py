@@ -27,13 +27,14 @@ from app.jobs.executor import (
     same_options,
 )
 from app.jobs.queue import ACTIVE, Job, Queue, Submitter, cancel, resume
+from app.store import locks
 from app.store.datasets import IMAGES, Datasets, DatasetsFull, DatasetVersion, Imported, Source, remove
 from app.store.paths import HomePaths
 from app.store.tables import jobs
 from app.store.versions import Versions
 from models.datasets import DATASETS
 from models.errors import CheckpointError
-from models.files import write_atomically
+from models.files import flush_directory, write_atomically
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
@@ -74,7 +75,7 @@ class Imports:
         Raises QueueFull or DatasetsFull.
         """
         datasets = self.datasets
-        with datasets.database.write() as connection:
+        with datasets.database.write(locks.DATASETS, locks.QUEUE) as connection:
             before = datasets.of_source(connection, request.name, request.source.digest)
             found = next((one for one in before if one.options in same_options(request.options)), None)
             if found is not None and found.status != "failed":
@@ -153,7 +154,7 @@ class Imports:
     def delete(self, wanted: list[DatasetVersion], force: bool) -> None:
         """Remove versions; imports that are under way are cancelled. Raises DatasetInUse unless `force`."""
         gone: list[Path] = []
-        with self.datasets.database.write() as connection:
+        with self.datasets.database.write(locks.DATASETS) as connection:
             for version in wanted:
                 if not force and (user := self._user(connection, version)) is not None:
                     raise DatasetInUse(f"{version.reference} is needed by {user}")
@@ -232,8 +233,10 @@ class ImportPublication:
     def publish(self, job: Job, run: RunDirectory) -> int:
         """The version. Raises ClaimLost, CheckpointError for a profile that cannot be read, or OSError."""
         name, number = job.config["dataset"], job.config["version"]
-        imported = Imported.read(run.dataset)
-        with self.datasets.database.write() as connection:
+        there = self.datasets.paths.dataset(name, number)  # where a transaction that failed may have moved it
+        imported = Imported.read(run.dataset if run.dataset.exists() or not there.exists() else there)
+        flush_directory(imported.directory)  # takes long; others wait for the transaction
+        with self.datasets.database.write(locks.DATASETS) as connection:
             self.queue.require_claim(connection, job)
             self.datasets.complete(connection, name, number, imported)
             self.queue.finish(connection, job, number)

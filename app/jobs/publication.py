@@ -11,6 +11,7 @@ from app.jobs.artifacts import artifacts
 from app.jobs.executor import RunDirectory
 from app.jobs.promotion import Current, Decision, Rule, decide
 from app.jobs.queue import Job, Queue
+from app.store import locks
 from app.store.audit import Change, note
 from app.store.feedback import mark_used
 from app.store.versions import PRODUCTION, Version, Versions, digest_of, point
@@ -36,7 +37,10 @@ class Publication:
         Raises ClaimLost where the job is not the claimant's any more: then nothing has changed.
         """
         who = f"job {job.id}"
-        with self._staged(run, job.model) as (staged, card), self.versions.database.write() as connection:
+        with (
+            self._staged(run, job.model) as (staged, card),
+            self.versions.database.write(*_alone(job)) as connection,
+        ):
             self.queue.require_claim(connection, job)
             decision = self._decide(connection, job.model, job.promote, card, job.by_admin)
             publish = Change(who, "publish", job.model, f"{who} succeeded")
@@ -49,7 +53,10 @@ class Publication:
 
     def publish_run(self, model: str, promote: Rule, run: RunDirectory, who: str) -> tuple[int, Decision]:
         """Make the result of a run that was no job the next version, and decide as for a job."""
-        with self._staged(run, model) as (staged, card), self.versions.database.write() as connection:
+        with (
+            self._staged(run, model) as (staged, card),
+            self.versions.database.write(locks.VERSIONS) as connection,
+        ):
             decision = self._decide(connection, model, promote, card)
             publish = Change(who, "publish", model, "published at the command line")
             number = self.versions.add(connection, staged, card, None, publish)
@@ -79,6 +86,11 @@ class Publication:
         else:
             stays = decision.current_version
             note(connection, Change(who, "keep", model, why, PRODUCTION, stays, stays))
+
+
+def _alone(job: Job) -> tuple[str, ...]:
+    """What the transaction of its publication looks at before it writes."""
+    return (locks.VERSIONS,) if job.feedback is None else (locks.FEEDBACK, locks.VERSIONS)
 
 
 def _current(version: Version | None) -> Current | None:

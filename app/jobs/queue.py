@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 
 from app.jobs.leases import Claim, LeaseWatch
 from app.jobs.promotion import Rule
+from app.store import locks
 from app.store.database import Database
 from app.store.tables import events, jobs
 from models.card import Corrections
@@ -129,7 +130,7 @@ class Queue:
         """
         request = [config, promote, feedback] if feedback else [config, promote]
         digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
-        with self.database.write() as connection:
+        with self.database.write(locks.QUEUE) as connection:
             if idempotency_key is not None:
                 found = fetch_one(connection, jobs.c.idempotency_key == idempotency_key)
                 if found is not None:
@@ -152,7 +153,10 @@ class Queue:
     def add_import(
         self, connection: Connection, dataset: str, config: Mapping[str, Any], limit: int, submitter: Submitter
     ) -> Job:
-        """Add a job that imports a data set, inside the transaction that adds its row. Raises QueueFull."""
+        """Add a job that imports a data set, inside the transaction that adds its row.
+
+        It is alone with `locks.QUEUE`. Raises QueueFull.
+        """
         return _add(
             connection,
             limit,
@@ -193,16 +197,21 @@ class Queue:
             rows = connection.execute(mine.order_by(events.c.id).limit(limit)).mappings()
             return [_event(row) for row in rows]
 
-    def events_after(self, after: int, limit: int) -> list[tuple[str, Event]]:
-        """Of all jobs, in order, each with the id of its job."""
-        query = select(events).where(events.c.id > after).order_by(events.c.id).limit(limit)
+    def events_after(self, after: Mapping[str, int], limit: int) -> list[tuple[str, Event]]:
+        """Of jobs, of each those after an id, in order; each with the id of its job.
+
+        Ids grow within a job, whose row every writer of its events has locked. Those of two jobs may be
+        committed the other way round, so that one id for all would miss some.
+        """
+        new = or_(*(and_(events.c.job_id == job, events.c.id > seen) for job, seen in after.items()))
+        query = select(events).where(new).order_by(events.c.id).limit(limit)
         with self.database.read() as connection:
             return [(row["job_id"], _event(row)) for row in connection.execute(query).mappings()]
 
-    def newest_event(self) -> int:
+    def newest_event(self, job_id: str) -> int:
         """Its id; 0 without any."""
         with self.database.read() as connection:
-            return connection.scalar(select(func.max(events.c.id))) or 0
+            return connection.scalar(select(func.max(events.c.id)).where(events.c.job_id == job_id)) or 0
 
     def cancel(self, job_id: str) -> Job:
         """End a queued or running job at once; its claimant finds its token outdated and kills the child.
@@ -216,7 +225,7 @@ class Queue:
 
     def resume(self, job_id: str, limit: int) -> Job:
         """Queue a cancelled or failed job again. Raises WrongStatus or QueueFull."""
-        with self.database.write() as connection:
+        with self.database.write(locks.QUEUE) as connection:
             return resume(connection, job_id, limit)
 
     # -- by supervisors ----------------------------------------------------------------------------
@@ -329,9 +338,10 @@ class Queue:
     def forget(self, job_ids: Sequence[str]) -> None:
         """Delete ended jobs with their events. Their versions stay."""
         with self.database.write() as connection:
-            for job_id in job_ids:
+            ended = select(jobs.c.id).where(jobs.c.id.in_(job_ids), jobs.c.status.in_(TERMINAL))
+            for job_id in connection.scalars(ended.order_by(jobs.c.number).with_for_update()).all():
                 connection.execute(delete(events).where(events.c.job_id == job_id))
-                connection.execute(delete(jobs).where(jobs.c.id == job_id, jobs.c.status.in_(TERMINAL)))
+                connection.execute(delete(jobs).where(jobs.c.id == job_id))
 
     def ended_before(self, moment: float) -> Sequence[str]:
         """Ids of the jobs that ended before a moment."""
@@ -366,7 +376,7 @@ def _add(connection: Connection, limit: int, submitter: Submitter | None, **valu
 
 
 def require_place(connection: Connection, kind: Kind, limit: int) -> None:
-    """Raises QueueFull where so many jobs of the kind are unfinished. In a write transaction."""
+    """Raises QueueFull where so many jobs of the kind are unfinished. Alone with `locks.QUEUE`."""
     unfinished = select(func.count()).where(jobs.c.kind == kind, jobs.c.status.in_(ACTIVE))
     if (connection.scalar(unfinished) or 0) >= limit:
         raise QueueFull(limit, _retry_after(connection, kind))
@@ -431,15 +441,20 @@ def _give_up_on_crashers(connection: Connection, silent: Sequence[Claim]) -> Non
         "crashes": jobs.c.crashes + 1,
         "error": f"{MAX_CRASHES} attempts in a row ended with the death of their supervisor",
     }
-    for claim in silent:
+    for claim in sorted(silent, key=lambda one: one.job_id):  # all supervisors in one order
         crashed = _is_claim(claim) & (jobs.c.crashes >= MAX_CRASHES - 1)
         if connection.execute(update(jobs).where(crashed).values(**values)).rowcount:
             _ended(connection, claim.job_id)
 
 
 def _claim_oldest(connection: Connection, free: ColumnElement[bool]) -> Job | None:
-    """In one statement, so that no two claimants get the same job."""
-    oldest = select(jobs.c.id).where(free).order_by(jobs.c.number).limit(1).scalar_subquery()
+    """In one statement, so that no two claimants get the same job.
+
+    On Postgres the inner query passes over rows that others are claiming now; `free` stands outside as well,
+    since the row may have changed between the two.
+    """
+    waiting = select(jobs.c.id).where(free).order_by(jobs.c.number).limit(1)
+    oldest = waiting.with_for_update(skip_locked=True).scalar_subquery()
     values = {
         "status": "running",
         "token": jobs.c.token + 1,

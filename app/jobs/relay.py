@@ -10,6 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from app.jobs.executor import Execution
 from app.jobs.queue import ClaimLost, Job, Queue
+from app.store.errors import reason
 
 log = logging.getLogger("minist.jobs")
 
@@ -50,7 +51,7 @@ class Relay:
         except OperationalError as error:
             if not self._trouble:
                 log.error(
-                    "job %s: the database does not answer (%s); the run goes on", self._job.id, error.orig
+                    "job %s: the database does not answer (%s); the run goes on", self._job.id, reason(error)
                 )
             self._trouble = True
             return False

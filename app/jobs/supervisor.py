@@ -18,6 +18,7 @@ from app.jobs.leases import LeaseWatch
 from app.jobs.queue import ClaimLost, Job, Kind, Queue
 from app.jobs.relay import Relay
 from app.jobs.retention import Retention
+from app.store.errors import reason
 from models.errors import CheckpointError
 
 log = logging.getLogger("minist.jobs")
@@ -75,6 +76,7 @@ class Supervisor:
         self.limits = limits
         self.kind = kind
         self.watch = LeaseWatch(limits.lease)
+        self._away = False  # the database does not answer, and that was said
         self.stopping = False  # no Event: a signal handler must not wait for its lock
 
     def stop(self) -> None:
@@ -88,8 +90,9 @@ class Supervisor:
                 worked = self.run_one(alive)
                 if self.retention is not None:
                     self.retention.prune()
+                self._answers()
             except OperationalError as error:  # a full disk, say: the table may be writable again later
-                log.error("the database does not answer: %s", error.orig)
+                self._does_not_answer(error)
                 worked = False
             except Exception:
                 log.exception("a job could not be supervised; the next turn is in %g s", RETRY_SECONDS)
@@ -181,9 +184,23 @@ class Supervisor:
         try:
             self._settle(job, code, error)
         except OperationalError as problem:
-            log.error("job %s: its end cannot be written (%s); it is tried again", job.id, problem.orig)
+            if not self._away:
+                log.error("job %s: its end cannot be written; it is tried again", job.id)
+            self._does_not_answer(problem)
             return False
+        self._answers()
         return True
+
+    def _does_not_answer(self, error: OperationalError) -> None:
+        """Say so once; what is asked several times a second would fill the log."""
+        if not self._away:
+            log.error("the database does not answer: %s", reason(error))
+        self._away = True
+
+    def _answers(self) -> None:
+        if self._away:
+            log.warning("the database answers again")
+        self._away = False
 
     def _settle(self, job: Job, code: int | None, error: str | None) -> None:
         if error is not None:

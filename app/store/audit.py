@@ -7,6 +7,7 @@ from typing import Literal
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.engine import Connection
 
+from app.store import locks
 from app.store.database import Database
 from app.store.tables import audit
 
@@ -35,7 +36,7 @@ class AuditEntry(Change):
 
 
 def note(connection: Connection, change: Change) -> None:
-    """Add a change to the list."""
+    """Add a change to the list. Alone with `locks.VERSIONS`: numbers grow in the order of commits."""
     connection.execute(insert(audit).values(at=time.time(), **vars(change)))
 
 
@@ -57,5 +58,5 @@ def prune(database: Database, before: float) -> None:
     rank = func.row_number().over(partition_by=audit.c.model, order_by=audit.c.id.desc()).label("rank")
     ranked = select(audit.c.id, audit.c.at, rank).subquery()
     old = select(ranked.c.id).where(ranked.c.rank > KEPT, ranked.c.at < before)
-    with database.write() as connection:
+    with database.write(locks.VERSIONS) as connection:
         connection.execute(delete(audit).where(audit.c.id.in_(old)))

@@ -1,6 +1,6 @@
 """Backups: one tar file with the database and the files of every version, taken while the service runs.
 
-    minist.db                              as of one moment, by SQLite's online backup
+    minist.db                              as of one moment, by VACUUM INTO
     models/<model>/<version>/<file>        of all versions in that database, but damaged ones
     datasets/<name>/<version>/<file>       of all data sets that are imported, but damaged ones
     datasets/.sources/<sha256>             the files that they came as
@@ -13,7 +13,6 @@ import json
 import os
 import re
 import shutil
-import sqlite3
 import tarfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -24,9 +23,11 @@ from tempfile import mkdtemp
 
 from filelock import FileLock
 
-from app.store.database import Database, StoreError, check_file
+from app.store.database import Database
 from app.store.datasets import Datasets, DatasetVersion, source_damage
+from app.store.errors import StoreError
 from app.store.paths import HomePaths
+from app.store.sqlite import check_file, copy_file, require_unused
 from app.store.versions import Version, Versions
 from models.errors import CheckpointError
 
@@ -64,7 +65,7 @@ def _write(versions: Versions, temporary: Path, with_datasets: bool) -> Backup:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
     with os.fdopen(descriptor, "wb") as stream, _folder(versions.paths.root, ".backup-") as folder:
         with tarfile.open(fileobj=stream, mode="w") as archive:
-            _copy_database(versions.database.path, folder / "minist.db")
+            copy_file(versions.database.path, folder / "minist.db")
             archive.add(folder / "minist.db", "minist.db")
             found, datasets = _kept_by(folder, versions.paths)
             of_versions = {_name(version): _add_version(archive, version) for version in found}
@@ -80,11 +81,6 @@ def _write(versions: Versions, temporary: Path, with_datasets: bool) -> Backup:
         os.fsync(descriptor)
     left_out = (f"{name}: {why}" for of in parts.values() for name, why in of.items() if why is not None)
     return Backup(len(whole["versions"]), len(whole["datasets"]), tuple(left_out))
-
-
-def _copy_database(path: Path, copy: Path) -> None:
-    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
-        source.backup(target)
 
 
 def _kept_by(folder: Path, paths: HomePaths) -> tuple[list[Version], list[DatasetVersion]]:
@@ -140,7 +136,7 @@ def restore(paths: HomePaths, file: Path) -> Path | None:
     """
     paths.root.mkdir(parents=True, exist_ok=True)
     with FileLock(paths.lock), _folder(paths.root, ".restore-") as unpacked:
-        _require_unused(paths.database)
+        require_unused(paths.database)
         _unpack(file, unpacked)
         _check(HomePaths(unpacked))
         aside = _set_aside(paths)
@@ -149,21 +145,6 @@ def restore(paths: HomePaths, file: Path) -> Path | None:
             (unpacked / folder.name).rename(folder)
         (unpacked / "minist.db").rename(paths.database)
     return aside
-
-
-def _require_unused(database: Path) -> None:
-    """WAL mode can be left only by a connection that is alone."""
-    if not database.exists():
-        return
-    try:
-        with closing(sqlite3.connect(database, timeout=0)) as connection:
-            mode = connection.execute("PRAGMA journal_mode=DELETE").fetchone()[0]
-    except sqlite3.OperationalError:
-        mode = "wal"
-    except sqlite3.DatabaseError:  # damaged: that may be why it is restored
-        return
-    if mode == "wal":
-        raise StoreError(f"{database} is in use: stop the service first")
 
 
 def _unpack(file: Path, folder: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from app.store.database import StoreError, check_file
+from app.store.database import Database
 from app.store.datasets import Datasets, source_damage
 from app.store.recovery import SET_ASIDE
 from app.store.tables import jobs
@@ -23,19 +23,22 @@ class Finding:
 
 def check(versions: Versions) -> Iterator[Finding]:
     """Database, versions, aliases, folders, data sets and run directories, one after the other."""
-    path = versions.database.path
-    try:
-        check_file(path)
-    except StoreError as error:
-        yield Finding(str(path), str(error))
+    found = [*check_database(versions.database)]
+    yield from found
+    if found[0].problem:
         return
-    yield Finding(str(path))
     snapshot = versions.snapshot()
     yield from _versions(snapshot)
     yield from _aliases(snapshot)
     yield from _folders(versions, snapshot)
     yield from _datasets(versions)
     yield from _runs(versions)
+
+
+def check_database(database: Database) -> Iterator[Finding]:
+    """The database alone: whether it can be read, and its tables are those of this release."""
+    problems = database.check()
+    yield from [Finding(database.name, problem) for problem in problems] or [Finding(database.name)]
 
 
 def _versions(snapshot: Snapshot) -> Iterator[Finding]:

@@ -22,12 +22,13 @@ from typing import Any, Literal
 from sqlalchemy import RowMapping, Select, and_, func, insert, select, update
 from sqlalchemy.engine import Connection
 
+from app.store import locks
 from app.store.database import Database
 from app.store.paths import HomePaths
 from app.store.tables import datasets, jobs
 from app.store.versions import DELETED, numbered
 from models.errors import CheckpointError
-from models.files import flush, flush_directory
+from models.files import flush
 
 log = logging.getLogger("minist.store")
 
@@ -199,7 +200,7 @@ class Datasets:
         same = {name: row[name] for name in DatasetVersion.__dataclass_fields__ if name in datasets.c}
         return DatasetVersion(**same, status=status, error=error, progress=row["progress"], directory=directory)
 
-    # -- importing; each inside a write transaction ------------------------------------------------------
+    # -- importing; each in a transaction alone with `locks.DATASETS` ---------------------------------
 
     def of_source(self, connection: Connection, name: str, digest: str) -> list[DatasetVersion]:
         """The versions that came of the same bytes, oldest first."""
@@ -250,15 +251,11 @@ class Datasets:
         connection.execute(update(datasets).where(_is(version.name, version.version)).values(**values))
 
     def complete(self, connection: Connection, name: str, version: int, imported: Imported) -> None:
-        """Move what was imported to its place, and write that it is ready."""
+        """Move what was imported, and is on the disk, to its place; write that it is ready."""
         there = self.paths.dataset(name, version)
-        there.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if there.exists():  # of an attempt that died before its commit
-            shutil.rmtree(there)
-        flush_directory(imported.directory)
-        size = size_of(imported.directory)
-        imported.directory.rename(there)
-        flush(there.parent)
+        if imported.directory != there:
+            _replace(imported.directory, there)
+        size = size_of(there)
         values: dict[str, Any] = {"digest": imported.digest, "summary": dict(imported.summary), "bytes": size}
         values |= {"kind": imported.kind, "options": dict(imported.options)}  # a zip may hold either kind
         row = update(datasets).where(_is(name, version)).values(**values, ready_at=time.time())
@@ -289,7 +286,7 @@ class Datasets:
         """
         if not self.paths.datasets.is_dir():
             return
-        with self.database.write() as connection:
+        with self.database.write(locks.DATASETS) as connection:
             for aside in sorted(self.paths.datasets.glob(f"*/{DELETED}*")):
                 self._finish_deletion(connection, aside)
             self._adopt(connection)
@@ -361,7 +358,7 @@ def _used(connection: Connection) -> int:
     imported = connection.scalar(select(func.sum(datasets.c.bytes)).where(_ALIVE)) or 0
     files = select(datasets.c.source, func.max(datasets.c.source_bytes).label("size")).where(_ALIVE)
     each = files.group_by(datasets.c.source).subquery()
-    return imported + (connection.scalar(select(func.sum(each.c.size))) or 0)
+    return int(imported) + int(connection.scalar(select(func.sum(each.c.size))) or 0)  # Postgres: Decimal
 
 
 def _status(row: RowMapping, directory: Path) -> tuple[Status, str | None]:
@@ -375,6 +372,14 @@ def _status(row: RowMapping, directory: Path) -> tuple[Status, str | None]:
     if row["job_status"] == "cancelled":
         return "failed", "the import was cancelled"
     return "failed", row["error"] or "the import has not ended, and its job is gone"
+
+
+def _replace(directory: Path, there: Path) -> None:
+    there.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if there.exists():  # of an attempt that died before its commit
+        shutil.rmtree(there)
+    directory.rename(there)
+    flush(there.parent)
 
 
 def _aside(path: Path) -> Path | None:

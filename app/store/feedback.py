@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import RowMapping, delete, func, insert, select, update
 from sqlalchemy.engine import Connection
 
+from app.store import locks
 from app.store.database import Database
 from app.store.tables import feedback, predictions
 from models.files import write_atomically
@@ -86,7 +87,7 @@ class Feedback:
         again = (
             update(feedback).where(feedback.c.id == prediction).values(**label_and_time).returning(*feedback.c)
         )
-        with self.database.write() as connection:
+        with self.database.write(locks.FEEDBACK) as connection:
             row = connection.execute(again).mappings().first()
             if row is None:
                 found = connection.execute(select(predictions).where(_is(prediction))).mappings().first()
@@ -111,7 +112,7 @@ class Feedback:
         with self.database.read() as connection:
             count, taken = connection.execute(_SIZE).one()
             rows = connection.execute(waiting.group_by(feedback.c.model))
-            return FeedbackUsage(count, taken, {row.model: row.number for row in rows})
+            return FeedbackUsage(count, int(taken), {row.model: row.number for row in rows})
 
     def newest(self, limit: int | None, model: str | None) -> list[Correction]:
         """Newest first; of one model or all."""
@@ -120,19 +121,19 @@ class Feedback:
 
     def delete(self, correction: str) -> bool:
         """Forget one, and its prediction; whether there was such a correction."""
-        with self.database.write() as connection:
+        with self.database.write(locks.FEEDBACK) as connection:
             connection.execute(delete(predictions).where(predictions.c.id == correction))
             return connection.execute(delete(feedback).where(feedback.c.id == correction)).rowcount == 1
 
     def clear(self) -> None:
         """Forget all corrections and predictions."""
-        with self.database.write() as connection:
+        with self.database.write(locks.FEEDBACK) as connection:
             connection.execute(delete(predictions))
             connection.execute(delete(feedback))
 
     def forget_predictions(self) -> None:
         """Forget what could still be corrected."""
-        with self.database.write() as connection:
+        with self.database.write(locks.FEEDBACK) as connection:
             connection.execute(delete(predictions))
 
     # -- for jobs ----------------------------------------------------------------------------------

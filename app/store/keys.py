@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from filelock import FileLock
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
+from app.store import locks
 from app.store.database import Database
 from app.store.paths import HomePaths
 from app.store.tables import keys
@@ -56,11 +57,8 @@ class Keys:
 
     def create(self, name: str, scopes: Sequence[Scope]) -> str:
         """A new key, as its owner has to present it."""
-        key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
-        row = {"id": key_id, "name": name, "digest": _digest(secret), "scopes": list(scopes)}
         with self.database.write() as connection:
-            connection.execute(insert(keys).values(**row, created_at=time.time()))
-        return f"{key_id}.{secret}"
+            return _add(connection, name, scopes)
 
     def revoke(self, key_id: str) -> bool:
         """Whether there was such a key that was not revoked."""
@@ -91,13 +89,19 @@ class Keys:
         """On the first start, if no key is configured: an admin key, kept in `path` (mode 0600)."""
         if self._environment:
             return None
-        with FileLock(HomePaths(path.parent).lock):  # another instance may start now
-            with self.database.read() as connection:
-                if connection.scalar(select(func.count()).select_from(keys)):
-                    return None
-            key = self.create("first start", ["admin"])
+        with FileLock(HomePaths(path.parent).lock), self.database.write(locks.KEYS) as connection:
+            if connection.scalar(select(func.count()).select_from(keys)):  # of another instance, maybe
+                return None
+            key = _add(connection, "first start", ["admin"])
             write_atomically(path, key.encode() + b"\n", mode=0o600)
         return key
+
+
+def _add(connection: Connection, name: str, scopes: Sequence[Scope]) -> str:
+    key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
+    row = {"id": key_id, "name": name, "digest": _digest(secret), "scopes": list(scopes)}
+    connection.execute(insert(keys).values(**row, created_at=time.time()))
+    return f"{key_id}.{secret}"
 
 
 def _digest(secret: str) -> str:

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import delete, func, insert, select
+from sqlalchemy.exc import OperationalError
 
+from app.store import locks
 from app.store.database import Database
 from app.store.feedback import REMEMBER_SECONDS
 from app.store.tables import predictions
@@ -44,7 +46,13 @@ class RecentPredictions:
         rows = [self._unwritten.popleft() for _ in range(len(self._unwritten))]
         newest = select(func.max(predictions.c.number)).scalar_subquery()
         old = predictions.c.at < time.time() - REMEMBER_SECONDS
-        with self.database.write() as connection:
-            if rows:
-                connection.execute(insert(predictions), rows)
-            connection.execute(delete(predictions).where(old | (predictions.c.number <= newest - REMEMBERED)))
+        try:
+            with self.database.write(locks.PREDICTIONS) as connection:
+                if rows:
+                    connection.execute(insert(predictions), rows)
+                forgotten = old | (predictions.c.number <= newest - REMEMBERED)
+                connection.execute(delete(predictions).where(forgotten))
+        except OperationalError:  # they are written when the database answers again
+            room = UNWRITTEN - len(self._unwritten)
+            self._unwritten.extendleft(reversed(rows[max(0, len(rows) - room) :]))
+            raise

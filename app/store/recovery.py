@@ -15,6 +15,7 @@ from secrets import token_hex
 from sqlalchemy import insert, select
 from sqlalchemy.engine import Connection
 
+from app.store import locks
 from app.store.audit import Change, note
 from app.store.tables import aliases
 from app.store.tables import versions as table
@@ -41,7 +42,7 @@ def reconcile(versions: Versions) -> None:
     """Make rows and folders agree. Other processes must not publish meanwhile: the lock of the home is held."""
     if not versions.paths.models.is_dir():
         return
-    with versions.database.write() as connection:
+    with versions.database.write(locks.VERSIONS) as connection:
         for folder in sorted(path for path in versions.paths.models.iterdir() if path.is_dir()):
             _finish_deletions(versions, connection, folder)
             _remove_staged(folder)

@@ -1,7 +1,12 @@
-"""The tables of the service's database; `app.store.migrations` makes them."""
+"""The tables of the service's database; `app.store.migrations` makes them.
+
+SQLite looks at neither the length of a text nor the size of an integer; Postgres does. There, texts have no
+length, and whatever counts rows or bytes has 64 bits.
+"""
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -18,17 +23,25 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
+BigNumber = BigInteger().with_variant(Integer, "sqlite")
+
+
+def Name(length: int) -> String:  # noqa: N802 (a type, as SQLAlchemy's)
+    """A short text; its length is what it should be at most."""
+    return String(length).with_variant(String(), "postgresql")
+
+
 jobs = Table(
     "jobs",
     metadata,
-    Column("number", Integer, primary_key=True, autoincrement=True),  # order of arrival
-    Column("id", String(32), nullable=False, unique=True),
-    Column("status", String(16), nullable=False),
-    Column("model", String(64), nullable=False),
+    Column("number", BigNumber, primary_key=True, autoincrement=True),  # order of arrival
+    Column("id", Name(32), nullable=False, unique=True),
+    Column("status", Name(16), nullable=False),
+    Column("model", Name(64), nullable=False),
     Column("config", JSON, nullable=False),
-    Column("promote", String(16), nullable=False),
-    Column("idempotency_key", String(255), unique=True),
-    Column("request_digest", String(64), nullable=False),
+    Column("promote", Name(16), nullable=False),
+    Column("idempotency_key", Name(255), unique=True),
+    Column("request_digest", Name(64), nullable=False),
     Column("token", Integer, nullable=False, default=0),  # bumped by every claim: fences off the one before
     Column("attempts", Integer, nullable=False, default=0),
     Column("crashes", Integer, nullable=False, default=0),  # since the last complete epoch
@@ -39,24 +52,24 @@ jobs = Table(
     Column("last", JSON),  # the last epoch
     Column("best", JSON),  # the epoch with the best accuracy
     Column("error", Text),
-    Column("exit_code", Integer),
+    Column("exit_code", BigNumber),
     Column("version", Integer),
     Column("decision", JSON),
     Column("beat", Integer, nullable=False, default=0, server_default="0"),  # the claimant's signs of life
     Column("seconds", Float, nullable=False, default=0, server_default="0"),  # that it has run, all attempts
-    Column("submitted_by", String(100)),  # whose key; none: before there was this column
+    Column("submitted_by", Name(100)),  # whose key; none: before there was this column
     Column("by_admin", Boolean, nullable=False, default=False, server_default="0"),
     Column("feedback", JSON),  # corrections that it learns, and what that changed; null: it was not asked to
-    Column("kind", String(16), nullable=False, default="train", server_default="train"),  # or import
+    Column("kind", Name(16), nullable=False, default="train", server_default="train"),  # or import
     Index("jobs_by_status", "status", "number"),
 )
 
 events = Table(
     "events",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("job_id", String(32), ForeignKey("jobs.id"), nullable=False),
-    Column("kind", String(16), nullable=False),  # status, step, epoch
+    Column("id", BigNumber, primary_key=True, autoincrement=True),
+    Column("job_id", Name(32), ForeignKey("jobs.id"), nullable=False),
+    Column("kind", Name(16), nullable=False),  # status, step, epoch
     Column("data", JSON, nullable=False),
     Column("at", Float, nullable=False),
     Index("events_by_job", "job_id", "id"),
@@ -66,10 +79,10 @@ events = Table(
 versions = Table(
     "versions",
     metadata,
-    Column("model", String(64), primary_key=True),
+    Column("model", Name(64), primary_key=True),
     Column("version", Integer, primary_key=True),
-    Column("job_id", String(32)),  # none: shipped with the service
-    Column("sha256", String(64), nullable=False),
+    Column("job_id", Name(32)),  # none: shipped with the service
+    Column("sha256", Name(64), nullable=False),
     Column("created_at", Float, nullable=False),
     Column("deleted", Boolean, nullable=False, default=False),  # numbers are never used twice
 )
@@ -77,20 +90,20 @@ versions = Table(
 aliases = Table(
     "aliases",
     metadata,
-    Column("model", String(64), primary_key=True),
-    Column("alias", String(64), primary_key=True),
+    Column("model", Name(64), primary_key=True),
+    Column("alias", Name(64), primary_key=True),
     Column("version", Integer, nullable=False),
 )
 
 audit = Table(
     "audit",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", BigNumber, primary_key=True, autoincrement=True),
     Column("at", Float, nullable=False),
-    Column("who", String(64), nullable=False),
-    Column("action", String(16), nullable=False),  # see app.store.audit
-    Column("model", String(64), nullable=False),
-    Column("alias", String(64)),
+    Column("who", Name(64), nullable=False),
+    Column("action", Name(16), nullable=False),  # see app.store.audit
+    Column("model", Name(64), nullable=False),
+    Column("alias", Name(64)),
     Column("from_version", Integer),
     Column("to_version", Integer),
     Column("why", Text, nullable=False),
@@ -99,26 +112,26 @@ audit = Table(
 unloaded = Table(
     "unloaded",  # models that were taken out of service
     metadata,
-    Column("model", String(64), primary_key=True),
+    Column("model", Name(64), primary_key=True),
 )
 
 datasets = Table(
     "datasets",
     metadata,
-    Column("name", String(64), primary_key=True),
+    Column("name", Name(64), primary_key=True),
     Column("version", Integer, primary_key=True),
-    Column("job_id", String(32)),  # that imports it; none: it was found on disk
-    Column("kind", String(16), nullable=False),  # images, table
+    Column("job_id", Name(32)),  # that imports it; none: it was found on disk
+    Column("kind", Name(16), nullable=False),  # images, table
     Column("options", JSON, nullable=False),
-    Column("source", String(64), nullable=False),  # sha256 of the file that came
-    Column("source_bytes", Integer, nullable=False),
+    Column("source", Name(64), nullable=False),  # sha256 of the file that came
+    Column("source_bytes", BigNumber, nullable=False),
     Column("from_version", Integer),  # whose file was read again; none: the file came with it
-    Column("corrections_of", String(64)),  # the model whose corrections it holds
-    Column("submitted_by", String(100)),
+    Column("corrections_of", Name(64)),  # the model whose corrections it holds
+    Column("submitted_by", Name(100)),
     Column("created_at", Float, nullable=False),
     Column("ready_at", Float),
-    Column("digest", String(64)),  # none: not imported (yet)
-    Column("bytes", Integer, nullable=False, default=0),  # of what was imported
+    Column("digest", Name(64)),  # none: not imported (yet)
+    Column("bytes", BigNumber, nullable=False, default=0),  # of what was imported
     Column("summary", JSON),  # how many pictures or rows, and classes
     Column("deleted", Boolean, nullable=False, default=False),  # numbers are never used twice
 )
@@ -126,9 +139,9 @@ datasets = Table(
 keys = Table(
     "keys",
     metadata,
-    Column("id", String(16), primary_key=True),
-    Column("name", String(64), nullable=False),
-    Column("digest", String(64), nullable=False),
+    Column("id", Name(16), primary_key=True),
+    Column("name", Name(64), nullable=False),
+    Column("digest", Name(64), nullable=False),
     Column("scopes", JSON, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("revoked_at", Float),
@@ -138,19 +151,19 @@ keys = Table(
 supervisors = Table(
     "supervisors",
     metadata,
-    Column("name", String(64), primary_key=True),
-    Column("host", String(255), nullable=False),
+    Column("name", Name(64), primary_key=True),
+    Column("host", Name(255), nullable=False),
     Column("seen_at", Float, nullable=False),
 )
 
 predictions = Table(
     "predictions",  # that can still be corrected
     metadata,
-    Column("number", Integer, primary_key=True, autoincrement=True),
-    Column("id", String(64), nullable=False, unique=True),
-    Column("model", String(64), nullable=False),
+    Column("number", BigNumber, primary_key=True, autoincrement=True),
+    Column("id", Name(64), nullable=False, unique=True),
+    Column("model", Name(64), nullable=False),
     Column("version", Integer, nullable=False),
-    Column("predicted", String(64), nullable=False),
+    Column("predicted", Name(64), nullable=False),
     Column("pixels", LargeBinary, nullable=False),  # as the model saw them, row by row
     Column("at", Float, nullable=False),
     Index("predictions_by_age", "at"),
@@ -159,14 +172,14 @@ predictions = Table(
 feedback = Table(
     "feedback",
     metadata,
-    Column("number", Integer, primary_key=True, autoincrement=True),
-    Column("id", String(64), nullable=False, unique=True),  # of the prediction
-    Column("model", String(64), nullable=False),
+    Column("number", BigNumber, primary_key=True, autoincrement=True),
+    Column("id", Name(64), nullable=False, unique=True),  # of the prediction
+    Column("model", Name(64), nullable=False),
     Column("version", Integer, nullable=False),
-    Column("label", String(64), nullable=False),
-    Column("predicted", String(64), nullable=False),
+    Column("label", Name(64), nullable=False),
+    Column("predicted", Name(64), nullable=False),
     Column("pixels", LargeBinary, nullable=False),
     Column("created_at", Float, nullable=False),
-    Column("used_by", String(32)),  # the last job that learned it
+    Column("used_by", Name(32)),  # the last job that learned it
     Index("feedback_by_model", "model", "created_at"),
 )

@@ -20,6 +20,7 @@ from sqlalchemy import RowMapping, delete, func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from app.store import audit as audit_list
+from app.store import locks
 from app.store.audit import AuditEntry, Change, note
 from app.store.database import Database
 from app.store.paths import HomePaths
@@ -152,8 +153,8 @@ class Versions:
     def add(self, connection: Connection, staged: Path, card: Card, job_id: str | None, change: Change) -> int:
         """Rename the staged folder to the model's next version and write its row; the number.
 
-        `connection` is of a write transaction, so that nobody else adds one meanwhile. A folder that is there
-        already, with a row or without, is left alone.
+        `connection` is of a transaction alone with `locks.VERSIONS`, so that nobody else adds one meanwhile. A
+        folder that is there already, with a row or without, is left alone.
         """
         model = change.model
         number = self._next(connection, model)
@@ -173,7 +174,7 @@ class Versions:
 
     def move(self, model: str, alias: str, version: int, who: str, why: str) -> None:
         """Point an alias at a version. Raises NoSuchVersion."""
-        with self.database.write() as connection:
+        with self.database.write(locks.VERSIONS) as connection:
             self._require(connection, model, version)
             point(connection, Change(who, "move", model, why, alias, to_version=version))
 
@@ -182,7 +183,7 @@ class Versions:
 
         Raises NoSuchVersion or NothingBefore.
         """
-        with self.database.write() as connection:
+        with self.database.write(locks.VERSIONS) as connection:
             current = _current(connection, model)
             if current is None:
                 raise NoSuchVersion(f"there is no model {model!r}")
@@ -196,7 +197,7 @@ class Versions:
         """Forget an alias; the version stays. Raises NoSuchAlias, or VersionInUse for `production`."""
         if alias == PRODUCTION:
             raise VersionInUse(f"{alias} is what {model!r} means: point it elsewhere, or delete the model")
-        with self.database.write() as connection:
+        with self.database.write(locks.VERSIONS) as connection:
             row = (aliases.c.model == model) & (aliases.c.alias == alias)
             version = connection.scalar(select(aliases.c.version).where(row))
             if version is None:
@@ -208,14 +209,14 @@ class Versions:
 
     def unload(self, model: str, who: str, why: str) -> None:
         """Take a model out of service, in every process, until `load`. Raises NoSuchVersion."""
-        with self.database.write() as connection:
+        with self.database.write(locks.VERSIONS) as connection:
             if not self._is_unloaded(connection, model):
                 connection.execute(insert(unloaded).values(model=model))
                 note(connection, Change(who, "unload", model, why))
 
     def load(self, model: str, who: str, why: str) -> None:
         """Put it back; nothing happens where it is in service. Raises NoSuchVersion."""
-        with self.database.write() as connection:
+        with self.database.write(locks.VERSIONS) as connection:
             if self._is_unloaded(connection, model):
                 connection.execute(delete(unloaded).where(unloaded.c.model == model))
                 note(connection, Change(who, "load", model, why))
@@ -230,7 +231,7 @@ class Versions:
 
     def delete(self, model: str, version: int, who: str, why: str) -> None:
         """Remove a version's files; its number is not used again. Raises NoSuchVersion or VersionInUse."""
-        with self.database.write() as connection:
+        with self.database.write(locks.VERSIONS) as connection:
             self._require(connection, model, version)
             pointing = select(aliases.c.alias).where(aliases.c.model == model, aliases.c.version == version)
             if names := connection.scalars(pointing).all():
@@ -241,7 +242,7 @@ class Versions:
     def delete_model(self, model: str, who: str, why: str) -> None:
         """Remove all versions and aliases of a model. Raises NoSuchVersion where there are none."""
         alive = (versions.c.model == model) & versions.c.deleted.is_(False)
-        with self.database.write() as connection:
+        with self.database.write(locks.VERSIONS) as connection:
             numbers = connection.scalars(select(versions.c.version).where(alive)).all()
             if not numbers:
                 raise NoSuchVersion(f"there is no model {model!r}")
@@ -274,7 +275,8 @@ class Versions:
         mine = sorted((version for name, version in snapshot.versions if name == model), reverse=True)
         for version in mine[keep:]:
             if version not in pointed:
-                self.delete(model, version, "minist", f"more than the {keep} versions that are kept")
+                with suppress(NoSuchVersion, VersionInUse):  # others prune and point at the same time
+                    self.delete(model, version, "minist", f"more than the {keep} versions that are kept")
 
     def _require(self, connection: Connection, model: str, version: int) -> None:
         if not _exists(connection, model, version):
@@ -312,7 +314,7 @@ def numbered(directory: Path) -> Mapping[int, Path]:
 
 
 def point(connection: Connection, change: Change) -> None:
-    """Point `change.alias` at `change.to_version`, and note from where."""
+    """Point `change.alias` at `change.to_version`, and note from where. Alone with `locks.VERSIONS`."""
     row = (aliases.c.model == change.model) & (aliases.c.alias == change.alias)
     before = connection.scalar(select(aliases.c.version).where(row))
     connection.execute(delete(aliases).where(row))

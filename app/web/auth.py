@@ -1,24 +1,38 @@
 """Who may do what: the rule that every door of the service asks.
 
 Keys are looked up in the database, in a thread; each answer is remembered for a second, so that predictions
-with a key do not wait for the disk. Only the digests of keys are remembered, and only a bounded number.
+with a key do not wait for the disk, and a good one for longer while the database does not answer. Only the
+digests of keys are remembered, and only a bounded number.
 """
 
 import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from anyio import CapacityLimiter, to_thread
+from sqlalchemy.exc import OperationalError
 
 from app.errors import Forbidden, Unauthorized
 from app.store.keys import Identity, Keys, Scope
 
 REMEMBER_SECONDS = 1.0
+AWAY_SECONDS = 300.0  # that a good key stays good while no database answers: nobody can revoke it meanwhile
+ASK_AGAIN_SECONDS = 5.0  # then, since asking may take as long
 REMEMBERED = 1000  # keys, good and bad ones together
 LOOKUPS_AT_ONCE = 4  # threads of their own: a key is checked also while all others are busy
 
 Headers = Mapping[bytes, bytes]  # lower-case names, as ASGI has them
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What was found when a key was looked up; times of the monotonic clock."""
+
+    identity: Identity | None
+    looked_up: float
+    until: float
 
 
 class Authenticator:
@@ -28,7 +42,7 @@ class Authenticator:
         """With `open_predict`, predictions and reads need no key."""
         self.keys = keys
         self.open_predict = open_predict
-        self._remembered: OrderedDict[bytes, tuple[float, Identity | None]] = OrderedDict()
+        self._remembered: OrderedDict[bytes, Remembered] = OrderedDict()
         self._lookups = CapacityLimiter(LOOKUPS_AT_ONCE)
 
     async def may_predict(self, headers: Headers) -> None:
@@ -70,14 +84,23 @@ class Authenticator:
     async def identify(self, presented: str) -> Identity | None:
         """The owner of a key; None where it is not valid."""
         digest = hashlib.sha256(presented.encode()).digest()
-        until, identity = self._remembered.get(digest, (0.0, None))
-        if until < time.monotonic():
+        known = self._remembered.get(digest)
+        if known is not None and known.until >= time.monotonic():
+            return known.identity
+        try:
             identity = await to_thread.run_sync(self.keys.identify, presented, limiter=self._lookups)
-            self._remember(digest, identity)
+        except OperationalError:
+            now = time.monotonic()
+            if known is None or known.identity is None or now - known.looked_up > AWAY_SECONDS:
+                raise
+            self._remember(digest, replace(known, until=now + ASK_AGAIN_SECONDS))
+            return known.identity
+        now = time.monotonic()
+        self._remember(digest, Remembered(identity, now, now + REMEMBER_SECONDS))
         return identity
 
-    def _remember(self, digest: bytes, identity: Identity | None) -> None:
-        self._remembered[digest] = (time.monotonic() + REMEMBER_SECONDS, identity)
+    def _remember(self, digest: bytes, found: Remembered) -> None:
+        self._remembered[digest] = found
         self._remembered.move_to_end(digest)
         if len(self._remembered) > REMEMBERED:
             self._remembered.popitem(last=False)

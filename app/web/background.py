@@ -7,6 +7,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from sqlalchemy.exc import OperationalError
+
+from app.store.errors import is_of_home, public_reason, reason
+
 log = logging.getLogger("minist")
 
 FAILURES, FAILING_SECONDS = 3, 2.0  # in a row, for so long: then the work is in trouble
@@ -22,6 +26,7 @@ class Failures:
     error: str = ""
     count: int = 0
     logged: float = float("-inf")
+    away: bool = False  # a server of the database does not answer: what is loaded answers all the same
 
     def is_trouble(self, now: float) -> bool:
         lasting = now - self.since
@@ -44,14 +49,21 @@ class Background:
     @property
     def trouble(self) -> str | None:
         """What does not work any more, in a sentence: it has ended, or has failed for some time."""
+        stopped = [f"{name} has stopped" for name, task in self._tasks.items() if task.done()]
+        return next(iter([*stopped, *self._failing(away=False)]), None)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What does not work while the server of the database is away, a sentence each; predictions do."""
+        return self._failing(away=True)
+
+    def _failing(self, away: bool) -> list[str]:
         now = self._clock()
-        for name, task in self._tasks.items():
-            if task.done():
-                return f"{name} has stopped"
-        for name, failures in self._failures.items():
-            if failures.is_trouble(now):
-                return f"{name} has failed {failures.count} times in a row: {failures.error}"
-        return None
+        return [
+            f"{name} has failed {failures.count} times in a row: {failures.error}"
+            for name, failures in self._failures.items()
+            if failures.away is away and failures.is_trouble(now)
+        ]
 
     async def end(self) -> None:
         """Wait for the turns that are running now: a thread in torch must not outlive the interpreter."""
@@ -75,7 +87,14 @@ class Background:
         now = self._clock()
         failures = self._failures.setdefault(name, Failures(now))
         failures.count += 1
-        failures.error = f"{' '.join(str(error).split())[:300]} ({type(error).__name__})"
+        known = error if isinstance(error, OperationalError) else None
+        failures.away = known is not None and not is_of_home(known)
+        failures.error = f"{_told(error, public_reason)} ({type(error).__name__})"
         if now - failures.logged >= LOG_SECONDS:
-            log.error("%s: %s", name, failures.error)
+            log.error("%s: %s (%s)", name, _told(error, reason), type(error).__name__)
             failures.logged = now
+
+
+def _told(error: Exception, of_database: Callable[[OperationalError], str]) -> str:
+    said = of_database(error) if isinstance(error, OperationalError) else str(error)
+    return " ".join(said.split())[:300]

@@ -29,6 +29,7 @@ KEEPALIVE_SECONDS = 15
 RETRY_SECONDS = 10  # for a client that is refused
 PAGE = 500  # events that are read from the database at a time
 KEPT = 200  # recent events of a job
+JOBS_AT_ONCE = 100  # in one query
 AT_ONCE = 20  # followers that are woken before others have their turn
 
 T = TypeVar("T")
@@ -60,9 +61,10 @@ class Follower:
 
 @dataclass(slots=True, eq=False)
 class Followed:
-    """A job with its followers, and all of its events after `floor`."""
+    """A job with its followers, and all of its events after `floor`, up to the one `seen` last."""
 
     floor: int
+    seen: int
     recent: deque[Message] = field(default_factory=deque)
     followers: set[Follower] = field(default_factory=set)
 
@@ -86,7 +88,6 @@ class Followers:
         self._draining = draining
         self._jobs: dict[str, Followed] = {}
         self._number = 0
-        self._seen: int | None = None  # the newest event that was read; None: nobody follows
         self._reads = CapacityLimiter(4)
 
     def __len__(self) -> int:
@@ -103,14 +104,12 @@ class Followers:
             )
         self._number += 1
         try:
-            if self._seen is None:
-                newest = await self.read(self._queue.newest_event)
-                self._seen = newest if self._seen is None else self._seen
+            newest = 0 if job in self._jobs else await self.read(self._queue.newest_event, job)
         except BaseException:
             self._number -= 1
             raise
         follower = Follower(job, after, time.monotonic())
-        self._jobs.setdefault(job, Followed(self._seen)).followers.add(follower)
+        self._jobs.setdefault(job, Followed(newest, newest)).followers.add(follower)
         return follower
 
     def leave(self, follower: Follower) -> None:
@@ -129,20 +128,23 @@ class Followers:
         if self._draining:
             await self._wake()
             return
-        if not self._jobs:
-            if not self._number:
-                self._seen = None
-            return
-        while True:
-            assert self._seen is not None
-            found = await self.read(self._queue.events_after, self._seen, PAGE)
-            for job, event in found:
-                self._seen = event.id
-                if (followed := self._jobs.get(job)) is not None:
-                    followed.add(Message.of(event))
+        jobs = [*self._jobs]
+        for at in range(0, len(jobs), JOBS_AT_ONCE):
+            while await self._read(jobs[at : at + JOBS_AT_ONCE]) == PAGE:
+                await self._wake()
+        if jobs:
             await self._wake()
-            if len(found) < PAGE:
-                return
+
+    async def _read(self, jobs: list[str]) -> int:
+        """Take in a page of new events of these jobs; how many."""
+        seen = {job: self._jobs[job].seen for job in jobs if job in self._jobs}
+        found = await self.read(self._queue.events_after, seen, PAGE) if seen else []
+        for job, event in found:
+            followed = self._jobs.get(job)
+            if followed is not None and event.id > followed.seen:
+                followed.seen = event.id
+                followed.add(Message.of(event))
+        return len(found)
 
     async def _wake(self) -> None:
         silent = time.monotonic() - KEEPALIVE_SECONDS
@@ -185,7 +187,7 @@ class Followers:
         return found
 
     async def _stored(self, follower: Follower) -> list[Message]:
-        seen = self._seen or 0  # all events up to this one are in the database now
+        seen = self._jobs[follower.job].seen  # all events of the job up to this one are in the database now
         events = await self.read(self._queue.events, follower.job, follower.after, PAGE)
         whole = len(events) < PAGE
         follower.after = max(seen if whole else 0, events[-1].id if events else follower.after)

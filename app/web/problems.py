@@ -19,6 +19,7 @@ import models.errors
 from app import errors
 from app.jobs import imports, queue
 from app.store import datasets, feedback, versions
+from app.store.errors import is_of_home, public_reason, reason
 from models.errors import ImageError
 
 log = logging.getLogger("minist")
@@ -153,10 +154,10 @@ def respond(body: dict[str, Any], headers: Mapping[str, str] | None = None) -> R
 def response_of(error: Exception) -> Response:
     """The response for `error`; an unexpected one is a 500."""
     if isinstance(error, OperationalError):
-        log.error("the database does not answer: %s", error.orig)
+        log.error("the database does not answer: %s", reason(error))
         error = errors.StorageTrouble(
-            f"what has to be kept cannot be written or read now ({error.orig})",
-            "try again; the operator should look at the disk of MINIST_HOME",
+            f"what has to be kept cannot be written or read now ({public_reason(error)})",
+            _where_to_look(error),
             retry_after=5,
         )
     if is_expected(error):
@@ -164,6 +165,12 @@ def response_of(error: Exception) -> Response:
         return respond(problem_of(error), dict(_headers(error)))
     detail = "the server met an error that it did not foresee; its log has the traceback"
     return respond(problem("Internal server error", 500, detail, "try again; report it if it stays"))
+
+
+def _where_to_look(error: OperationalError) -> str:
+    if is_of_home(error):
+        return "try again; the operator should look at the disk of MINIST_HOME"
+    return "try again; the operator should look at the server that MINIST_DATABASE_URL names"
 
 
 def _forget_frames(error: BaseException) -> None:

@@ -111,6 +111,7 @@ class Readiness(Status):
 
     degraded: list[DegradedBody]
     training_workers: int = Field(description="processes that take training jobs; 0: jobs wait")
+    warnings: list[str] = Field(description="what does not work while the database server does not answer")
 
 
 def explanation_fields(explanation: Explanation) -> dict[str, str]:

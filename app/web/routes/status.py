@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 
 import app
 from app import errors
+from app.store.errors import reason
 from app.telemetry import metrics
 from app.web import problems
 from app.web.dependencies import MAY_READ, RegistryDep, Services, ServicesDep
@@ -38,7 +39,8 @@ async def readyz(services: ServicesDep) -> Readiness:
     """200 only when the default model answers; not while the queue is full or work in the background keeps
     failing, nor once SIGTERM has come.
 
-    `degraded` names the models that answer with another version than they should, or not at all.
+    `degraded` names the models that answer with another version than they should, or not at all. While a
+    Postgres does not answer, what is loaded goes on: that is 200, with `warnings`.
     """
     check_ready(services)
     workers = services.training_workers.count
@@ -46,6 +48,7 @@ async def readyz(services: ServicesDep) -> Readiness:
         status="ok",
         training_workers=workers,
         degraded=[DegradedBody(**vars(one)) for one in services.registry.degraded],
+        warnings=services.background.warnings,
     )
 
 
@@ -96,5 +99,5 @@ def _jobs(services: Services) -> Mapping[str, int]:
     try:
         return services.queue.counts()
     except DatabaseError as error:
-        log.error("jobs cannot be counted: %s", error.orig)
+        log.error("jobs cannot be counted: %s", reason(error))
         return {}
