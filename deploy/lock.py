@@ -39,5 +39,6 @@ def _is_kept(line: str) -> bool:
 if __name__ == "__main__":
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     ours = [line for line in project["dependencies"] if not line.startswith("torch")]
-    lock([*ours, *OF_TORCH], "requirements.txt")
+    postgres = project["optional-dependencies"]["postgres"]  # MINIST_DATABASE_URL needs no other image
+    lock([*ours, *postgres, *OF_TORCH], "requirements.txt")
     lock(["cyclonedx-bom"], "build-requirements.txt")

@@ -58,7 +58,9 @@ class Server:
         )
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start it unless it runs, and wait until it answers."""
+        if self._process is not None and self._process.poll() is None:
+            return
         settings = [word for setting in FAST for word in ("-c", setting)]
         place = ["-p", str(self.port), "-c", "listen_addresses=127.0.0.1", "-k", str(self.folder)]
         with (self.folder / "log").open("a") as log:

@@ -12,7 +12,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sqlalchemy import text
 
 from app.home import Home
 from app.jobs.executor import ChildProcess, Execution, Executor, RunDirectory
@@ -46,10 +47,18 @@ from training.recipes import RECIPES
 from training.run import Run, train
 
 pytestmark = pytest.mark.survival
+on_both = pytest.mark.usefixtures("either_database")
 
 OVERRIDES = {"epochs": 40, "batch_size": 8, "validation_images": 100}
 JOB = {"model": "minist", "recipe": "mlp", "promote": "never", **OVERRIDES}
 LEASE = "2"
+
+
+@pytest.fixture
+def either_database(database_url: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes and homes of the test use SQLite, or a Postgres."""
+    if database_url is not None:
+        monkeypatch.setenv("MINIST_DATABASE_URL", database_url)
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +116,7 @@ def told_once(client: httpx2.Client, job_id: str) -> None:
     assert len(epochs) <= 40 + 3
 
 
+@on_both
 @pytest.mark.parametrize("victim", ["child", "supervisor"])
 def test_a_killed_child_or_supervisor_costs_no_more_than_an_epoch(
     victim: str, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
@@ -123,6 +133,7 @@ def test_a_killed_child_or_supervisor_costs_no_more_than_an_epoch(
         told_once(client, job_id)
 
 
+@on_both
 def test_a_job_that_learns_corrections_learns_the_same_after_a_kill(
     tmp_path: Path, digits: dict[str, bytes]
 ) -> None:
@@ -145,6 +156,7 @@ def test_a_job_that_learns_corrections_learns_the_same_after_a_kill(
         assert_same(tmp_path, job, weights(tmp_path / "models" / "minist" / str(calm["version"])))
 
 
+@on_both
 @pytest.mark.parametrize("victims", ["api", "all"])
 def test_after_kill_and_restart_the_job_goes_on(
     victims: str, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
@@ -170,6 +182,7 @@ def test_after_kill_and_restart_the_job_goes_on(
         told_once(client, job_id)
 
 
+@on_both
 def test_sigterm_puts_the_job_back_and_a_restart_goes_on_at_once(
     tmp_path: Path, undisturbed: dict[str, torch.Tensor]
 ) -> None:
@@ -178,9 +191,8 @@ def test_sigterm_puts_the_job_back_and_a_restart_goes_on_at_once(
         in_epoch(client, job_id, 3)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
-    database = Database(tmp_path)
-    job = Queue(database).get(job_id)
-    database.close()
+    with closing(Database(tmp_path, url=os.environ.get("MINIST_DATABASE_URL"))) as database:
+        job = Queue(database).get(job_id)
     assert job is not None
     assert (job.status, job.attempts, job.crashes) == ("queued", 0, 0)
     with service(tmp_path) as (_, client):
@@ -224,6 +236,7 @@ def finished(home: Home, job_id: str) -> dict[str, Any] | None:
     return vars(job) if job.status not in ("queued", "running") else None
 
 
+@on_both
 def test_two_supervisors_never_run_the_same_job(home: Home, tmp_path: Path) -> None:
     ids = [submit(home, epochs=2, seed=seed) for seed in range(6)]
     with worker(tmp_path), worker(tmp_path):
@@ -232,29 +245,40 @@ def test_two_supervisors_never_run_the_same_job(home: Home, tmp_path: Path) -> N
     assert sorted(job["version"] for job in jobs) == [2, 3, 4, 5, 6, 7]
 
 
-def freeze(process: subprocess.Popen[bytes], home: Path) -> None:
+def freeze(process: subprocess.Popen[bytes], home: Home) -> None:
     """SIGSTOP, at a moment when the process is not in the middle of a transaction.
 
-    Frozen inside of one it would hold the database's only write lock until it wakes: nobody could take over.
+    Frozen inside of one it would hold SQLite's only write lock until it wakes, or its job's row in Postgres
+    for a while: nobody could take over.
     """
 
     def frozen() -> bool:
         process.send_signal(signal.SIGSTOP)
         wait_for(lambda: "State:\tT" in Path(f"/proc/{process.pid}/status").read_text())
-        database = sqlite3.connect(home / "minist.db", timeout=0, isolation_level=None)
-        try:
-            database.execute("BEGIN IMMEDIATE")
-            database.execute("ROLLBACK")
-            return True
-        except sqlite3.OperationalError:  # locked
+        if in_transaction(home):
             process.send_signal(signal.SIGCONT)
             return False
-        finally:
-            database.close()
+        return True
 
     wait_for(frozen)
 
 
+def in_transaction(home: Home) -> bool:
+    """Whether anybody is."""
+    if not home.database.in_home:
+        with home.database.read() as connection:
+            others = "datname = current_database() AND state LIKE 'idle in transaction%'"
+            return bool(connection.scalar(text(f"SELECT count(*) FROM pg_stat_activity WHERE {others}")))
+    with closing(sqlite3.connect(home.database.path, timeout=0, isolation_level=None)) as database:
+        try:
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("ROLLBACK")
+        except sqlite3.OperationalError:  # locked
+            return True
+    return False
+
+
+@on_both
 def test_a_frozen_supervisor_is_fenced_off_when_it_wakes(
     home: Home, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
 ) -> None:
@@ -263,7 +287,7 @@ def test_a_frozen_supervisor_is_fenced_off_when_it_wakes(
     with worker(tmp_path) as frozen:
         wait_for(lambda: (home.queue.get(job_id).last or {}).get("epoch", 0) >= 3)  # type: ignore[union-attr]
         (child,) = children(frozen.pid)
-        freeze(frozen, tmp_path)
+        freeze(frozen, home)
         with worker(tmp_path):
             wait_for(lambda: not alive(child), 30)  # it hears no heartbeat any more
             wait_for(lambda: home.queue.get(job_id).attempts == 2, 30)  # type: ignore[union-attr]
@@ -277,6 +301,7 @@ def test_a_frozen_supervisor_is_fenced_off_when_it_wakes(
         assert children(frozen.pid) == []
 
 
+@on_both
 def test_cancelling_is_quick_and_the_last_epoch_can_be_resumed_from(
     tmp_path: Path, undisturbed: dict[str, torch.Tensor]
 ) -> None:
@@ -405,6 +430,7 @@ class Answer:
     probability: float
 
 
+@on_both
 def test_100_swaps_under_load_fail_no_request(tmp_path: Path, digits: Any) -> None:
     """Every answer is one version's or the other's, each swap is seen within a second, memory stays flat."""
     stop = threading.Event()
@@ -743,6 +769,7 @@ def import_ended(client: httpx2.Client, name: str = "photos") -> dict[str, Any]:
     return body
 
 
+@on_both
 @pytest.mark.parametrize("victim", ["child", "all"])
 def test_an_import_that_is_killed_begins_anew_and_ends_alike(victim: str, tmp_path: Path) -> None:
     """Nothing half-read is left, and a data set that was ready stays as it was."""

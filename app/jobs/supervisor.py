@@ -166,7 +166,10 @@ class Supervisor:
                 self.queue.requeue(job)
                 raise ClaimLost
             execution.heartbeat()
-            self.queue.look(self.watch)  # a silent claim of another is then taken as soon as this job has ended
+            with contextlib.suppress(OperationalError):  # the relay tells
+                self.queue.look(
+                    self.watch
+                )  # a silent claim of another is then taken as soon as this job has ended
             ended = execution.exit_code() is not None
             relay.receive(execution, 0 if ended else POLL_SECONDS)
             if relay.seconds > self.limits.seconds and not ended:

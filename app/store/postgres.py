@@ -25,7 +25,7 @@ from app.store.tables import metadata
 
 DRIVER = "postgresql+psycopg"
 EXAMPLE = f"{DRIVER}://USER:PASSWORD@HOST:5432/DATABASE"
-IDLE_SECONDS = 60  # in a transaction: then its process is frozen, and others wait for what it has locked
+IDLE_SECONDS = 30  # in a transaction: then its process is frozen, and others wait for what it has locked
 NO = ("password authentication failed", "no password supplied", "does not exist", "pg_hba.conf")  # for ever
 _LOCK = "SELECT pg_advisory_xact_lock(:key)"
 
