@@ -39,6 +39,7 @@ FROM base AS code
 WORKDIR /srv/minist
 COPY LICENSE .
 COPY app app
+COPY minist_client minist_client
 COPY models models
 COPY training training
 # Readable for everybody, whatever the umask of the checkout. The bytecode is never checked against its

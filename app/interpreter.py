@@ -5,13 +5,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent  # a checkout, or site-packages
 
-# The three packages are imported from the root and from nowhere else. Then it leaves the path again, as
-# site-packages must not come before the standard library. -P: the working directory is not on it at all.
+# The three packages are imported from the root and from nowhere else. Then it goes to the end of the path, as
+# site-packages must not come before the standard library; `minist predict` finds its client there. -P: the
+# working directory is not on it at all.
 _RUN = """import runpy, sys
 root, module, *sys.argv[1:] = sys.argv[1:]
 sys.path.insert(0, root)
 import app, models, training
 sys.path.remove(root)
+sys.path.append(root)
 runpy.run_module(module, run_name="__main__", alter_sys=True)"""
 
 

@@ -178,7 +178,7 @@ def test_a_change_of_code_installs_nothing_anew(image: str, tmp_path: Path) -> N
 
     Nor does a change of pyproject.toml that leaves the dependencies alone.
     """
-    for name in ("app", "models", "training"):
+    for name in ("app", "minist_client", "models", "training"):
         shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
     for name in ("Dockerfile", ".dockerignore", "pyproject.toml", "constraints.txt", "LICENSE"):

@@ -62,10 +62,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, ht
         yield folder, client
 
 
-def environment(folder: Path) -> dict[str, str]:
+def environment(folder: Path, client: httpx2.Client) -> dict[str, str]:
+    service = {"MINIST_URL": str(client.base_url), "MINIST_API_KEY": ADMIN_KEY}
     paths = {"PYTHONPATH": str(ROOT), "PYTHON": sys.executable, "MINIST_HOME": str(folder / "var")}
     data = {"MINIST_DATA_DIR": str(ROOT / "tests" / "data"), "MINIST_DEVICE": "cpu", "MPLBACKEND": "agg"}
-    return {**os.environ, **paths, **data, "MINIST_API_KEY": ADMIN_KEY}
+    return {**os.environ, **paths, **data, **service}
 
 
 @pytest.mark.parametrize("name", [name for name in GUIDES if blocks(PAGE_OF[name], "sh")])
@@ -73,7 +74,7 @@ def test_the_commands_of_a_page_run_one_after_the_other(name: str, running: tupl
     folder, client = running
     script = SHELL + blocks(PAGE_OF[name], "sh").replace(ADDRESS, str(client.base_url).rstrip("/"))
     done = subprocess.run(
-        ["bash", "-c", script], cwd=folder, env=environment(folder), capture_output=True, text=True
+        ["bash", "-c", script], cwd=folder, env=environment(folder, client), capture_output=True, text=True
     )
     assert done.returncode == 0, f"{done.stdout[-2000:]}{done.stderr[-2000:]}"
 
@@ -83,7 +84,11 @@ def test_the_python_of_a_page_runs(name: str, running: tuple[Path, httpx2.Client
     folder, client = running
     script = blocks(PAGE_OF[name], "python").replace(ADDRESS, str(client.base_url).rstrip("/"))
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, env=environment(folder)
+        [sys.executable, "-c", script],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=environment(folder, client),
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
@@ -149,7 +154,7 @@ def _find(dotted: str) -> object:
 @pytest.mark.parametrize("name", PRESENT)
 def test_variables_that_are_named_are_read(name: str) -> None:
     read = {f"MINIST_{field.upper()}" for field in Settings.model_fields}
-    elsewhere = (ROOT / "compose.yaml").read_text()
+    elsewhere = (ROOT / "compose.yaml").read_text() + (ROOT / "minist_client" / "connection.py").read_text()
     for variable in set(re.findall(r"MINIST_[A-Z_]+", PAGE_OF[name])):
         assert variable in read or variable in elsewhere, variable
 

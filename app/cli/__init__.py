@@ -34,6 +34,9 @@ COMMANDS = (
     Command("db", "app.cli.db:run", "upgrade, check, back up the database, or copy it to Postgres"),
     Command("restore", "app.cli.storage:restore_home", "put a backup in the place of what is there"),
     Command("health", "app.cli.health:run", "ask the service on this machine whether it does its work"),
+    Command(
+        "predict", "app.cli.predict:run", "classify pictures, or the rows of a table, by a running service"
+    ),
     Command("publish", "app.cli.publish:run", "make a finished run a version that is served"),
     Command("train", "app.cli.train:run", "train a classifier by a recipe, or on a file of your own pictures"),
     Command("evaluate", "training.cli:evaluate", "loss and accuracy of any weights file on a test set"),
@@ -54,6 +57,7 @@ Serve small trained classifiers over HTTP, and train them.
 EXAMPLES = """
 examples:
   minist serve --port 8080
+  minist predict photo.jpg
   minist train photos.zip
   minist train --recipe mlp --epochs 3 --out runs/mine
   minist publish runs/mine
