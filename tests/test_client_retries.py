@@ -1,6 +1,8 @@
 """The client where the network, a proxy or the service fails."""
 
 import inspect
+import io
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -13,15 +15,18 @@ from minist_client import (
     Client,
     EpochEvent,
     JobEvent,
+    NoteEvent,
     NotReachable,
     Problem,
     Retries,
     ServiceError,
     StatusEvent,
+    StepEvent,
     TimedOut,
     UnexpectedAnswer,
     UnusableInput,
 )
+from minist_client.progress import display
 from minist_client.waiting import retry_after
 from tests.both_clients import KINDS, client_of
 from tests.flaky import Flaky, Reply, flaky_server
@@ -254,3 +259,23 @@ def test_waits_grow_and_end() -> None:
         assert wait is not None
         assert 0.125 * 2**number <= wait <= 0.25 * 2**number
     assert Retries(seconds=10).wait(1, 9.99, None) is None
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("TERM", "xterm")
+    with display(True) as shown:
+        shown.show(StatusEvent(1, "running"))
+        shown.show(NoteEvent(2, "it mirrors [pictures]"))
+        shown.show(StepEvent(3, epoch=1, epochs=2, step=1, steps=2, loss=0.5, accuracy=0.75, eta_seconds=61.2))
+        shown.show(EpochEvent(4, epoch=1, epochs=2, loss=0.25, accuracy=0.9, split="test"))
+        shown.show(JobEvent(5))
+    text = terminal.getvalue()
+    for part in ("it mirrors [pictures]", "epoch 1 of 2", "50%", "loss 0.2500 accuracy 0.9000"):
+        assert part in text, part

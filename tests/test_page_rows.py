@@ -57,7 +57,7 @@ def test_a_row_is_filled_in_and_the_answer_follows(new_page: NewPage) -> None:
     expect(page.get_by_label("age")).to_have_value("")
     page.get_by_role("button", name="Example").click()
     says(page, "rowing", "people")
-    expect(page.locator("#curl")).to_contain_text("application/json")
+    expect(page.locator("#request code")).to_contain_text("application/json")
     expect(page.locator("#pad")).to_be_hidden()
 
 

@@ -153,7 +153,7 @@ def test_the_page_works_behind_a_prefix(new_page: NewPage, api: httpx2.Client) -
     says(page, "8")
     explained(page)
     page.click("#request summary")
-    expect(page.locator("#curl")).to_contain_text(f"{address(api)}/prefix/predict?model=digits")
+    expect(page.locator("#request code")).to_contain_text(f"{address(api)}/prefix/predict?model=digits")
     page.goto(f"{address(api)}/prefix/#/train/{job}")
     expect(page.locator(".outcome")).to_be_visible(timeout=SOON)
     # drawn anew whenever the stream of events ends, as it does through `strip`: in one step

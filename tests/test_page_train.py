@@ -105,6 +105,16 @@ def test_a_wrong_setting_is_shown_at_its_field(new_page: NewPage) -> None:
     expect(page.locator("#set-epochs")).to_have_attribute("aria-invalid", "true")
 
 
+def test_the_run_is_shown_as_code(new_page: NewPage) -> None:
+    page = new_page("#/train")
+    page.click("#run-request summary")
+    code = page.locator("#run-request code")
+    expect(code).to_contain_text('"recipe": "softmax-mnist"')
+    page.fill("#model", "mine")
+    page.get_by_role("button", name="Python", exact=True).click()
+    expect(code).to_contain_text('client.train(**{"recipe": "softmax-mnist", "model": "mine"')
+
+
 def test_without_a_key_nothing_starts(new_page: NewPage, api: httpx2.Client) -> None:
     before = len(api.get("/train").json()["jobs"])
     page = new_page("#/train")

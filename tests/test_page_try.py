@@ -180,10 +180,12 @@ def test_the_curl_command_works_as_printed(page: Page, tmp_path: Path, drawn: bo
     with page.expect_download() as download:
         page.click("#download")
     download.value.save_as(tmp_path / download.value.suggested_filename)
-    command = page.locator("#curl").inner_text()
+    command = page.locator("#request code").inner_text()
     done = subprocess.run(f"{command} -sS --fail", shell=True, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["label"] == label
+    page.get_by_role("button", name="Python", exact=True).click()
+    expect(page.locator("#request code")).to_contain_text("from minist_client import Client")
 
 
 def blank(folder: Path) -> Path:

@@ -19,6 +19,7 @@ from app.web.dependencies import services_of
 from app.web.pages import DOCS_POLICY, STATIC, html
 from app.web.rate_limit import FREE
 from app.web.row_schema import DIALECT, example_row, row_schema
+from app.web.snippets import with_snippets
 from app.web.v2.errors import is_theirs
 
 MOST_MODELS = 20  # of tables, whose rows are shown
@@ -42,6 +43,7 @@ def install(app: FastAPI) -> None:
         ]
         found = with_rows(app.openapi(), tables[:MOST_MODELS])
         prefix = request.scope.get("root_path", "").rstrip("/")
+        found = with_snippets(found, f"{request.url.scheme}://{request.url.netloc}{prefix}")
         return JSONResponse({**found, "servers": [{"url": prefix}]} if prefix else found)
 
     def openapi() -> dict[str, Any]:

@@ -1,45 +1,117 @@
-// The very request that was sent, as a command, with the file that it needs.
+// The very request that the page sends, to be used from elsewhere: curl, Python, JavaScript.
 
-import { $ } from "./dom.js";
+import { fill, h } from "./dom.js";
+import { filled, templates } from "./snippets.js";
+
+/** @import { Kind } from "./snippets.js" */
+
+const INLINE = 32 * 1024; // bytes of a picture that is written out; a larger one is a file beside it
+const TYPE = /^[\w.+-]+\/[\w.+-]+$/;
+const ANY = "application/octet-stream"; // the service looks at the first bytes
+let language = "curl"; // the same everywhere on the page
 
 export class Command {
   #file = "";
+  /** @type {Kind} */
+  #kind = "picture";
+  /** @type {Record<string, unknown>} */
+  #values = {};
 
-  constructor() {
-    $("copy").onclick = () => this.#copy();
+  /** @param {HTMLElement} host */
+  constructor(host) {
+    this.host = host;
+    this.languages = h("div.choice", { role: "group", "aria-label": "Language" });
+    this.code = h("code");
+    this.copy = h("button", { type: "button", onclick: () => this.#copy() }, "Copy");
+    this.download = h("a");
+    fill(
+      host,
+      h("summary", "Use it from curl, Python, JavaScript"),
+      this.languages,
+      h("pre", { tabindex: "0", "aria-label": "Code" }, this.code),
+      h("p.actions", this.copy, " ", this.download),
+    );
+    host.addEventListener("toggle", () => this.host.hidden || this.#write()); // another may have changed the language
   }
 
   hide() {
-    $("request").hidden = true;
+    this.host.hidden = true;
   }
 
   /**
-   * @param {{ blob: Blob, name: string }} picture
+   * A picture or a row, as it is sent to this path.
+   * @param {{ blob: Blob, name: string }} what
    * @param {string} path
    */
-  show({ blob, name }, path) {
+  async show({ blob, name }, path) {
     URL.revokeObjectURL(this.#file);
     this.#file = URL.createObjectURL(blob);
-    const download = $("download", HTMLAnchorElement);
-    download.href = this.#file;
-    download.download = name;
-    download.textContent = `Download ${name}`;
-    const url = new URL(path, document.baseURI);
-    $("curl").textContent = `curl -H 'content-type: ${blob.type}' --data-binary @${name} '${url}'`;
-    $("request").hidden = false;
+    this.download.href = this.#file;
+    const [file, type] = [name.replaceAll(/[^\w.-]/g, "_"), TYPE.test(blob.type) ? blob.type : ANY];
+    this.download.download = file;
+    this.download.textContent = `Download ${file}`;
+    const model = new URLSearchParams(path.split("?")[1]).get("model") ?? "";
+    if (blob.type === "application/json")
+      await this.write("row", { model, row: JSON.parse(await blob.text()) });
+    else if (blob.size > INLINE) await this.write("file", { model, type, name: file });
+    else await this.write("picture", { model, type, image: base64(await blob.arrayBuffer()) });
+  }
+
+  /**
+   * @param {Kind} kind
+   * @param {Record<string, unknown>} values
+   */
+  async write(kind, values) {
+    this.#kind = kind;
+    this.#values = { url: new URL(".", document.baseURI).href.replace(/\/$/, ""), ...values };
+    try {
+      await this.#write();
+      this.host.hidden = false;
+    } catch {
+      this.hide(); // the service is away; the next picture tries again
+    }
+  }
+
+  async #write() {
+    const { languages, snippets } = await templates();
+    fill(
+      this.languages,
+      Object.entries(languages).map(([name, label]) => this.#offer(name, label)),
+    );
+    this.code.textContent = filled(snippets[this.#kind][language] ?? [], this.#values);
+  }
+
+  /**
+   * @param {string} name
+   * @param {string} label
+   */
+  #offer(name, label) {
+    const choose = async () => {
+      language = name;
+      await this.#write();
+      /** @type {HTMLElement | null} */ (this.languages.querySelector("[aria-pressed=true]"))?.focus();
+    };
+    return h("button", { type: "button", "aria-pressed": String(name === language), onclick: choose }, label);
   }
 
   async #copy() {
     try {
-      await navigator.clipboard.writeText($("curl").textContent ?? "");
+      await navigator.clipboard.writeText(this.code.textContent ?? "");
     } catch {
       // only https and localhost have a clipboard
-      getSelection()?.selectAllChildren($("curl"));
+      getSelection()?.selectAllChildren(this.code);
       document.execCommand("copy");
     }
-    $("copy").textContent = "Copied";
+    this.copy.textContent = "Copied";
     setTimeout(() => {
-      $("copy").textContent = "Copy";
+      this.copy.textContent = "Copy";
     }, 1500);
   }
+}
+
+/** @param {ArrayBuffer} buffer */
+function base64(buffer) {
+  let text = "";
+  for (const byte of new Uint8Array(buffer)) text += String.fromCharCode(byte);
+  return btoa(text);
 }

@@ -1,6 +1,7 @@
 // What to train: a recipe, and what differs from it.
 
 import { Away, Problem } from "./api.js";
+import { Command } from "./command.js";
 import { $, fill, h, loading, note, trouble } from "./dom.js";
 import { allValid, field, markWrong, select, setting, valueOf } from "./setting.js";
 import { subjectOf } from "./subjects.js";
@@ -34,6 +35,9 @@ export class RunForm {
     this.api = api;
     this.form = form;
     this.said = h("p.problem", { id: "run-problem", role: "alert" });
+    this.command = new Command(h("details.request", { id: "run-request", hidden: true }));
+    form.addEventListener("input", () => this.#showCommand());
+    form.addEventListener("change", () => this.#showCommand());
     form.onsubmit = (event) => {
       event.preventDefault();
       this.#submit();
@@ -61,6 +65,7 @@ export class RunForm {
     this.#offerSets();
     if (wish) await this.#prefer(wish);
     this.#offerFeedback();
+    this.#showCommand();
   }
 
   async #read() {
@@ -102,6 +107,7 @@ export class RunForm {
       h("div", { id: "use-feedback" }),
       this.said,
       h("p.actions", h("button.strong", { type: "submit" }, "Start training")),
+      this.command.host,
     );
     recipe.value = names.includes("softmax-mnist") ? "softmax-mnist" : (names[0] ?? "");
     this.#chooseRecipe();
@@ -208,6 +214,11 @@ export class RunForm {
     } finally {
       if (button) button.disabled = false;
     }
+  }
+
+  /** What would be sent now. */
+  #showCommand() {
+    if (this.#recipes.length) this.command.write("train", { wanted: this.#body() });
   }
 
   #body() {
