@@ -29,6 +29,7 @@ RequestError
 ├── InvalidRequest     a field or parameter with a value that is not allowed
 ├── FeedbackIsOff      the service keeps no corrections
 ├── UnknownCorrection  no correction has that id
+├── UnusableWeights    a weights file that no model can be made of
 ├── NotADataset        a file that holds no data set
 ├── UnknownDataset     no data set or version has that name
 ├── NoTestSet          the test set that is needed is not under MINIST_DATA_DIR
@@ -163,6 +164,10 @@ class FeedbackIsOff(RequestError):
 
 class UnknownCorrection(RequestError):
     """No correction has that id."""
+
+
+class UnusableWeights(RequestError):
+    """A weights file that no model can be made of."""
 
 
 class NotADataset(RequestError):

@@ -1,5 +1,6 @@
 """Everything under MINIST_HOME, opened."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -7,13 +8,14 @@ from dataclasses import dataclass
 from filelock import FileLock
 from sqlalchemy.exc import OperationalError
 
-from app.jobs.executor import ImportExecutor, LocalExecutor
+from app.jobs.executor import ImportExecutor, LocalExecutor, WeightsExecutor
 from app.jobs.imports import ImportPreparation, ImportPublication, Imports
 from app.jobs.preparation import Preparation
 from app.jobs.publication import Publication
 from app.jobs.queue import Queue
 from app.jobs.retention import Retention
 from app.jobs.supervisor import Limits, Supervisor
+from app.jobs.weights import WeightsPreparation, WeightsUploads
 from app.settings import Settings
 from app.store.database import Database
 from app.store.datasets import Datasets
@@ -26,6 +28,8 @@ from app.store.shipped import publish_shipped
 from app.store.sqlite import BUSY_SECONDS
 from app.store.supervisors import Supervisors
 from app.store.versions import Versions
+
+WEIGHTS_SECONDS = 900.0  # of CPU that uploaded weights may take
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,36 @@ class Home:
             "import",
         )
 
+    @property
+    def weights(self) -> WeightsUploads:
+        return WeightsUploads(self.queue, self.paths, self.settings.queue_limit)
+
+    def weights_reader(self) -> Supervisor:
+        """A supervisor for the weights that are uploaded to this home: they wait for nothing else."""
+        settings = self.settings
+        seconds = min(WEIGHTS_SECONDS, settings.import_minutes * 60)
+        memory = settings.import_memory_bytes
+        return Supervisor(
+            self.queue,
+            WeightsExecutor(settings.data_dir, self.paths.datasets, memory, math.ceil(seconds)),
+            WeightsPreparation(self.paths, self.queue),
+            Publication(self.queue, self.versions),
+            self._retention(),
+            Limits(settings.lease_seconds, 4 * seconds, "MINIST_IMPORT_MINUTES"),
+            "weights",
+        )
+
+    def _retention(self) -> Retention:
+        settings = self.settings
+        return Retention(
+            self.queue,
+            self.versions,
+            self.paths,
+            settings.keep_versions,
+            settings.keep_runs_days,
+            settings.keep_jobs_days,
+        )
+
     def supervisor(self) -> Supervisor:
         """A supervisor for the training jobs of this home."""
         settings = self.settings
@@ -99,14 +133,7 @@ class Home:
             LocalExecutor(settings.data_dir, settings.device, self.paths.datasets),
             Preparation(self.paths, self.versions, self.feedback),
             Publication(self.queue, self.versions),
-            Retention(
-                self.queue,
-                self.versions,
-                self.paths,
-                settings.keep_versions,
-                settings.keep_runs_days,
-                settings.keep_jobs_days,
-            ),
+            self._retention(),
             Limits(settings.lease_seconds, settings.job_hours * 3600),
         )
 

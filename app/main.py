@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import os
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -44,11 +45,23 @@ from app.web.fast_path import FastPath
 from app.web.followers import POLL_SECONDS, Followers
 from app.web.hosts import AllowedHosts
 from app.web.hosts import patterns as allowed
-from app.web.incoming import Incoming
+from app.web.incoming import WEIGHTS, Incoming
 from app.web.near_misses import known_parameters
 from app.web.paths import Paths
 from app.web.rate_limit import RateLimited, Rates
-from app.web.routes import datasets, evaluation, feedback, models, predict, recipes, status, train, v1, v2
+from app.web.routes import (
+    datasets,
+    evaluation,
+    feedback,
+    models,
+    predict,
+    recipes,
+    status,
+    train,
+    v1,
+    v2,
+    weights,
+)
 from app.web.training_workers import TrainingWorkers
 from app.web.uploads import ContentLengthLimit
 from app.web.v2.errors import PlainErrors, is_theirs
@@ -62,6 +75,7 @@ MOST_DECODERS = 4  # where none are set: each has some 40 MB
 OBJECTS_BEFORE_COLLECTION = 10_000  # those of some hundred requests at a time: with 700 it is always collecting
 AWAY_SECONDS = 1.0  # between two attempts to reach a database
 MAX_JSON_BYTES = 64 * 1024  # of the bodies that are not images
+_OWN_LIMITS = re.compile(r"/predict(/batch)?|/datasets|/models/[^/]+/versions")
 
 _DESCRIPTION = """Small trained classifiers over HTTP.
 
@@ -133,7 +147,13 @@ def _telemetry(settings: Settings, tracer_provider: TracerProvider | None) -> Te
 
 
 def _route(application: FastAPI) -> None:
-    for reading in (predict.router, datasets.uploads, v2.tensors, v1.reading):  # with limits of their own
+    for reading in (
+        predict.router,
+        datasets.uploads,
+        weights.router,
+        v2.tensors,
+        v1.reading,
+    ):  # limits of their own
         application.include_router(reading)
     for part in (train, datasets, recipes, models, evaluation, feedback, status):
         application.include_router(
@@ -160,7 +180,7 @@ def _front(settings: Settings, observer: RequestObserver, rates: Rates | None) -
 
 def _reads_its_body(path: str) -> bool:
     """Whether what answers at a path has limits of its own."""
-    return path in ("/predict", "/predict/batch", "/datasets") or (
+    return _OWN_LIMITS.fullmatch(path) is not None or (
         is_theirs(path) and path.endswith(("/infer", ":predict"))
     )
 
@@ -235,6 +255,8 @@ def _start(home: Home, counters: Counters, draining: Draining) -> Services:
         queue=home.queue,
         imports=home.imports,
         incoming=Incoming(home.paths.datasets, settings.max_dataset_bytes),
+        weights=home.weights,
+        incoming_weights=Incoming(home.paths.datasets, settings.max_weights_bytes, WEIGHTS),
         training_workers=TrainingWorkers(home.supervisors),
         feedback=home.feedback,
         recent_predictions=RecentPredictions(home.database) if settings.feedback else None,

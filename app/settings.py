@@ -183,10 +183,18 @@ class Settings(BaseSettings):
         description="Bytes of all data sets, the files that they came as included; more are refused with 507.",
     )
     import_memory_bytes: int = Field(
-        default=2 * 1024**3, ge=128 * 1024**2, description="Memory of the process that imports a data set."
+        default=2 * 1024**3,
+        ge=128 * 1024**2,
+        description="Memory of the process that imports a data set, or reads uploaded weights.",
     )
     import_minutes: float = Field(
         default=60, gt=0, description="Minutes that an import may run, in all its attempts together."
+    )
+    max_weights_bytes: int = Field(
+        default=256 * 1024**2,
+        ge=1,
+        le=512 * 1024**2,
+        description="Largest file of `POST /models/{name}/versions`; more is answered 413.",
     )
     feedback: bool = Field(
         default=False,

@@ -13,6 +13,7 @@ from models import networks
 from models.card import Shape
 from models.efficientnet import EfficientNetLite0
 from models.errors import UnknownArchitecture
+from models.stacks import SEQUENTIAL, Sequential
 from models.state_dicts import StateDict, strip_prefixes
 from models.table_networks import TableNetwork
 from models.weights_file import summary
@@ -93,6 +94,10 @@ TABLES: Mapping[str, Callable[..., nn.Module]] = {
     "table": TableNetwork
 }  # of rows; their card tells the arguments
 
+STACKS: Mapping[str, Callable[..., nn.Module]] = {
+    SEQUENTIAL: Sequential
+}  # of pictures; their card lists the layers
+
 
 def arguments_for(name: str, classes: int, shape: Shape) -> dict[str, Any]:
     """The keyword arguments of that architecture for so many classes and images of that shape.
@@ -129,10 +134,11 @@ def build(name: str, **arguments: Any) -> nn.Module:
 
     Raises UnknownArchitecture for a name that is in neither registry, or arguments that it does not take.
     """
-    if name not in ARCHITECTURES and name not in TABLES:
+    described = {**TABLES, **STACKS}
+    if name not in ARCHITECTURES and name not in described:
         raise UnknownArchitecture(f"there is no architecture {name!r}: choose one of {_names()}")
     try:
-        return TABLES[name](**arguments) if name in TABLES else ARCHITECTURES[name].build(**arguments)
+        return described[name](**arguments) if name in described else ARCHITECTURES[name].build(**arguments)
     except TypeError as error:
         raise UnknownArchitecture(f"architecture {name!r} does not take these arguments: {error}") from error
 
@@ -167,4 +173,4 @@ def _square(features: int) -> Shape:
 
 
 def _names() -> str:
-    return ", ".join((*ARCHITECTURES, *TABLES))
+    return ", ".join((*ARCHITECTURES, *TABLES, *STACKS))

@@ -60,7 +60,7 @@ def load(path: Path, device: torch.device) -> tuple[nn.Module, Card]:
         )
     with _naming(path):
         _check_columns(card)
-        model = _build(card.architecture, card.arguments, state_dicts.parse(data))
+        model = build_with(card.architecture, card.arguments, state_dicts.parse(data))
     return model.to(device).eval().requires_grad_(False), card
 
 
@@ -71,7 +71,7 @@ def load_bare(path: Path) -> tuple[nn.Module, str, dict[str, Any]]:
     with _naming(path):
         weights = state_dicts.parse(read_file(path))
         architecture, arguments = identify(weights)
-        return _build(architecture, arguments, weights), architecture, arguments
+        return build_with(architecture, arguments, weights), architecture, arguments
 
 
 def load_into(model: nn.Module, path: Path) -> None:
@@ -93,7 +93,10 @@ def _check_columns(card: Card) -> None:
             raise CheckpointError("the columns on its card are not those that its architecture takes")
 
 
-def _build(architecture: str, arguments: Mapping[str, Any], weights: StateDict) -> nn.Module:
+def build_with(architecture: str, arguments: Mapping[str, Any], weights: StateDict) -> nn.Module:
+    """A model of that architecture with these weights. Raises ModelError where they do not fit, a sentence
+    without the file.
+    """
     with torch.device("meta"):  # shapes without numbers: a file may declare any size
         expected = build(architecture, **arguments).state_dict()
     matched = state_dicts.match(weights, expected)

@@ -82,12 +82,17 @@ def _check(name: str, tensor: Tensor, expected: Tensor) -> None:
             f"has other widths: {name} is {_shape(tensor)} instead of {_shape(expected)}; "
             "only the widths of the recipes can be used"
         )
-    if not _is_plain(tensor):
-        raise CheckpointError(f"holds {name} as a sparse, quantized or expanded tensor: save a plain one")
+    check_plain(name, tensor)
     if tensor.is_floating_point() != expected.is_floating_point():
         raise CheckpointError(f"holds {name} as {tensor.dtype} instead of {expected.dtype}: save it as float32")
     if not tensor.to(expected.dtype).isfinite().all():
         raise CheckpointError(f"holds infinities or NaN in {name}: the run that wrote it has diverged")
+
+
+def check_plain(name: str, tensor: Tensor) -> None:
+    """Raises CheckpointError for a tensor whose shape declares more numbers than the file holds."""
+    if not _is_plain(tensor):
+        raise CheckpointError(f"holds {name} as a sparse, quantized or expanded tensor: save a plain one")
 
 
 def _is_plain(tensor: Tensor) -> bool:

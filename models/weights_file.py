@@ -34,7 +34,9 @@ _KINDS: tuple[tuple[bytes, str], ...] = (
     (rb"\x89HDF", "an HDF5 file (Keras): convert it to a PyTorch state_dict"),
     (rb"\x93NUMPY", "a NumPy array: save the weights as a PyTorch state_dict"),
     (rb"GGUF|....TFL3", "a model of another framework: convert it to a PyTorch state_dict"),
-    (rb"\x08[\x01-\x0f]\x12|.{0,64}onnx", "an ONNX model: save a PyTorch state_dict instead"),
+    (rb"\x08\x01\x12", "a TensorFlow model: convert it to a PyTorch state_dict"),
+    (rb"\x08[\x02-\x0f]\x12|.{0,64}onnx", "an ONNX model: save a PyTorch state_dict instead"),
+    (rb"x[\x01\x5e\x9c\xda]|ZF0x", "compressed, as joblib does: save a PyTorch state_dict instead"),
     (rb"\x89PNG|\xff\xd8\xff|GIF8|%PDF|BM|RIFF", "a picture or document, not weights"),
     (rb"\x7fELF|MZ|#!", "a program, not weights"),
 )
@@ -90,7 +92,7 @@ def load(data: bytes) -> Any:
     if data.startswith(b"PK"):
         _check_zip(data)
         return _torch_load(data)
-    if _is_safetensors(data):
+    if is_safetensors(data):
         return _safetensors(data)
     if data.startswith(b"\x80"):
         _check_pickles(io.BytesIO(data[:MAX_STRUCTURE]))
@@ -121,6 +123,8 @@ def _structure(archive: zipfile.ZipFile) -> bytes:
         raise CheckpointError("is a TorchScript model: save model.state_dict() instead")
     if any(name.endswith(".npy") for name in names):
         raise CheckpointError("is a NumPy archive (.npz): save the weights as a PyTorch state_dict")
+    if any(name.endswith(".h5") for name in names):
+        raise CheckpointError("is a Keras model: convert it to a PyTorch state_dict")
     pickles = [entry for entry in entries if entry.filename.split("/")[1:] == ["data.pkl"]]
     if len(pickles) != 1:
         raise CheckpointError("is a zip archive without weights of torch.save: unpack it first")
@@ -173,7 +177,7 @@ def _torch_load(data: bytes) -> Any:
         raise CheckpointError(f"is damaged or incomplete, or not written by torch.save: {_RETRY}") from error
 
 
-def _is_safetensors(data: bytes) -> bool:
+def is_safetensors(data: bytes) -> bool:
     """Source: the format's specification, github.com/huggingface/safetensors."""
     return len(data) > 9 and data[8:9] == b"{" and data[7] == 0
 

@@ -38,7 +38,7 @@ DOORS: Mapping[str, set[str]] = {
     },
     "app.jobs": {
         "app", "app.store", "models", "models.card", "models.datasets", "models.errors", "training",
-        "training.directory", "training.importing",
+        "training.directory", "training.foreign", "training.importing",
     },
     "app.store": {"models", "models.card", "models.errors"},
     "app.telemetry": set(),
@@ -54,6 +54,11 @@ DOORS: Mapping[str, set[str]] = {
         "models.card", "models.datasets", "models.idx", "models.imported", "models.rows", "training.errors",
         "training.importing",
     },
+    "training.foreign": {
+        "models", "models.architectures", "models.card", "models.datasets", "models.errors", "models.layers",
+        "models.stacks", "models.state_dicts", "models.tables", "models.weights_file", "training",
+        "training.datasets", "training.directory", "training.errors", "training.supervision",
+    },
     "training.importing": {
         "models", "models.idx", "models.imported", "models.preprocessing", "models.tables",
         "training.directory", "training.errors", "training.supervision",
@@ -65,10 +70,12 @@ DOORS: Mapping[str, set[str]] = {
         "models.architectures", "models.card", "models.errors", "models.preprocessing", "models.state_dicts",
         "models.table_networks", "models.tables", "models.weights_file",
     },
+    "models.layers": {"models.card", "models.errors"},
+    "models.stacks": {"models.card", "models.errors", "models.layers"},
     "models.preprocessing": {"models.errors"},
     "models.architectures": {
-        "models.card", "models.efficientnet", "models.errors", "models.networks", "models.state_dicts",
-        "models.table_networks", "models.weights_file",
+        "models.card", "models.efficientnet", "models.errors", "models.networks", "models.stacks",
+        "models.state_dicts", "models.table_networks", "models.weights_file",
     },
     "models.efficientnet": {"models.card", "models.errors", "models.state_dicts", "models.weights_file"},
     "models.state_dicts": {"models.errors", "models.weights_file"},
@@ -194,6 +201,8 @@ def test_the_serving_process_imports_neither_torchvision_nor_matplotlib() -> Non
     assert {name for name in modules if name.startswith("training.")} <= {
         "training.recipes",
         "training.directory",
+        "training.foreign",
+        "training.foreign.order",
         "training.importing",
         "training.importing.dataset",
         "training.importing.facts",

@@ -15,6 +15,7 @@ class RunDirectory:
     chosen.json     what was left to the data     log.txt                   what a job's process printed
     lock            held while it is trained      features.npy              what a backbone made of the images
     dataset/        what an import has read, until it is moved to the data sets
+    upload          weights that were brought, until they are read
     sample.npz      some of the pictures, kept with the version, to fine-tune it once the data set is gone
     """
 
@@ -61,6 +62,10 @@ class RunDirectory:
         return self.path / "sample.npz"
 
     @property
+    def upload(self) -> Path:
+        return self.path / "upload"
+
+    @property
     def lock(self) -> Path:
         return self.path / "lock"
 
@@ -87,6 +92,7 @@ class RunDirectory:
         """What is not shown; none of it but the sample is published."""
         return (
             self.sample,
+            self.upload,
             self.lock,
             self.resume,
             self.corrections,

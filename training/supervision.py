@@ -12,11 +12,13 @@ import signal
 import sys
 import threading
 import time
+from types import FrameType
 
 # Exit codes: failed for a reason that an event gives; another process holds the run; the supervisor is gone.
 FAILED, BUSY, ORPHANED = 1, 75, 76
 NICENESS = 15  # requests come first
 STEP_SECONDS = 0.5  # between two step events
+LAST_SECONDS = 10  # of CPU, to say that the others are over
 GRACE_SECONDS = 1.0  # after a lease, for heartbeats that came while this process itself was stopped
 
 
@@ -26,6 +28,29 @@ def begin(lease: float) -> None:
         os.nice(NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is handled by the supervisor
     _end_without_heartbeats(lease)
+
+
+def limit(memory: int, file_bytes: int, cpu_seconds: int | None = None) -> None:
+    """Of this process, where the system has such limits: bytes of memory (files that are mapped do not count),
+    bytes of a file that it writes, seconds of CPU."""
+    try:
+        import resource
+    except ImportError:  # not on this system
+        return
+    for kind, most in ((resource.RLIMIT_DATA, memory), (resource.RLIMIT_FSIZE, file_bytes)):
+        _, hard = resource.getrlimit(kind)
+        resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    if cpu_seconds is not None:
+        signal.signal(signal.SIGXCPU, _out_of_time)
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + LAST_SECONDS))
+
+
+class OutOfTime(Exception):
+    """The CPU seconds of this process are over."""
+
+
+def _out_of_time(number: int, frame: FrameType | None) -> None:
+    raise OutOfTime
 
 
 def send(**message: object) -> None:

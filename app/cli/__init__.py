@@ -37,7 +37,7 @@ COMMANDS = (
     Command(
         "predict", "app.cli.predict:run", "classify pictures, or the rows of a table, by a running service"
     ),
-    Command("publish", "app.cli.publish:run", "make a finished run a version that is served"),
+    Command("publish", "app.cli.publish:run", "make a finished run, or a weights file, a served version"),
     Command("train", "app.cli.train:run", "train a classifier by a recipe, or on a file of your own pictures"),
     Command("evaluate", "training.cli:evaluate", "loss and accuracy of any weights file on a test set"),
     Command("calibrate", "training.cli:calibrate", "fit the temperature of finished checkpoints"),
@@ -48,6 +48,7 @@ COMMANDS = (
     Command("work", "training.cli:work"),  # a job's process; only supervisors start it
     Command("export-onnx", "models.export:run"),  # a process of the API's
     Command("import-dataset", "training.importing.child:run"),  # an import's
+    Command("import-weights", "training.foreign.child:run"),  # of weights that were uploaded
 )
 
 USAGE = """usage: minist COMMAND [options]     (minist COMMAND --help: its options)

@@ -1,4 +1,4 @@
-"""`minist publish`: a run of the command line becomes a version of a model, also while the service runs."""
+"""`minist publish`: a run or a weights file becomes a version of a model, also while the service runs."""
 
 import argparse
 import json
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from app.cli.deployment import open_home, read_settings, who
+from app.cli.weights import publish_file
 from app.home import Home
 from app.jobs.executor import RunDirectory
 from app.jobs.promotion import Decision, Rule
@@ -19,8 +20,13 @@ from models.verification import load_verified
 
 
 def run(words: Sequence[str]) -> int:
-    """Publish a finished run; the status."""
-    chosen = _parser().parse_args(words)
+    """Publish a finished run or a weights file; the status."""
+    parser = _parser()
+    chosen = parser.parse_args(words)
+    if chosen.run.is_file():
+        return publish_file(chosen)
+    if chosen.name or chosen.card or chosen.dataset or chosen.calibrate:
+        parser.error("--name, --card, --dataset and --calibrate go with a weights file, not with a run")
     try:
         card = check(chosen.run)
     except (ModelError, OSError) as error:
@@ -35,10 +41,24 @@ def run(words: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="minist publish",
-        description="Make the result of a finished run the next version of its model. "
-        "A service that runs on the same MINIST_HOME serves it within a second.",
+        description="Make the result of a finished run, or a weights file from elsewhere, the next version "
+        "of a model. A service that runs on the same MINIST_HOME serves it within a second.",
     )
-    parser.add_argument("run", type=Path, help="run directory, as 'minist train' leaves it")
+    parser.add_argument(
+        "run",
+        type=Path,
+        metavar="RUN|FILE",
+        help="run directory, as 'minist train' leaves it, or a .pth, .pt or safetensors file",
+    )
+    weights = parser.add_argument_group("of a weights file")
+    weights.add_argument("--name", help="of the model (default: the file's)")
+    weights.add_argument(
+        "--card", help="what weights do not tell, as JSON or the path of such a file (default: FILE's .json)"
+    )
+    weights.add_argument("--dataset", help="that it is measured on: mnist, fashion-mnist, NAME or NAME@n")
+    weights.add_argument(
+        "--calibrate", action="store_true", help="fit a temperature on the validation split of the data set"
+    )
     parser.add_argument(
         "--promote",
         choices=get_args(Rule),

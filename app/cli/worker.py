@@ -25,7 +25,7 @@ def supervise(attached: str | None) -> int:
     settings = read_settings()
     home = await_home(settings)
     logging.config.dictConfig(logs.config(settings.log_level))
-    supervisors = home.supervisor(), home.importer()
+    training, *others = supervisors = (home.supervisor(), home.importer(), home.weights_reader())
 
     def stop(number: int, frame: FrameType | None) -> None:
         for supervisor in supervisors:
@@ -36,14 +36,16 @@ def supervise(attached: str | None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN if attached else stop)
     with Heartbeat(home.supervisors, attached or token_hex(8)):
         alive = _watch_stdin() if attached else lambda: True
-        training, importing = supervisors
-        thread = threading.Thread(target=importing.run, args=[alive], name="imports")
-        thread.start()
+        threads = [threading.Thread(target=other.run, args=[alive], name=other.kind) for other in others]
+        for thread in threads:
+            thread.start()
         try:
             training.run(alive)
         finally:
-            importing.stop()
-            thread.join()
+            for other in others:
+                other.stop()
+            for thread in threads:
+                thread.join()
     return 0
 
 

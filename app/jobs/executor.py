@@ -19,6 +19,7 @@ from pydantic import Field
 from app.interpreter import module_command
 from models.datasets import DATASETS
 from training.directory import RunDirectory as RunDirectory  # for the rest of app, too
+from training.foreign.order import check_order
 from training.importing.dataset import ImageProfile as ImageProfile  # for the rest of app, too
 from training.importing.dataset import Options as PictureOptions
 from training.importing.dataset import Profile as Profile  # for the rest of app, too
@@ -109,6 +110,28 @@ class ImportExecutor:
         return _child("import-dataset", run, options, environment)
 
 
+class WeightsExecutor:
+    """One child process per upload of weights, limited in what it may take."""
+
+    def __init__(self, data_dir: Path, datasets_dir: Path, memory: int, seconds: int) -> None:
+        """`memory` in bytes, `seconds` of CPU."""
+        self.data_dir = data_dir
+        self.datasets_dir = datasets_dir
+        self.memory = memory
+        self.seconds = seconds
+
+    def start(self, run: RunDirectory, lease: float) -> "ChildProcess":
+        options = {
+            "--data-dir": self.data_dir.absolute(),
+            "--datasets-dir": self.datasets_dir.absolute(),
+            "--lease": lease,
+            "--memory": self.memory,
+            "--seconds": self.seconds,
+        }
+        one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        return _child("import-weights", run, options, {**one, "MALLOC_ARENA_MAX": "2"})
+
+
 def _child(
     command: str,
     run: RunDirectory,
@@ -196,6 +219,14 @@ def check_options(options: Mapping[str, Any], table: bool = False) -> dict[str, 
     """
     kind = {"kind": "table"} if table or _OF_TABLES & options.keys() else {}
     return options_of({**options, **kind}).model_dump(mode="json")
+
+
+def check_card(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the sender of weights says of them, as the child reads it.
+
+    Raises pydantic.ValidationError, naming the fields.
+    """
+    return check_order(given)
 
 
 def same_options(options: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -166,7 +166,7 @@ class Imports:
 
     def _user(self, connection: Connection, version: DatasetVersion) -> str | None:
         """A job that will read it, or a model whose test set it is."""
-        unfinished = select(jobs.c.id, jobs.c.config).where(jobs.c.status.in_(ACTIVE), jobs.c.kind == "train")
+        unfinished = select(jobs.c.id, jobs.c.config).where(jobs.c.status.in_(ACTIVE), jobs.c.kind != "import")
         for row in connection.execute(unfinished):
             if row.config.get("dataset") == version.reference:
                 return f"job {row.id}"

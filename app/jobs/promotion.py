@@ -56,6 +56,8 @@ def _judge(rule: Rule, new: Card, current: Current | None, may_replace: bool) ->
         return True, "the job asked always to promote"
     if current.card is None:
         return True, f"version {current.version} is damaged"
+    if new.dataset is None:  # weights that were uploaded without one
+        return False, "its test accuracy is not known: name a data set with the weights, or promote always"
     if _digest(current.card) != _digest(new):
         return False, "the current version was measured on other data"
     if _is_fine_tuned(new):

@@ -27,7 +27,7 @@ ACTIVE = ("queued", "running")
 TERMINAL = ("succeeded", "failed", "cancelled")
 MAX_CRASHES = 3
 STEPS_KEPT = 200  # events of an ended job, about 30 kB
-Kind = Literal["train", "import"]
+Kind = Literal["train", "import", "weights"]
 NOTHING_LEARNED = Corrections(used=0, right_before=0, right_after=0)
 
 
@@ -165,6 +165,28 @@ class Queue:
             model=dataset,
             config=dict(config),
             promote="never",
+            request_digest="",
+        )
+
+    def add_weights(
+        self,
+        connection: Connection,
+        model: str,
+        config: Mapping[str, Any],
+        promote: Rule,
+        limit: int,
+        submitter: Submitter,
+    ) -> Job:
+        """Add a job that reads uploaded weights, inside the transaction that keeps their file. Raises
+        QueueFull."""
+        return _add(
+            connection,
+            limit,
+            submitter,
+            kind="weights",
+            model=model,
+            config=dict(config),
+            promote=promote,
             request_digest="",
         )
 

@@ -297,6 +297,9 @@ class Datasets:
         for path in stale:
             if abs(time.time() - path.stat().st_mtime) > stale_seconds:
                 path.unlink(missing_ok=True)
+        for upload in self.paths.runs.glob("*/upload"):  # of weights; their job ends, or was never committed
+            if upload.parent.name not in active and abs(time.time() - upload.stat().st_mtime) > stale_seconds:
+                upload.unlink(missing_ok=True)
         for half in self.paths.runs.glob("*/dataset"):
             if half.parent.name not in active:
                 shutil.rmtree(half, ignore_errors=True)

@@ -60,7 +60,7 @@ jobs = Table(
     Column("submitted_by", Name(100)),  # whose key; none: before there was this column
     Column("by_admin", Boolean, nullable=False, default=False, server_default="0"),
     Column("feedback", JSON),  # corrections that it learns, and what that changed; null: it was not asked to
-    Column("kind", Name(16), nullable=False, default="train", server_default="train"),  # or import
+    Column("kind", Name(16), nullable=False, default="train", server_default="train"),  # or import, weights
     Index("jobs_by_status", "status", "number"),
 )
 

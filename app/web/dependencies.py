@@ -10,6 +10,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from app import errors
 from app.jobs.imports import Imports
 from app.jobs.queue import Queue
+from app.jobs.weights import WeightsUploads
 from app.serving.batching import Batcher
 from app.serving.decoding.pool import DecoderPool
 from app.serving.evaluation import Evaluator
@@ -40,7 +41,9 @@ class Services:
     versions: Versions
     queue: Queue
     imports: Imports
-    incoming: Incoming
+    incoming: Incoming  # data sets
+    weights: WeightsUploads
+    incoming_weights: Incoming
     training_workers: TrainingWorkers
     feedback: Feedback
     recent_predictions: RecentPredictions | None  # none: predictions cannot be corrected

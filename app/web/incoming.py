@@ -33,7 +33,6 @@ from app.store.datasets import INCOMING, Source
 from app.web.auth import Headers
 
 T = TypeVar("T")
-FILES = ("file", "files", "upload", "dataset")
 AT_ONCE = 4  # of one process
 STEP = 1024 * 1024  # bytes that are written at a time
 MAX_FIELD_BYTES = 64 * 1024  # options as JSON; names of classes may be many
@@ -48,12 +47,55 @@ _HEAD = 16  # bytes by which it is seen that a file cannot be a data set
 _REFUSED = ("application/json", "text/html", "text/xml", "image/", "audio/", "video/")
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What may come: the fields of a form that hold the file, how it is called, and how to send it."""
+
+    fields: tuple[str, ...]
+    noun: str  # "data set"
+    kinds: str  # "a zip, npz, CSV or parquet file"
+    example: str  # of curl's -F
+    setting: str  # of the limit
+    smaller: str  # how to send less
+    check: Callable[[bytes], None]  # of the first bytes; raises where they cannot be of such a file
+
+
+def _check_dataset(head: bytes) -> None:
+    if not _may_be_dataset(head):
+        raise NotADataset(
+            "the file is neither a zip or npz file of pictures nor a table",
+            "zip the folders of your classes (cats/1.jpg, dogs/1.jpg), numpy.savez train_images, "
+            "train_labels, or send CSV or parquet",
+        )
+
+
+DATASET = Expected(
+    fields=("file", "files", "upload", "dataset"),
+    noun="data set",
+    kinds="a zip, npz, CSV or parquet file",
+    example="file=@photos.zip",
+    setting="MINIST_MAX_DATASET_BYTES",
+    smaller="pictures are scaled to 224 pixels at most, tables may come as parquet or gzipped",
+    check=_check_dataset,
+)
+WEIGHTS = Expected(
+    fields=("weights", "file", "files", "upload"),
+    noun="weights file",
+    kinds="a .pth, .pt or safetensors file",
+    example="weights=@model.pth",
+    setting="MINIST_MAX_WEIGHTS_BYTES",
+    smaller="save model.state_dict() alone, without the optimizer",
+    check=lambda head: None,  # the process that reads it says what it is
+)
+
+
 @dataclass
 class _File:
     """What is written."""
 
     stream: BinaryIO
     limit: int
+    expected: Expected
     size: int = 0
     head: bytes = b""
     digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
@@ -62,15 +104,10 @@ class _File:
         """Raises BodyTooLarge, or NotADataset as soon as the first bytes say so."""
         self.size += len(data)
         if self.size > self.limit:
-            raise too_large(self.limit)
+            raise _too_large(self.limit, self.expected)
         if len(self.head) < _HEAD:
             self.head = (self.head + data)[:_HEAD]
-            if not _may_be_dataset(self.head):
-                raise NotADataset(
-                    "the file is neither a zip or npz file of pictures nor a table",
-                    "zip the folders of your classes (cats/1.jpg, dogs/1.jpg), numpy.savez train_images, "
-                    "train_labels, or send CSV or parquet",
-                )
+            self.expected.check(self.head)
         self.digest.update(data)
         self.stream.write(data)
 
@@ -97,6 +134,7 @@ class _Form:
         except FormParserError as error:
             raise MalformedForm(f"the boundary cannot be used ({error})", "let your client build it") from error
         self._file = file
+        self._expected = file.expected
         self._name = self._header = b""
         self._value = b""
         self._parts = 0
@@ -117,7 +155,8 @@ class _Form:
         self._beside += len(data) - (self._file.size - before)
         if self._beside > MAX_FORM_BYTES:
             raise MalformedForm(
-                "the form holds much besides its file", "send the field 'file' and short options"
+                "the form holds much besides its file",
+                f"send the field {self._expected.fields[0]!r} and short options",
             )
 
     def finish(self) -> dict[str, str]:
@@ -126,7 +165,8 @@ class _Form:
             raise MalformedForm("the form ends before its last boundary", "send the whole body")
         if self.files != 1:
             raise WrongFields(
-                f"the form has {self.files} files", "send one field 'file' (curl -F file=@photos.zip)"
+                f"the form has {self.files} files",
+                f"send one field {self._expected.fields[0]!r} (curl -F {self._expected.example})",
             )
         return {
             name.decode("utf-8", "replace"): text.decode("utf-8", "replace")
@@ -154,10 +194,11 @@ class _Form:
 
     def _headers(self) -> None:
         name = self._name.decode("utf-8", "replace")
-        if name in FILES:
+        if name in self._expected.fields:
             self.files += 1
             if self.files > 1:
-                raise WrongFields("the form has several files", "send one; train.csv and test.csv in a zip")
+                many = "; train.csv and test.csv in a zip" if self._expected is DATASET else ""
+                raise WrongFields("the form has several files", f"send one{many}")
         elif not name:
             raise MalformedForm("a part of the form has no name", "let your HTTP client build the form")
         elif self._name in self._texts:
@@ -182,8 +223,9 @@ class _Form:
 class Incoming:
     """Receives files into a folder, a few at once."""
 
-    def __init__(self, folder: Path, limit: int) -> None:
+    def __init__(self, folder: Path, limit: int, expected: Expected = DATASET) -> None:
         """`limit` in bytes, of each."""
+        self._expected = expected
         self._folder = folder
         self._limit = limit
         self._receiving = 0
@@ -201,7 +243,9 @@ class Incoming:
         kind = headers.get(b"content-type", b"").decode("latin-1")
         self._check(headers, kind)
         if self._receiving >= AT_ONCE:
-            raise Overloaded(f"{AT_ONCE} data sets are being received", "try again in a minute", retry_after=30)
+            raise Overloaded(
+                f"{AT_ONCE} {self._expected.noun}s are being received", "try again in a minute", retry_after=30
+            )
         self._receiving += 1
         path = self.new_path()
         try:
@@ -214,12 +258,12 @@ class Incoming:
     async def _receive(self, path: Path, kind: str, receive: Receive) -> tuple[_File, dict[str, str]]:
         try:
             with await self._run(self._open, path) as stream:
-                file = _File(stream, self._limit)
+                file = _File(stream, self._limit, self._expected)
                 form = _Form(kind, file) if media_type(kind) == FORM else None
                 await self._copy(receive, file.write if form is None else form.write)
                 texts = {} if form is None else form.finish()
                 if not file.size:
-                    raise EmptyBody("the file has no bytes", "send a zip, npz, CSV or parquet file")
+                    raise EmptyBody("the file has no bytes", f"send {self._expected.kinds}")
                 await self._run(_flush, stream)
         except OSError as error:
             raise StorageTrouble(
@@ -235,13 +279,14 @@ class Incoming:
     def _check(self, headers: Headers, kind: str) -> None:
         announced = headers.get(b"content-length", b"")
         if announced.isdigit() and int(announced) > self._limit + MAX_FORM_BYTES:
-            raise too_large(self._limit)
+            raise _too_large(self._limit, self._expected)
         if headers.get(b"content-encoding", b"identity") != b"identity":
             raise WrongContentType("the body has a content encoding", "send it as it is")
         if media_type(kind).startswith(_REFUSED):
             raise WrongContentType(
                 f"the content type is {media_type(kind)}",
-                f"send {FORM} with a field 'file' (curl -F file=@photos.zip), or the file as application/zip",
+                f"send {FORM} with a field {self._expected.fields[0]!r} (curl -F {self._expected.example}), "
+                "or the file as application/octet-stream",
             )
 
     def _open(self, path: Path) -> BinaryIO:
@@ -290,8 +335,8 @@ def _flush(stream: BinaryIO) -> None:
     os.fsync(stream.fileno())
 
 
-def too_large(limit: int) -> BodyTooLarge:
+def _too_large(limit: int, expected: Expected) -> BodyTooLarge:
     return BodyTooLarge(
-        f"the file has more than the {limit:,} bytes that are allowed (MINIST_MAX_DATASET_BYTES)",
-        "send less: pictures are scaled to 224 pixels at most, tables may come as parquet or gzipped",
+        f"the file has more than the {limit:,} bytes that are allowed ({expected.setting})",
+        f"send less: {expected.smaller}",
     )

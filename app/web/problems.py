@@ -78,6 +78,7 @@ _TABLE: Mapping[type[Exception], _Row] = {
     errors.FeedbackIsOff: _Row(409, "Feedback is off"),
     errors.UnknownCorrection: _Row(404, "Unknown correction"),
     errors.NotADataset: _Row(422, "Not a data set"),
+    errors.UnusableWeights: _Row(422, "Unusable weights"),
     errors.UnknownDataset: _Row(404, "Unknown data set"),
     datasets.NoSuchDataset: _Row(404, "Unknown data set", "GET /datasets lists them"),
     datasets.DatasetsFull: _Row(

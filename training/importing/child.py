@@ -22,7 +22,7 @@ from training.errors import DatasetError
 from training.importing.dataset import Imported, options_of
 from training.importing.importer import import_any
 from training.importing.originals import write_originals
-from training.supervision import BUSY, STEP_SECONDS, begin, failed, send
+from training.supervision import BUSY, STEP_SECONDS, begin, failed, limit, send
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -38,7 +38,7 @@ def run(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     begin(options.lease)
     os.umask(0o077)  # these are people's pictures
-    _limit(options.memory, options.file_bytes)
+    limit(options.memory, options.file_bytes)
     files = RunDirectory(options.directory)
     try:
         with FileLock(files.lock, timeout=options.lease, poll_interval=0.1):
@@ -84,16 +84,6 @@ class _Reporter:
         rate = done / (now - self._begun)
         eta = (of - done) / rate if of and rate else None
         send(event="step", epoch=1, step=done, steps=of or None, images_per_second=rate, eta_seconds=eta)
-
-
-def _limit(memory: int, file_bytes: int) -> None:
-    try:
-        import resource
-    except ImportError:  # not on this system
-        return
-    for kind, most in ((resource.RLIMIT_DATA, memory), (resource.RLIMIT_FSIZE, file_bytes)):
-        _, hard = resource.getrlimit(kind)
-        resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 def _no_memory(memory: int) -> str:

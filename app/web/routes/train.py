@@ -22,7 +22,15 @@ from app.store.keys import Identity
 from app.store.paths import HomePaths
 from app.store.versions import Versions
 from app.web import problems
-from app.web.dependencies import AUTH_ERRORS, MAY_READ, MayTrain, QueueDep, ServicesDep, SettingsDep
+from app.web.dependencies import (
+    AUTH_ERRORS,
+    MAY_READ,
+    MayTrain,
+    QueueDep,
+    Services,
+    ServicesDep,
+    SettingsDep,
+)
 from app.web.followers import EventStream
 from app.web.pages import ARTIFACT_POLICY, security_headers
 from app.web.paths import url_of
@@ -72,10 +80,10 @@ class FeedbackChange(BaseModel):
 
 
 class JobBody(BaseModel):
-    """A training job, or the import of a data set."""
+    """A training job, the import of a data set, or weights that were uploaded."""
 
     id: str
-    kind: Literal["train", "import"]
+    kind: Kind
     status: Status
     model: str = Field(description="of an import: the data set")
     recipe: str
@@ -169,20 +177,16 @@ def start(
             "train without feedback, or set MINIST_FEEDBACK=true",
         )
     if "dataset" in overrides:
-        overrides["dataset"] = _pinned(services.imports, overrides["dataset"])
+        overrides["dataset"] = pinned(services.imports, overrides["dataset"])
     try:
         config = check_config(recipe, {**overrides, "name": model, "threads": settings.train_threads})
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from error
-    if promote == "always" and not identity.may("admin") and _has_production(services.versions, model):
-        raise errors.Forbidden(
-            f"'promote: always' would replace {model!r} whatever comes out",
-            "use a key with the scope admin, or promote if_better",
-        )
+    require_promotion(services, model, promote, identity)
     submitter = Submitter(identity.who, identity.may("admin"))
     job = queue.submit(config, promote, settings.queue_limit, idempotency_key, feedback, submitter)
     response.headers["location"] = url_of(http.scope, f"/train/{job.id}")
-    return _body(job, queue, services.training_workers.warning())
+    return job_body(job, queue, services.training_workers.warning())
 
 
 @router.get("", summary="List the jobs", dependencies=[MAY_READ])
@@ -191,12 +195,14 @@ def list_jobs(
     status: Annotated[Status | None, Query(description="only jobs of this status")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="jobs on a page")] = 20,
     cursor: Annotated[str | None, Query(pattern=r"^\d{1,18}$", description="`next` of the page before")] = None,
-    kind: Annotated[Kind, Query(description="training jobs, or imports of data sets")] = "train",
+    kind: Annotated[
+        Kind, Query(description="training jobs, imports of data sets, or uploads of weights")
+    ] = "train",
 ) -> JobPage:
     """Newest first."""
     jobs = queue.page(status, limit + 1, int(cursor) if cursor else None, kind)
     following = str(jobs[limit - 1].number) if len(jobs) > limit else None
-    return JobPage(jobs=[_body(job, queue) for job in jobs[:limit]], next=following)
+    return JobPage(jobs=[job_body(job, queue) for job in jobs[:limit]], next=following)
 
 
 @router.get(
@@ -205,7 +211,9 @@ def list_jobs(
 def show_job(id: str, services: ServicesDep) -> JobBody:
     """Where it stands: status, position in the queue, epoch and step, metrics, ETA, error, version."""
     job = _job(services.queue, id)
-    return _body(job, services.queue, services.training_workers.warning() if job.status == "queued" else None)
+    return job_body(
+        job, services.queue, services.training_workers.warning() if job.status == "queued" else None
+    )
 
 
 @router.delete(
@@ -219,7 +227,7 @@ def cancel(id: str, queue: QueueDep, identity: MayTrain) -> JobBody:
     An import that is resumed begins anew.
     """
     _require_own(_job(queue, id), identity)
-    return _body(queue.cancel(id), queue)
+    return job_body(queue.cancel(id), queue)
 
 
 @router.post(
@@ -235,7 +243,7 @@ def resume(id: str, services: ServicesDep, identity: MayTrain) -> JobBody:
     queue = services.queue
     _require_own(_job(queue, id), identity)
     job = queue.resume(id, services.settings.queue_limit)
-    return _body(job, queue, services.training_workers.warning())
+    return job_body(job, queue, services.training_workers.warning())
 
 
 @router.get(
@@ -327,7 +335,7 @@ def _require_own(job: Job, identity: Identity) -> None:
         raise errors.Forbidden("the job was started with another key", "use that key, or one of scope admin")
 
 
-def _pinned(imports: Imports, reference: str) -> str:
+def pinned(imports: Imports, reference: str) -> str:
     """A built-in data set, or the version that `NAME` means now. Raises InvalidRequest or DatasetNotReady."""
     if is_built_in(reference):
         return reference
@@ -337,12 +345,21 @@ def _pinned(imports: Imports, reference: str) -> str:
         raise errors.InvalidRequest(str(error), imports.suggestion(reference)) from error
 
 
+def require_promotion(services: Services, model: str, promote: str, identity: Identity) -> None:
+    """Raises Forbidden for `always` without the scope admin, where there is a version to be replaced."""
+    if promote == "always" and not identity.may("admin") and _has_production(services.versions, model):
+        raise errors.Forbidden(
+            f"'promote: always' would replace {model!r} whatever comes out",
+            "use a key with the scope admin, or promote if_better",
+        )
+
+
 def _has_production(versions: Versions, model: str) -> bool:
     with versions.database.read() as connection:
         return versions.in_production(connection, model) is not None
 
 
-def _body(job: Job, queue: Queue, warning: str | None = None) -> JobBody:
+def job_body(job: Job, queue: Queue, warning: str | None = None) -> JobBody:
     epochs_done = job.last["epoch"] if job.last else 0
     within = (
         job.progress if job.progress and job.status == "running" and job.progress["epoch"] > epochs_done else {}
