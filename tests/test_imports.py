@@ -45,8 +45,8 @@ DOORS: Mapping[str, set[str]] = {
     "app": set(),
     "training": {
         "models", "models.architectures", "models.card", "models.errors",
-        "models.efficientnet", "models.imported", "models.preprocessing", "models.table_networks",
-        "models.tables", "training.datasets", "training.directory", "training.errors",
+        "models.efficientnet", "models.imported", "models.preprocessing", "models.table_columns",
+        "models.table_networks", "models.table_parts", "models.tables", "training.datasets", "training.directory", "training.errors",
         "training.importing", "training.supervision", "training.synthetic",
     },
     "training.synthetic": {"models.errors", "models.preprocessing", "training.datasets"},
@@ -68,7 +68,7 @@ DOORS: Mapping[str, set[str]] = {
     "training.errors": set(),
     "models": {
         "models.architectures", "models.card", "models.errors", "models.preprocessing", "models.state_dicts",
-        "models.table_networks", "models.tables", "models.weights_file",
+        "models.table_columns", "models.table_networks", "models.tables", "models.weights_file",
     },
     "models.layers": {"models.card", "models.errors"},
     "models.stacks": {"models.card", "models.errors", "models.layers"},
@@ -87,7 +87,9 @@ DOORS: Mapping[str, set[str]] = {
     "models.rows": set(),
     "models.card": {"models.errors", "models.tables"},
     "models.tables": {"models.errors"},
-    "models.table_networks": {"models.errors"},
+    "models.table_networks": {"models.errors", "models.table_columns", "models.table_parts"},
+    "models.table_parts": {"models.table_columns"},
+    "models.table_columns": set(),
     "models.errors": set(),
 }  # fmt: skip
 HTTP = {"fastapi", "starlette", "uvicorn"}
