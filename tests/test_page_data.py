@@ -116,7 +116,7 @@ def test_from_a_folder_to_a_model_that_is_tried(new_page: NewPage, api: httpx2.C
     wait_for(lambda: page.evaluate("document.querySelector('#viewfinder').videoWidth"))
     page.click("#live")
     expect(page.locator("#viewfinder")).to_be_hidden()
-    expect(page.locator("#download")).to_contain_text("camera.jpg", timeout=SOON)
+    expect(page.locator("#request a")).to_contain_text("camera.jpg", timeout=SOON)
     page.goto(f"{address(api)}/#/data/my-shapes")
     page.click("button:has-text('Delete')")
     page.click("text=Sure?")

@@ -16,6 +16,7 @@ export class Command {
   #kind = "picture";
   /** @type {Record<string, unknown>} */
   #values = {};
+  #wanted = false; // hidden meanwhile, it is not shown when a file has been read
 
   /** @param {HTMLElement} host */
   constructor(host) {
@@ -35,6 +36,7 @@ export class Command {
   }
 
   hide() {
+    this.#wanted = false;
     this.host.hidden = true;
   }
 
@@ -44,6 +46,7 @@ export class Command {
    * @param {string} path
    */
   async show({ blob, name }, path) {
+    this.#wanted = true;
     URL.revokeObjectURL(this.#file);
     this.#file = URL.createObjectURL(blob);
     this.download.href = this.#file;
@@ -52,21 +55,30 @@ export class Command {
     this.download.textContent = `Download ${file}`;
     const model = new URLSearchParams(path.split("?")[1]).get("model") ?? "";
     if (blob.type === "application/json")
-      await this.write("row", { model, row: JSON.parse(await blob.text()) });
-    else if (blob.size > INLINE) await this.write("file", { model, type, name: file });
-    else await this.write("picture", { model, type, image: base64(await blob.arrayBuffer()) });
+      await this.#prepare("row", { model, row: JSON.parse(await blob.text()) });
+    else if (blob.size > INLINE) await this.#prepare("file", { model, type, name: file });
+    else await this.#prepare("picture", { model, type, image: base64(await blob.arrayBuffer()) });
   }
 
   /**
    * @param {Kind} kind
    * @param {Record<string, unknown>} values
    */
-  async write(kind, values) {
+  write(kind, values) {
+    this.#wanted = true;
+    return this.#prepare(kind, values);
+  }
+
+  /**
+   * @param {Kind} kind
+   * @param {Record<string, unknown>} values
+   */
+  async #prepare(kind, values) {
     this.#kind = kind;
     this.#values = { url: new URL(".", document.baseURI).href.replace(/\/$/, ""), ...values };
     try {
       await this.#write();
-      this.host.hidden = false;
+      this.host.hidden = !this.#wanted;
     } catch {
       this.hide(); // the service is away; the next picture tries again
     }
@@ -74,24 +86,29 @@ export class Command {
 
   async #write() {
     const { languages, snippets } = await templates();
-    fill(
-      this.languages,
-      Object.entries(languages).map(([name, label]) => this.#offer(name, label)),
-    );
+    if (!this.languages.childElementCount) {
+      fill(
+        this.languages,
+        Object.entries(languages).map(([name, label]) => this.#offer(name, label)),
+      );
+    }
+    for (const button of this.languages.querySelectorAll("button")) {
+      button.setAttribute("aria-pressed", String(button.value === language));
+    }
     this.code.textContent = filled(snippets[this.#kind][language] ?? [], this.#values);
   }
 
   /**
+   * Made once: a button that is replaced while it is pressed is never clicked.
    * @param {string} name
    * @param {string} label
    */
   #offer(name, label) {
-    const choose = async () => {
+    const choose = () => {
       language = name;
-      await this.#write();
-      /** @type {HTMLElement | null} */ (this.languages.querySelector("[aria-pressed=true]"))?.focus();
+      this.#write();
     };
-    return h("button", { type: "button", "aria-pressed": String(name === language), onclick: choose }, label);
+    return h("button", { type: "button", value: name, onclick: choose }, label);
   }
 
   async #copy() {
