@@ -116,8 +116,11 @@ def open_all(page: Page, route: str, there: str) -> None:
     if "look" in route:
         page.locator(".confusion button").first.click()
         page.locator(".gallery li").first.wait_for()
-    for closed in page.locator("details:not([open]) > summary >> visible=true").all():
-        closed.click()
+    if route == "#/train":
+        expect(page.locator("#run-request")).to_be_visible(timeout=SOON)
+    closed = page.locator("details:not([open]) > summary >> visible=true")
+    while closed.count():
+        closed.first.click()
 
 
 @pytest.mark.parametrize("width", [320, 360, 768, 1280, 1600])
