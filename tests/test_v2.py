@@ -17,9 +17,12 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 import app.web.v2.infer_path
+from app.errors import TooSlow
 from app.main import create_app
 from app.serving.decoding.tensors import TYPES, text_bytes
 from app.settings import Settings
+from app.web.problems import problem_of
+from app.web.protocol import ProbesOnly, _raw_answer
 from tests.conftest import ADMIN
 from tests.people import CLASSES, ROW, serve_tables
 from tests.samples import PNG, photograph, png_header
@@ -510,3 +513,22 @@ def test_pictures_are_preprocessed_as_for_predict(asked: TestClient, digits: dic
         content, headers = binary([("image", "BYTES", (1, 1), text_bytes([file]))])
         found = outputs(asked.post(INFER, content=content, headers=headers))
         assert found["label"].tolist() == ["5"] == [expected["label"]]
+
+
+def test_refusals_before_the_application_are_theirs_too(settings: Settings) -> None:
+    """A host that is not allowed; a connection too many; a body that comes too slowly."""
+    guarded = settings.model_copy(update={"allowed_hosts": "example.org"})
+    with TestClient(create_app(guarded)) as client:
+        refused(client.get("/v2/models/minist"), 400, "Host header")
+        connections = client.app_state["services"].connections
+
+        async def unreached(scope: Any, receive: Any, send: Any) -> None:
+            raise AssertionError
+
+        beyond = TestClient(ProbesOnly(unreached, connections))
+        response = beyond.post("/prefix/v2/models/minist/infer", content=b"{}")
+        refused(response, 503, "connections are open")
+        assert response.headers["retry-after"] == "1"
+    slow = _raw_answer(problem_of(TooSlow("the body came slowly", "send it faster")), plain=True)
+    assert slow.startswith(b"HTTP/1.1 408 ")
+    assert slow.endswith(b'{"error": "the body came slowly: send it faster"}')

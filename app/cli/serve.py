@@ -141,8 +141,12 @@ def _check_tracing(settings: Settings) -> None:
 
 
 def _check_grpc(settings: Settings) -> None:
-    if settings.grpc_port is not None and (find_spec("grpc") is None or find_spec("google.protobuf") is None):
+    if settings.grpc_port is None:
+        return
+    if find_spec("grpc") is None or find_spec("google") is None or find_spec("google.protobuf") is None:
         sys.exit("error: MINIST_GRPC_PORT: the extra is not installed: pip install 'minist[grpc]'")
+    for free in listen(settings.host, settings.grpc_port):  # grpc itself would leave a traceback
+        free.close()
 
 
 def _check_default_model(home: Home) -> None:

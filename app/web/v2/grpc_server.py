@@ -196,7 +196,8 @@ async def serving(
         return
     import grpc
 
-    server = grpc.aio.server(options=_options(settings.max_upload_bytes), maximum_concurrent_rpcs=CALLS)
+    options = _options(settings.max_upload_bytes, settings.workers > 1)
+    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=CALLS)
     methods = InferenceServer(services, observer, rates).methods()
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -211,14 +212,14 @@ async def serving(
         await server.stop(GRACE_SECONDS)
 
 
-def _options(max_bytes: int) -> list[tuple[str, int]]:
+def _options(max_bytes: int, shared: bool) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", max_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_concurrent_streams", CALLS),
         ("grpc.max_metadata_size", 16 * 1024),
         ("grpc.max_connection_idle_ms", 75_000),
-        ("grpc.so_reuseport", 1),
+        ("grpc.so_reuseport", int(shared)),  # else a second service would get half of the calls
     ]
 
 
