@@ -167,9 +167,7 @@ class Supervisor:
                 raise ClaimLost
             execution.heartbeat()
             with contextlib.suppress(OperationalError):  # the relay tells
-                self.queue.look(
-                    self.watch
-                )  # a silent claim of another is then taken as soon as this job has ended
+                self.queue.look(self.watch)  # a silent claim is then taken as soon as this job has ended
             ended = execution.exit_code() is not None
             relay.receive(execution, 0 if ended else POLL_SECONDS)
             if relay.seconds > self.limits.seconds and not ended:
