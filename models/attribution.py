@@ -52,14 +52,17 @@ def _along(network: TableNetwork, start: Encoded, end: Encoded, index: int) -> t
     numbers = at[:, None].repeat(1, shape[1]).requires_grad_()  # how far each column has gone
     codes = at[:, None].repeat(1, shape[2]).requires_grad_()
     with torch.enable_grad():
-        between = start.numbers + numbers[:, :, None] * (end.numbers - start.numbers)
+        between, pieces = (
+            first + numbers[:, :, None] * (last - first)
+            for first, last in ((start.numbers, end.numbers), (start.pieces, end.pieces))
+        )
         tables = {
             f"network.{name}": _with_blends(table, start.codes, end.codes, codes)
             for name, table in network.named_parameters()
             if name.endswith(".categories")
         }
         places = network.columns.total + torch.arange(STEPS * shape[2], device=codes.device).view(STEPS, -1)
-        logits = functional_call(_Answer(network), tables, (Encoded(between, places),))
+        logits = functional_call(_Answer(network), tables, (Encoded(between, pieces, places),))
         found = torch.autograd.grad(logits[:, index].sum(), (numbers, codes), allow_unused=True)
     by_number, by_code = (
         torch.zeros_like(given) if gradient is None else gradient

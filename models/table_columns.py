@@ -16,9 +16,10 @@ FARTHEST = 6.0  # standard deviations of a number
 
 
 class Encoded(NamedTuple):
-    """Rows, encoded: numbers [N, P, 1 + bins + 1] (standardised, piecewise-linear, missing), codes [N, Q]."""
+    """Rows, encoded: numbers [N, P, 2] (standardised, missing), their pieces [N, P, bins], codes [N, Q]."""
 
     numbers: Tensor
+    pieces: Tensor
     codes: Tensor
 
 
@@ -120,7 +121,7 @@ class Columns(nn.Module):
         both = torch.stack([standard, missing.to(rows.dtype)], 2)
         codes = rows.index_select(1, self.categorical)
         codes = torch.where(codes.isnan(), self.last + 1, codes.clamp(min=0).minimum(self.last))
-        return Encoded(torch.cat([both, pieces], 2), codes.long() + self.offsets)
+        return Encoded(both, pieces, codes.long() + self.offsets)
 
 
 def _edges(values: Tensor, bins: int) -> Tensor:

@@ -26,7 +26,10 @@ class LinearPart(nn.Module):
 
     def forward(self, rows: Encoded) -> Tensor:
         """Logits [groups, 1, N, classes]."""
-        found = rows.numbers[:, :, : self.used].flatten(1) @ self.numbers + self.bias
+        weight = self.numbers.view(rows.numbers.shape[1], self.used, -1)
+        found = rows.numbers.flatten(1) @ weight[:, :2].flatten(0, 1) + self.bias
+        if self.used > 2:
+            found = found + rows.pieces.flatten(1) @ weight[:, 2:].flatten(0, 1)
         if rows.codes.shape[1]:
             found = found + F.embedding(rows.codes, self.categories).sum(1)
         return found.view(-1, self.groups, 1, self.classes).permute(1, 2, 0, 3)
@@ -82,7 +85,9 @@ class NetworkPart(nn.Module):
         """[groups, N, features]."""
         parts = []
         if rows.numbers.shape[1]:
-            numbers = torch.bmm(rows.numbers.transpose(0, 1), self.numbers)  # [P, N, groups * embedding]
+            # [P, N, groups * embedding]; joined before, the figures of a number would be copied
+            plain = torch.bmm(rows.numbers.transpose(0, 1), self.numbers[:, :2])
+            numbers = torch.baddbmm(plain, rows.pieces.transpose(0, 1), self.numbers[:, 2:])
             parts.append(numbers.view(len(self.numbers), -1, self.groups, numbers.shape[2] // self.groups))
         if rows.codes.shape[1]:
             codes = F.embedding(rows.codes.transpose(0, 1), self.categories)

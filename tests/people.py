@@ -104,7 +104,7 @@ def of_otto_s_shape() -> tuple[TableNetwork, Card]:
         "categorical": [],
         "sizes": [],
         "bins": 16,
-        "parts": [{"members": 8, "width": 256, "embedding": 3}],
+        "parts": [{"members": 8, "width": 192, "embedding": 3}],
     }
     model = TableNetwork(**arguments)  # type: ignore[arg-type]
     model.columns.fit(torch.from_numpy(counts(1000)).float())

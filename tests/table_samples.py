@@ -38,12 +38,16 @@ def mixed(count: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.in
 
 
 def otto_like(count: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """93 sparse counts and 9 classes of very different sizes."""
+    """93 sparse counts and 9 classes of very different sizes, some much alike: about as hard as Otto's, where
+    the log loss is 0.63 by logistic regression and 0.48 by boosting."""
     random = np.random.default_rng(seed)
     world = np.random.default_rng(93)  # the same for all seeds
     shares = np.array([0.03, 0.26, 0.13, 0.04, 0.05, 0.23, 0.05, 0.13, 0.08])
     kinds = 3  # within a class
-    rates = np.exp(world.normal(-2.2, 1.3, (9, kinds, 93)) * 0.55 + world.normal(-1.6, 1.0, 93))
+    usual, own = world.normal(-1.6, 1.0, 93), world.normal(-2.2, 1.3, (9, kinds, 93)) * 0.55
+    for label, like, share in ((2, 1, 0.6), (3, 1, 0.6), (6, 2, 0.3)):
+        own[label] = share * own[like] + (1 - share) * own[label]
+    rates = np.exp(own + usual)
     labels = random.choice(9, count, p=shares).astype(np.int64)
     strength = random.gamma(1.2, 1.0, (count, 1))
     rows = random.poisson(rates[labels, random.integers(kinds, size=count)] * (0.5 + strength) * 3)

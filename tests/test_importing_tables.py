@@ -734,3 +734,58 @@ def test_names_are_given_where_there_are_none(tmp_path: Path) -> None:
         ("a", "column-2", "a (3)", "a (2)"),
         ("column-2", "a (3)"),
     )
+
+
+# -- what people meet now and then ---------------------------------------------------------------------
+
+
+def test_quoted_values_may_follow_padded_separators(imported: Imports) -> None:
+    lines = [f'{i % 7}, "x, {i % 3}", {"pq"[i % 2]}' for i in range(60)]
+    profile = imported("\n".join(["size, kind, y", *lines]).encode(), "y")
+    assert column(profile, "kind").examples == ("x, 0", "x, 1", "x, 2")
+    assert (profile.bad_count, profile.classes) == (0, ("p", "q"))
+    with pytest.raises(DatasetError, match="opens a quotation mark in or after row 6"):
+        imported("\n".join(["size, kind, y", *lines, '1, "open, p']).encode(), "y")
+
+
+def test_gzipped_tables_in_a_zip_are_read(imported: Imports) -> None:
+    rows = "size,y\n" + "".join(f"{i},{'pq'[i % 2]}\n" for i in range(40))
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("train.csv.gz", gzip.compress(rows.encode()))
+        archive.writestr("test.csv.gz", gzip.compress(rows.replace("\n", "0\n").encode().replace(b"y0", b"y")))
+    profile = imported(packed.getvalue(), "y", merge_similar=True)
+    assert (profile.rows, profile.given_splits) == (80, ("train", "test"))
+
+
+def test_dates_of_several_forms_are_said_to_be_so(imported: Imports) -> None:
+    days = [f"2024-0{1 + i % 9}-1{i % 9}" if i % 2 else f"1{i % 9}.0{1 + i % 9}.2023" for i in range(60)]
+    rows = "day,size,y\n" + "".join(f"{day},{i % 7},{'pq'[i % 2]}\n" for i, day in enumerate(days))
+    profile = imported(rows.encode(), "y")
+    day = column(profile, "day")
+    assert (day.used, day.role) == (False, "text")
+    assert day.why is not None
+    assert day.why.startswith("its dates are of several forms, such as ")
+    assert sum("several forms" in warning.what for warning in profile.warnings) == 1
+
+
+def test_zeros_and_ones_are_numbers_so_that_a_two_is_answered(imported: Imports) -> None:
+    rows = "flag,size,y\n" + "".join(f"{i % 2},{i * 37 % 11},{'pq'[i * 7 % 3 % 2]}\n" for i in range(60))
+    profile = imported(rows.encode(), "y")
+    flag = next(column for column in profile.input.columns if column.name == "flag")
+    assert (flag.role, flag.minimum, flag.maximum) == ("numeric", 0, 1)
+    chosen = imported(rows.encode(), "y", roles={"flag": "boolean"})
+    assert column(chosen, "flag").role == "boolean"
+
+
+def test_labels_of_test_rows_that_differ_by_a_dot_are_said_first(imported: Imports) -> None:
+    """As adult has them: unmerged, no figure on the test rows means anything."""
+    train = "size,income\n" + "".join(f"{i % 17},{('<=50K', '>50K')[i % 17 > 8]}\n" for i in range(80))
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("train.csv", train)
+        archive.writestr("test.csv", train.replace("50K\n", "50K.\n"))
+    profile = imported(packed.getvalue(), "income")
+    assert profile.classes == ("<=50K", "<=50K.", ">50K", ">50K.")
+    assert "are in the test rows alone" in profile.warnings[0].what
+    assert "merge_similar" in profile.warnings[0].hint

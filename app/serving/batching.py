@@ -35,7 +35,7 @@ from models.inference import Forward
 log = logging.getLogger("minist.batching")
 
 MAX_BATCH_SIZE = 256  # images in one forward pass; larger ones fall out of the CPU's cache
-MAX_BATCH_ROWS = 128  # of a table: each costs more, and the event loop waits for all
+MAX_BATCH_ROWS = 256  # of a table: each costs more, and the event loop waits for all
 SMALL_BYTES = 64 * 1024  # of a request body: smaller ones have an eighth of the bytes for themselves
 HEAVY_SECONDS = 0.25  # of a batch of a heavy model: what waits behind it waits no longer
 MAX_HEAVY_SECONDS = 30.0  # of forward passes that may wait for the thread

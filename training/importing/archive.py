@@ -149,9 +149,14 @@ def _refusal(info: zipfile.ZipInfo, path: PurePosixPath, name: str) -> str | Non
         return "it is a link"
     if info.flag_bits & _ENCRYPTED:
         return "it is encrypted"
-    if path.suffix.lower() in _ARCHIVES and not _is_idx(path):
+    if path.suffix.lower() in _ARCHIVES and not _is_idx(path) and not is_zipped_table(path):
         return "it is an archive inside the archive: send its content itself"
     return None
+
+
+def is_zipped_table(path: PurePosixPath) -> bool:
+    """`train.csv.gz`: a table alone, not an archive."""
+    return path.name.lower().endswith((".csv.gz", ".tsv.gz"))
 
 
 def _is_idx(path: PurePosixPath) -> bool:

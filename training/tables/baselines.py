@@ -81,8 +81,8 @@ def regression(spec: TableInput, classes: int, train: Split, seed: int) -> Predi
     columns.fit(train.images)
 
     def encoded(rows: Tensor) -> Any:
-        numbers, codes = columns(rows)
-        plain = sparse.csr_matrix(numbers[:, :, :2].flatten(1).numpy().astype(np.float64))
+        numbers, _, codes = columns(rows)
+        plain = sparse.csr_matrix(numbers.flatten(1).numpy().astype(np.float64))
         ones = np.ones(codes.numel())
         starts = np.arange(len(codes) + 1) * codes.shape[1]
         chosen = sparse.csr_matrix((ones, codes.flatten().numpy(), starts), (len(codes), columns.total))

@@ -141,7 +141,9 @@ class TableTrainer:
         columns = self.model.columns
         other = (columns.last.long() + columns.offsets).expand_as(encoded.codes)
         return Encoded(
-            encoded.numbers, torch.where(torch.rand(encoded.codes.shape) < OTHER, other, encoded.codes)
+            encoded.numbers,
+            encoded.pieces,
+            torch.where(torch.rand(encoded.codes.shape) < OTHER, other, encoded.codes),
         )
 
     def judge(self) -> tuple[float, float]:

@@ -89,7 +89,7 @@ function verdict({ a, b, images, agreement, only_a: onlyA, only_b: onlyB, p, dif
   const same = a.model === b.model;
   return [
     h("div.versus", side(a, same, onlyA), side(b, same, onlyB)),
-    h("p", `They agree on ${percent(agreement)} of ${count(images)} images. McNemar’s p ${shown}: ${chance}.`),
+    h("p", `They agree on ${percent(agreement)} of ${count(images)} answers. McNemar’s p ${shown}: ${chance}.`),
     differ.length > 0 &&
       gallery(
         "Where they differ",

@@ -109,7 +109,7 @@ class Watched {
   /** @param {Wire.Step} data */
   #step(data) {
     this.curves.step(data);
-    const speed = `${count(Math.round(data.images_per_second))} images/s`;
+    const speed = `${count(Math.round(data.images_per_second))} per second`;
     this.#progress(data, data.step / data.steps, speed, this.foretold.step(data));
   }
 

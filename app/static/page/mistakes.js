@@ -71,7 +71,7 @@ function confusion(api, name, version, { classes, matrix, images, accuracy, data
   };
   const table = confusionTable(name, classes, matrix, open);
   return [
-    h("p", `${plural(wrong, "mistake")} in ${count(images)} images of ${dataset}.`),
+    h("p", `${plural(wrong, "mistake")} in ${count(images)} tests on ${dataset}.`),
     h(
       "div.confusion-side",
       h("div.wide", { tabindex: "0", role: "region", "aria-label": "Confusion matrix" }, table),

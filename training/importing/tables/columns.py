@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from models.tables import FALSE, ISO, MAX_TEXT, MISSING, TRUE, Column, TableInput, encode_columns
 from training.errors import DatasetError
+from training.importing.tables.dialect import NUMBER
 from training.importing.tables.facts import Chosen, Role
 
 MAX_CATEGORIES = 1_000  # of a column; what is rarer is `other`
@@ -42,6 +43,7 @@ _DAYS += ("%d/%m/%y", "%m/%d/%y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y
 _TIMES = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
 _DATE_LIKE = r"\d.*[-./, ].*\d"
 _LOOKS = 500  # values by which a date's form is found
+_FEW_LOOKS = 50  # values by which dates of several forms are
 AT_ONCE = 100_000  # different values that are read as numbers
 ENOUGH = 0.95  # share of the values that must be of a kind; the others count as missing, and are said
 
@@ -149,7 +151,7 @@ def _judged(values: Values) -> Judged:
     if distinct <= 1:
         why = "it has no values" if not distinct else f"all its values are {values.examples(1)[0]!r}"
         return Judged(name, "constant", False, why)
-    if _is_boolean(values):
+    if _is_boolean(values) and not _are_digits(values):
         return Judged(name, "boolean", True)
     decimal = _decimal(values)
     if decimal is not None:
@@ -157,6 +159,8 @@ def _judged(values: Values) -> Judged:
     form = date_format(values)
     if form is not None:
         return Judged(name, "date", True, date_format=form)
+    if (several := _several_forms(values)) is not None:
+        return Judged(name, "text", False, several)
     if distinct > MANY and (distinct > 0.9 * rows or 2 * distinct > len(values.codes)):
         words, length = _size(values)
         if words >= WORDS or length >= LONG:
@@ -226,6 +230,11 @@ def _is_boolean(values: Values) -> bool:
     return len(words & TRUE) == 1 and len(words & FALSE) == 1
 
 
+def _are_digits(values: Values) -> bool:
+    """0 and 1 are numbers, which may be counts: a row with a 2 is answered, too."""
+    return all(NUMBER.fullmatch(values.array[int(i)].as_py()) for i in values.order)
+
+
 def _decimal(values: Values, enough: float = ENOUGH, codes: bool = False) -> Literal[".", ","] | None:
     """The decimal mark of a column of numbers; None where it is none."""
     dot, comma = values.share(_DOT), values.share(_COMMA)
@@ -251,6 +260,23 @@ def date_format(values: Values) -> str | None:
                 fits[form] = sum(_reads(text, form) for text in some)
     best = max(fits, key=lambda form: fits[form], default=None)
     return best if best is not None and fits[best] >= ENOUGH * len(some) else None
+
+
+def _several_forms(values: Values) -> str | None:
+    """Why a column of dates is none: not all are of one form."""
+    if values.share(_DATE_LIKE) < ENOUGH or values.share(r"[a-zA-Z]{10}") > 0:
+        return None
+    some = [values.array[int(i)].as_py() for i in values.order[:: max(1, values.distinct // _FEW_LOOKS)]]
+    forms = (ISO, *(day + time for day in _DAYS for time in _TIMES))
+    found = {text: next((form for form in forms if _reads(text, form)), None) for text in some}
+    dates = [text for text in some if found[text] is not None]
+    if len(dates) < ENOUGH * len(some):
+        return None
+    first = dates[0]
+    other = next((text for text in dates if found[text] != found[first]), dates[-1])
+    return (
+        f"its dates are of several forms, such as {first!r} and {other!r}: write them in one, like 2024-12-31"
+    )
 
 
 def _reads(text: str, form: str) -> bool:

@@ -31,6 +31,7 @@ class Dialect:
     header: Record | None  # the record that holds the names, as it stands
     padded: bool  # a blank follows every separator, and means nothing
     renamed: tuple[str, ...]  # names that stood there twice, or not at all
+    spaced: bool = False  # blanks stand between a separator and a quotation mark
 
 
 def sniff(text: Text, options: TableOptions) -> Dialect:
@@ -46,13 +47,23 @@ def sniff(text: Text, options: TableOptions) -> Dialect:
     rows = [record for record in records if len(record) == width and record is not header]
     padded = _padded(rows)
     names, renamed = _names(header, width)
-    return Dialect(separator, options.quoting, names, header, padded, renamed)
+    spaced = options.quoting and _is_spaced(head, separator)
+    return Dialect(separator, options.quoting, names, header, padded and not spaced, renamed, spaced)
 
 
-def parse(lines: io.TextIOBase, separator: str, quoting: bool) -> "csv._reader":  # type: ignore[name-defined]
-    """Python's reader of CSV, which takes what the fast one takes."""
+def parse(lines: io.TextIOBase, separator: str, quoting: bool, spaced: bool = False) -> "csv._reader":  # type: ignore[name-defined]
+    """Python's reader of CSV, which takes what the fast one takes, and where it is `spaced` more."""
     csv.field_size_limit(2 * MAX_LINE)
-    return csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE)
+    return csv.reader(
+        lines,
+        delimiter=separator,
+        quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE,
+        skipinitialspace=spaced,
+    )
+
+
+def _is_spaced(head: str, separator: str) -> bool:
+    return re.search(f'{re.escape(separator)} +"', head) is not None
 
 
 def _separator(name: str, head: str, whole: bool, options: TableOptions) -> tuple[Separator, list[Record]]:
@@ -85,7 +96,8 @@ def _separator(name: str, head: str, whole: bool, options: TableOptions) -> tupl
 def _records(head: str, whole: bool, separator: str, quoting: bool) -> list[Record]:
     found: list[Record] = []
     try:
-        for record in parse(io.StringIO(head, newline=""), separator, quoting):
+        spaced = quoting and _is_spaced(head, separator)
+        for record in parse(io.StringIO(head, newline=""), separator, quoting, spaced):
             if record:
                 found.append(record)
             if len(found) > MOST:

@@ -25,6 +25,7 @@ FREE = 64 * 1024**2  # bytes that may unpack at any ratio
 CHUNK = 1024**2
 _GZIP, _PARQUET, _ZIP = b"\x1f\x8b", b"PAR1", b"PK\x03\x04"
 _TABLES = (".csv", ".tsv", ".parquet", ".txt", ".data", ".tab")
+_ZIPPED = (".csv.gz", ".tsv.gz")
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".avif", ".ppm", ".pgm", ".npy")
 _ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError)
 
@@ -85,6 +86,14 @@ def _unzipped(source: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(source))
 
 
+def _member(archive: Archive, member: Member) -> IO[bytes]:
+    return archive.open(member)
+
+
+def _unzipped_member(archive: Archive, member: Member) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(archive.open(member)))
+
+
 def _plain(source: Path) -> IO[bytes]:
     return source.open("rb")
 
@@ -110,7 +119,7 @@ def _limit(compressed: int) -> int:
 
 
 def _tables(members: Sequence[Member]) -> list[Member]:
-    found = [m for m in members if m.name.lower().endswith(_TABLES) and not _is_hidden(m.path)]
+    found = [m for m in members if m.name.lower().endswith((*_TABLES, *_ZIPPED)) and not _is_hidden(m.path)]
     certain = [m for m in found if not m.name.lower().endswith(".txt")]
     return certain or found
 
@@ -138,7 +147,7 @@ def _of_archive(archive: Archive) -> list[TableFile]:
         TableFile(
             str(member.path),
             splits.get(member) if len(splits) > 1 else None,
-            partial(archive.open, member),
+            partial(_unzipped_member if member.name.lower().endswith(_ZIPPED) else _member, archive, member),
             _limit(archive.compressed(member)),
         )
         for member in chosen

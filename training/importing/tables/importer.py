@@ -320,6 +320,7 @@ def _warn(
         warnings.of_copies(copies, conflicts, 2 * copies > len(splits)),
     ):
         cells.warned.extend(said)
+    cells.warned[:0] = warnings.of_spellings(found, counts)
     leaked = _leaked(duplicates, splits)
     if leaked and (cells.given >= 0).any():
         cells.warn(f"{leaked:,} rows of the given test split are also in training", "remove them from one side")

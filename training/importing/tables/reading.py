@@ -6,9 +6,10 @@ and in one thread. Where rows are bad, Python's reader finds the numbers of thei
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,13 +23,14 @@ from training.importing.facts import SHOWN
 from training.importing.tables.dialect import MAX_NAME, Dialect, parse, sniff
 from training.importing.tables.facts import BadRow, TableFormat, TableOptions
 from training.importing.tables.files import TableFile
-from training.importing.tables.text import MAX_LINE, Text, read_text
+from training.importing.tables.text import MAX_LINE, Text, as_file, read_text
 
 BLOCK = 2 * MAX_LINE  # bytes that are parsed at a time: no row is longer
-_BUILT = (
-    64 * 1024**2
-)  # bytes that are reserved for a block, of which some are parsed ahead: one for each column
+# For each column of text as many bytes are reserved as the block has, and some blocks are parsed ahead. Of many
+# columns the different values of a block are taken, for which nothing is reserved.
+_BUILT, _WIDE, _WIDE_BLOCK = 64 * 1024**2, 64, 1024**2
 _PIECES = 100_000  # columns of batches that wait to be written together
+_AT_ONCE = 500  # records that are written anew together
 MAX_ROWS = 20_000_000
 _END = "\x1eend\x1e"  # of the last row, which is ours: where it is missing, a quotation mark was not closed
 Progress = Callable[[int, int], None]
@@ -72,7 +74,7 @@ def read_table(
 
 
 def _read_csv(text: Text, dialect: Dialect, path: Path, progress: Progress) -> Read:
-    block = max(32 * 1024, min(BLOCK, _BUILT // len(dialect.names)))
+    block = _WIDE_BLOCK if len(dialect.names) > _WIDE else min(BLOCK, _BUILT // len(dialect.names))
     while True:
         try:
             rows, bad_count = _parsed(text, dialect, path, progress, block)
@@ -112,10 +114,11 @@ def _parsed(text: Text, dialect: Dialect, path: Path, progress: Progress, block:
 
     names = list(dialect.names)
     end = dialect.separator.join([_END] * len(names)).encode()
+    kind = pa.dictionary(pa.int32(), pa.string()) if len(names) > _WIDE else pa.string()
     with _Writer(path, names, progress, text.size) as writer:
         try:
             parsed = pcsv.open_csv(
-                text.stream(b"\n" + end + b"\n"),
+                _respaced(text, dialect, end) if dialect.spaced else text.stream(b"\n" + end + b"\n"),
                 read_options=pcsv.ReadOptions(use_threads=False, block_size=block, column_names=names),
                 parse_options=pcsv.ParseOptions(
                     delimiter=dialect.separator,
@@ -124,7 +127,7 @@ def _parsed(text: Text, dialect: Dialect, path: Path, progress: Progress, block:
                     invalid_row_handler=skip,
                 ),
                 convert_options=pcsv.ConvertOptions(
-                    column_types={name: pa.string() for name in names}, strings_can_be_null=False
+                    column_types=dict.fromkeys(names, kind), strings_can_be_null=False
                 ),
             )
             for batch in parsed:
@@ -139,8 +142,31 @@ def _parsed(text: Text, dialect: Dialect, path: Path, progress: Progress, block:
     return writer.rows, bad_count - header_is_short
 
 
+def _respaced(text: Text, dialect: Dialect, end: bytes) -> io.BufferedReader:
+    """The same without blanks before quotation marks, which the fast reader would take for a part of the value.
+
+    A quotation mark that is never closed swallows the end, as it does there.
+    """
+    lines = io.TextIOWrapper(text.stream(b"\n" + end + b"\n"), "utf-8", newline="")
+    records = parse(lines, dialect.separator, dialect.quoting, spaced=True)
+
+    def chunks() -> Iterator[bytes]:
+        try:
+            while some := list(islice(records, _AT_ONCE)):
+                out = io.StringIO(newline="")
+                csv.writer(out, delimiter=dialect.separator, lineterminator="\n").writerows(some)
+                yield out.getvalue().encode()
+        except csv.Error as error:
+            raise DatasetError(f"{text.file.name} cannot be read ({error})") from error
+
+    return as_file(chunks())
+
+
 def _cleaned(batch: pa.RecordBatch, dialect: Dialect, first: bool) -> pa.RecordBatch:
     """Without the header, and without blanks that follow every separator."""
+    if batch.num_columns > _WIDE:
+        texts = [column.dictionary_decode() for column in batch.columns]
+        batch = pa.record_batch(texts, batch.schema.names)
     if first and dialect.header is not None and len(dialect.header) == batch.num_columns:
         at = _row_of(batch, dialect.header)
         batch = batch.slice(at + 1)
@@ -215,7 +241,7 @@ def _bad_rows(text: Text, dialect: Dialect) -> tuple[BadRow, ...]:
     found: list[BadRow] = []
     width = len(dialect.names)
     lines = io.TextIOWrapper(text.stream(), "utf-8", newline="")
-    reader = parse(lines, dialect.separator, dialect.quoting)
+    reader = parse(lines, dialect.separator, dialect.quoting, dialect.spaced)
     before = 0
     with suppress(csv.Error):  # where it is stricter than the fast one, fewer lines are named
         for record in reader:

@@ -54,7 +54,7 @@ class Text:
 
     def stream(self, end: bytes = b"") -> io.BufferedReader:
         """The same as a file; `end` follows."""
-        return io.BufferedReader(_Stream(self.chunks(), end), 1024**2)
+        return as_file(self.chunks(), end)
 
     def _utf8(self) -> Iterator[bytes]:
         if self.encoding == "utf-16":
@@ -126,6 +126,11 @@ def _from_utf16(file: TableFile) -> Iterator[bytes]:
     decoder = codecs.getincrementaldecoder("utf-16")("replace")
     for chunk in file.chunks():
         yield decoder.decode(chunk).encode("utf-8", "replace")
+
+
+def as_file(chunks: Iterator[bytes], end: bytes = b"") -> io.BufferedReader:
+    """Chunks, and `end` after them, as a file."""
+    return io.BufferedReader(_Stream(chunks, end), 1024**2)
 
 
 class _Stream(io.RawIOBase):

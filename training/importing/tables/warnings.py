@@ -23,8 +23,14 @@ def of_columns(facts: Sequence[ColumnFacts]) -> Iterator[Warned]:
                 what=f"column {fact.name!r} gives the answer away and was left out: {fact.why}",
                 hint="no action needed",
             )
+        elif _is_of_several_forms(fact):
+            yield Warned(
+                what=f"column {fact.name!r} was left out: {fact.why}", hint="or give it the role categorical"
+            )
     reasons: dict[str, list[str]] = {}
     for fact in facts:
+        if _is_of_several_forms(fact):
+            continue
         if not fact.used and fact.role in ("text", "id", "constant", "duplicate"):
             reasons.setdefault(fact.role, []).append(fact.name)
     words = {
@@ -40,6 +46,10 @@ def of_columns(facts: Sequence[ColumnFacts]) -> Iterator[Warned]:
         )
 
 
+def _is_of_several_forms(fact: ColumnFacts) -> bool:
+    return fact.why is not None and fact.why.startswith("its dates are of several forms")
+
+
 def of_labels(found: Labelled) -> Iterator[Warned]:
     for same in found.similar:
         yield Warned(
@@ -50,6 +60,17 @@ def of_labels(found: Labelled) -> Iterator[Warned]:
         yield Warned(
             what=f"{found.without:,} row{'s' * (found.without != 1)} without a target left out",
             hint="fill it in, or predict it afterwards",
+        )
+
+
+def of_spellings(found: Labelled, counts: Mapping[str, Mapping[str, int]]) -> Iterator[Warned]:
+    """Test files that write the classes differently, as adult's does."""
+    tested = [label for same in found.similar for label in same if not counts[label]["train"]]
+    if tested:
+        yield Warned(
+            what=f"the classes {', '.join(map(repr, tested[:10]))} are in the test rows alone, and differ from "
+            "others only in blanks, case or a final dot: figures on the test rows mean nothing",
+            hint="import again with merge_similar",
         )
 
 
