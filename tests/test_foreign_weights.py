@@ -319,6 +319,25 @@ def test_what_the_card_says_is_not_tried(example: nn.Module, sample: Dataset) ->
     assert (card.picture.mean, card.picture.std, card.picture.polarity) == ((0.5,), (0.25,), "dark-on-light")
 
 
+def test_a_card_that_is_not_so_is_refused(sample: Dataset) -> None:
+    data = saved(nn.Sequential(nn.Linear(400, 10)).state_dict())
+    layers = [{"kind": "flatten"}, {"kind": "linear", "name": "0", "inputs": 400, "outputs": 10}]
+    arguments = {"layers": layers, "input_shape": [1, 20, 20]}
+    assert read(data, architecture="sequential", arguments=arguments).classifier.card.input_shape == (1, 20, 20)
+    with pytest.raises(ModelError, match="does not take the pictures of mnist"):
+        read(data, sample, architecture="sequential", arguments=arguments)
+    with pytest.raises(ModelError, match="gets 784 numbers"):
+        read(data, sample, architecture="sequential", arguments={"layers": layers})
+    with pytest.raises(ModelError, match="no architecture 'resnet'"):
+        read(data, architecture="resnet")
+
+
+def test_an_activation_that_is_said_is_taken_for_known_keys_too() -> None:
+    card = read(saved(build("mlp-256").state_dict()), activation="tanh").classifier.card
+    assert [layer["kind"] for layer in card.arguments["layers"]] == ["flatten", "linear", "tanh", "linear"]
+    assert read(saved(build("mlp-256").state_dict())).classifier.card.architecture == "mlp-256"
+
+
 def test_without_a_data_set_every_assumption_is_said(example: nn.Module) -> None:
     card = read(saved(example.state_dict())).classifier.card
     notes = " ".join(card.notes)

@@ -11,6 +11,8 @@ from models.checkpoint import build_with
 from models.classifier import Classifier
 from models.datasets import DATASETS
 from models.errors import CheckpointError
+from models.layers import costs, read_layers
+from models.stacks import SEQUENTIAL
 from models.state_dicts import parse
 from models.weights_file import is_safetensors
 from training.calibration import calibrate
@@ -114,9 +116,21 @@ def _choose(
         raise DatasetError(
             f"the weights have {_outputs(first)} outputs, {dataset.name} has {len(dataset.classes)} classes"
         )
+    _check_shape(first, dataset.shape, dataset.name)
     choice = choose(fitting, pixels, held_out, order.activation is not None)
     notes = (*_notes([choice.candidate], choice.candidate), *choice.notes)
     return replace(choice, notes=tuple(note.replace(" pictures", f" {where} pictures") for note in notes))
+
+
+@torch.inference_mode()
+def _check_shape(candidate: Candidate, shape: Shape, dataset: str) -> None:
+    """That the layers take pictures of the data set: what a card says may not be so."""
+    try:
+        if candidate.shape != shape:
+            raise RuntimeError
+        candidate.model()(torch.zeros(2, *shape))
+    except RuntimeError as error:
+        raise CheckpointError(f"does not take the pictures of {dataset}, which are {_text(shape)}") from error
 
 
 def _notes(found: Sequence[Candidate], chosen: Candidate) -> list[str]:
@@ -146,8 +160,8 @@ def _of_each(values: tuple[float, ...] | None, channels: int) -> tuple[float, ..
 
 
 def _outputs(candidate: Candidate) -> int | None:
-    if candidate.reading is not None:
-        return candidate.reading.row.mains[-1].outputs
+    if candidate.architecture == SEQUENTIAL and candidate.shape is not None:
+        return costs(read_layers(candidate.arguments["layers"]), candidate.shape).classes
     classes = candidate.arguments.get("classes")
     return classes if isinstance(classes, int) else None
 

@@ -102,7 +102,8 @@ def candidates(weights: StateDict, order: Order, shape: Shape | None, keeps_orde
     if only is not None and only not in ARCHITECTURES and only not in STACKS:
         names = ", ".join((*ARCHITECTURES, *STACKS))
         raise UnknownArchitecture(f"there is no architecture {only!r}: choose one of {names}")
-    found = [] if only in STACKS else [*_registered(weights, only, shape)]
+    other = only is None and order.activation not in (None, "relu")  # that of the known ones
+    found = [] if only in STACKS or other else [*_registered(weights, only, shape)]
     if only is not None and only not in STACKS:
         if not found:
             raise UnknownArchitecture(f"is not of architecture {only!r}: {differences(weights, only)}")
@@ -126,6 +127,8 @@ def _stacks(row: Row, weights: StateDict, order: Order, shape: Shape | None) -> 
 def _said(weights: StateDict, order: Order, shape: Shape | None) -> Candidate:
     """As the card says."""
     name, arguments = str(order.architecture), dict(order.arguments or {})
+    if name in STACKS and shape is not None:
+        arguments.setdefault("input_shape", list(shape))
     if order.table is not None and name in TABLES:
         shape = None
     elif "input_shape" in arguments:

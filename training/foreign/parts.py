@@ -11,7 +11,8 @@ from models.layers import MAX_LAYERS, Norm
 
 _PARAMETERS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 _NOT_IN_A_ROW = re.compile(
-    r"(?i)downsample|shortcut|skip|residual|attn|attention|query|lstm|gru|rnn|embed|(^|\.)layer\d+\.\d+\.conv\d"
+    r"(?i)downsample|shortcut|(^|[._])skip|residual|(^|[._])(attn|attention|query|lstm|gru|rnn|embed)"
+    r"|(^|\.)layer\d+\.\d+\.conv\d"
 )
 _PRUNED = re.compile(r"weight_(orig|mask|g|v)$|parametrizations\.")
 
