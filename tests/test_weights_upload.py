@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,11 @@ from torch import nn
 
 from app.cli import main
 from app.home import Home
+from app.jobs.queue import Submitter
+from app.jobs.weights import WeightsRequest
 from app.main import create_app
 from app.settings import Settings
+from app.store.datasets import Source
 from app.store.supervisors import Heartbeat
 from models.networks import MLP
 from tests.conftest import ADMIN, ADMIN_KEY, ROOT, SAMPLE, WEIGHTS
@@ -171,6 +175,24 @@ def test_what_is_wrong_with_the_request_is_told_at_once(api: TestClient) -> None
     is_problem(api.post("/models/mine/versions", content=b""), 422, "Empty body")
     is_problem(api.post("/models/mine/versions", json={}), 415, "Wrong content type")
     is_problem(post(api, "mine", bytes(9 * 2**20)), 413, "Body too large")
+
+
+def test_what_a_dead_process_left_is_removed_at_a_start(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, device="cpu")
+    home = Home.open(settings)
+    for name in ("abandoned", "new"):  # moved there, and the transaction was never committed
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "upload").write_bytes(b"x")
+    (tmp_path / "datasets").mkdir(exist_ok=True)
+    waiting = tmp_path / "datasets" / ".incoming-1"
+    waiting.write_bytes(b"x")
+    request = WeightsRequest("mine", Source(waiting, "", 1), {}, None, False, "never")
+    job = home.weights.submit(request, Submitter("test", True))
+    home.database.close()
+    for path in tmp_path.glob("runs/[!n]*/upload"):
+        os.utime(path, (0, 0))
+    Home.open(settings).database.close()
+    assert {path.parent.name for path in tmp_path.glob("runs/*/upload")} == {"new", job.id}
 
 
 def test_keys_decide_who_may(api: TestClient, settings: Settings) -> None:
