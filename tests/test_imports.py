@@ -46,8 +46,8 @@ DOORS: Mapping[str, set[str]] = {
     "training": {
         "models", "models.architectures", "models.card", "models.errors",
         "models.efficientnet", "models.imported", "models.preprocessing", "models.table_columns",
-        "models.table_networks", "models.table_parts", "models.tables", "training.datasets", "training.directory", "training.errors",
-        "training.importing", "training.supervision", "training.synthetic",
+        "models.table_networks", "models.table_parts", "models.tables", "training.datasets",
+        "training.directory", "training.errors", "training.importing", "training.supervision", "training.synthetic",
     },
     "training.synthetic": {"models.errors", "models.preprocessing", "training.datasets"},
     "training.datasets": {
