@@ -47,7 +47,8 @@ DOORS: Mapping[str, set[str]] = {
         "models", "models.architectures", "models.card", "models.errors",
         "models.efficientnet", "models.imported", "models.preprocessing", "models.table_columns",
         "models.table_networks", "models.table_parts", "models.tables", "training.datasets",
-        "training.directory", "training.errors", "training.importing", "training.supervision", "training.synthetic",
+        "training.directory", "training.errors", "training.importing", "training.supervision",
+        "training.synthetic",
     },
     "training.synthetic": {"models.errors", "models.preprocessing", "training.datasets"},
     "training.datasets": {

@@ -86,7 +86,12 @@ export class ModelsView {
       h(
         "p.figure",
         percent(model.accuracy),
-        h("small", test ? `of ${count(test.images)} test ${card.input.kind === "table" ? "rows" : "images"}` : "not tested"),
+        h(
+          "small",
+          test
+            ? `of ${count(test.images)} test ${card.input.kind === "table" ? "rows" : "images"}`
+            : "not tested",
+        ),
       ),
       facts(card, [
         ["Data", model.dataset ? h("a", { href: pageOfDataset(model.dataset) }, model.dataset) : "–"],
