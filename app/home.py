@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from filelock import FileLock
 from sqlalchemy.exc import OperationalError
 
+from app.jobs.deliveries import Deliveries
 from app.jobs.executor import ImportExecutor, LocalExecutor, WeightsExecutor
 from app.jobs.imports import ImportPreparation, ImportPublication, Imports
 from app.jobs.preparation import Preparation
@@ -15,6 +16,7 @@ from app.jobs.publication import Publication
 from app.jobs.queue import Queue
 from app.jobs.retention import Retention
 from app.jobs.supervisor import Limits, Supervisor
+from app.jobs.webhooks import Courier
 from app.jobs.weights import WeightsPreparation, WeightsUploads
 from app.settings import Settings
 from app.store.database import Database
@@ -113,6 +115,13 @@ class Home:
             Limits(settings.lease_seconds, 4 * seconds, "MINIST_IMPORT_MINUTES"),
             "weights",
         )
+
+    def courier(self) -> Courier | None:
+        """Who tells the receivers that jobs notify; None where there may be none."""
+        origins, secret = self.settings.notified_origins, self.settings.webhook_secret
+        if not origins or secret is None:
+            return None
+        return Courier(Deliveries(self.database), origins, secret.get_secret_value())
 
     def _retention(self) -> Retention:
         settings = self.settings

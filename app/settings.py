@@ -5,8 +5,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.origins import origins
 
 if TYPE_CHECKING:
     from limits import RateLimitItem
@@ -208,6 +210,16 @@ class Settings(BaseSettings):
         ge=1,
         description="Bytes of the pictures of corrections; more are refused with 507.",
     )
+    webhook_origins: str = Field(
+        default="",
+        description="Origins that jobs may notify (`notify` of `POST /train`), such as `https://example.org`, "
+        "separated by commas; none: no job may. Of the API and the training worker alike.",
+    )
+    webhook_secret: SecretStr | None = Field(
+        default=None,
+        validate_default=True,
+        description="Signs notifications, at least 16 characters; needed with MINIST_WEBHOOK_ORIGINS.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -232,6 +244,24 @@ class Settings(BaseSettings):
                 f"a key needs at least {MIN_KEY_LENGTH} characters: openssl rand -hex 32 makes one"
             )
         return key
+
+    @field_validator("webhook_origins")
+    @classmethod
+    def _can_be_compared(cls, text: str) -> str:
+        return ",".join(sorted(origins(text)))
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _can_sign(cls, secret: SecretStr | None, others: ValidationInfo) -> SecretStr | None:
+        if secret is None and others.data.get("webhook_origins"):
+            raise ValueError("MINIST_WEBHOOK_ORIGINS needs it: openssl rand -hex 32 makes one")
+        if secret is not None and len(secret.get_secret_value()) < MIN_KEY_LENGTH:
+            raise ValueError(f"it needs at least {MIN_KEY_LENGTH} characters: openssl rand -hex 32 makes one")
+        return secret
+
+    @property
+    def notified_origins(self) -> frozenset[str]:
+        return origins(self.webhook_origins)
 
     @property
     def database_address(self) -> str | None:

@@ -152,6 +152,7 @@ class Job:
     version: int | None = None
     decision: Mapping[str, Any] | None = None
     feedback: Mapping[str, Any] | None = None
+    notify: Mapping[str, Any] | None = None
     warning: str | None = None
 
     @property

@@ -27,14 +27,16 @@ def train(
     promote: Promote = "if_better",
     feedback: bool = False,
     idempotency_key: str | None = None,
+    notify: str | None = None,
     **settings: Any,
 ) -> Plan[Job]:
     """Start a job that makes a new version of `model`. `settings` are those of the recipe (`epochs=3`,
-    `lr=0.1`); None: as the recipe has it.
+    `lr=0.1`); None: as the recipe has it. `notify` is a URL that is told how the job ended,
+    where the service may.
 
     The request has an idempotency key of its own, so that sending it again never starts a second job.
     """
-    wanted = {"dataset": dataset, **settings}
+    wanted = {"dataset": dataset, "notify": notify, **settings}
     found = {"model": model, "recipe": recipe, "promote": promote, "feedback": feedback}
     found |= {name: value for name, value in wanted.items() if value is not None}
     headers = {"idempotency-key": idempotency_key or token_hex(16)}

@@ -12,6 +12,8 @@ from types import FrameType
 
 from app.cli.deployment import await_home, read_settings
 from app.interpreter import module_command
+from app.jobs.supervisor import Supervisor
+from app.jobs.webhooks import Courier
 from app.store.supervisors import Heartbeat, Supervisors
 from app.telemetry import logs
 
@@ -25,11 +27,16 @@ def supervise(attached: str | None) -> int:
     settings = read_settings()
     home = await_home(settings)
     logging.config.dictConfig(logs.config(settings.log_level))
-    training, *others = supervisors = (home.supervisor(), home.importer(), home.weights_reader())
+    training, courier = home.supervisor(), home.courier()
+    others: list[Supervisor | Courier] = [
+        home.importer(),
+        home.weights_reader(),
+        *([courier] if courier else []),
+    ]
 
     def stop(number: int, frame: FrameType | None) -> None:
-        for supervisor in supervisors:
-            supervisor.stop()
+        for one in (training, *others):
+            one.stop()
 
     signal.signal(signal.SIGTERM, stop)
     # Ctrl-C reaches the whole process group: an attached supervisor ends when its parent does

@@ -16,9 +16,11 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, RowMapping, and_, delete, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
+from app.jobs import deliveries
+from app.jobs.facts import facts
 from app.jobs.leases import Claim, LeaseWatch
 from app.jobs.promotion import Rule
-from app.store import locks
+from app.store import locks, tables
 from app.store.database import Database
 from app.store.tables import events, jobs
 from models.card import Corrections
@@ -61,6 +63,7 @@ class Job:
     feedback: Mapping[str, Any] | None
     submitted_by: str | None
     by_admin: bool
+    notify: str | None  # URL that is told how it ended
 
     @classmethod
     def from_row(cls, row: RowMapping) -> "Job":
@@ -122,13 +125,14 @@ class Queue:
         idempotency_key: str | None,
         feedback: bool = False,
         submitter: Submitter | None = None,
+        notify: str | None = None,
     ) -> Job:
-        """Add a job, that learns the model's corrections too where `feedback`; the same key and request
-        again give the same job.
+        """Add a job, that learns the model's corrections too where `feedback`, and tells the URL `notify` how
+        it ended; the same key and request again give the same job.
 
         Raises QueueFull, or KeyReused.
         """
-        request = [config, promote, feedback] if feedback else [config, promote]
+        request = [config, promote, *([feedback] if feedback else []), *([notify] if notify else [])]
         digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
         with self.database.write(locks.QUEUE) as connection:
             if idempotency_key is not None:
@@ -148,6 +152,7 @@ class Queue:
                 idempotency_key=idempotency_key,
                 request_digest=digest,
                 feedback={} if feedback else None,
+                notify=notify,
             )
 
     def add_import(
@@ -358,11 +363,12 @@ class Queue:
             add_event(connection, job.id, "status", {"status": "queued"} | ({"error": error} if error else {}))
 
     def forget(self, job_ids: Sequence[str]) -> None:
-        """Delete ended jobs with their events. Their versions stay."""
+        """Delete ended jobs with their events and deliveries. Their versions stay."""
         with self.database.write() as connection:
             ended = select(jobs.c.id).where(jobs.c.id.in_(job_ids), jobs.c.status.in_(TERMINAL))
             for job_id in connection.scalars(ended.order_by(jobs.c.number).with_for_update()).all():
                 connection.execute(delete(events).where(events.c.job_id == job_id))
+                connection.execute(delete(tables.deliveries).where(tables.deliveries.c.job_id == job_id))
                 connection.execute(delete(jobs).where(jobs.c.id == job_id))
 
     def ended_before(self, moment: float) -> Sequence[str]:
@@ -506,10 +512,12 @@ def add_event(connection: Connection, job_id: str, kind: str, data: Mapping[str,
 
 
 def _ended(connection: Connection, job_id: str) -> Job:
-    """Add the event of the terminal status; of the steps some are kept."""
+    """Add the event of the terminal status, and a delivery where it notifies; of the steps some are kept."""
     _thin_steps(connection, job_id)
     job = _fetch(connection, job_id)
     add_event(connection, job_id, "status", {"status": job.status, "error": job.error, "version": job.version})
+    if job.notify is not None:
+        deliveries.add(connection, job.notify, facts(job))
     return job
 
 

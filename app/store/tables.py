@@ -61,6 +61,7 @@ jobs = Table(
     Column("by_admin", Boolean, nullable=False, default=False, server_default="0"),
     Column("feedback", JSON),  # corrections that it learns, and what that changed; null: it was not asked to
     Column("kind", Name(16), nullable=False, default="train", server_default="train"),  # or import, weights
+    Column("notify", Text),  # URL that is told how it ended
     Index("jobs_by_status", "status", "number"),
 )
 
@@ -74,6 +75,24 @@ events = Table(
     Column("at", Float, nullable=False),
     Index("events_by_job", "job_id", "id"),
     sqlite_autoincrement=True,  # an id is never given twice, also after steps were pruned
+)
+
+deliveries = Table(
+    "deliveries",  # of a job's end to the URL that it notifies, one for each end
+    metadata,
+    Column("number", BigNumber, primary_key=True, autoincrement=True),
+    Column("id", Name(32), nullable=False, unique=True),
+    Column("job_id", Name(32), ForeignKey("jobs.id"), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("event", Name(16), nullable=False),  # the terminal status
+    Column("job", JSON, nullable=False),  # as it was then
+    Column("attempts", Integer, nullable=False, default=0),  # begun; the claim of each
+    Column("next_at", Float),  # none: delivered or given up
+    Column("delivered_at", Float),
+    Column("given_up_at", Float),
+    Column("last_status", Integer),  # of HTTP; none: no answer
+    Index("deliveries_by_job", "job_id", "number"),
+    Index("deliveries_by_turn", "next_at"),
 )
 
 versions = Table(

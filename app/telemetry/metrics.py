@@ -67,9 +67,10 @@ def exposition(
     accuracies: Mapping[tuple[str, int], float],
     degraded: Sequence[tuple[str, int]],
     training_workers: int,
+    deliveries: Mapping[str, int] | None = None,
 ) -> bytes:
-    """The page: `snapshots` added up, jobs by status, test accuracy by model and served version, and the names
-    whose version cannot be loaded."""
+    """The page: `snapshots` added up, jobs by status, test accuracy by model and served version, the names
+    whose version cannot be loaded, and deliveries of the ends of jobs by state."""
     from prometheus_client.core import CollectorRegistry
     from prometheus_client.exposition import generate_latest
 
@@ -80,6 +81,7 @@ def exposition(
             yield from _gauges(snapshots, jobs, accuracies)
             yield _degraded(degraded)
             yield _training_workers(training_workers)
+            yield _deliveries(deliveries or {})
 
     registry = CollectorRegistry()
     registry.register(All())
@@ -175,6 +177,15 @@ def _training_workers(number: int) -> Any:
     from prometheus_client.core import GaugeMetricFamily
 
     return GaugeMetricFamily("minist_training_workers", "Processes that take training jobs.", value=number)
+
+
+def _deliveries(deliveries: Mapping[str, int]) -> Any:
+    from prometheus_client.core import GaugeMetricFamily
+
+    family = GaugeMetricFamily("minist_deliveries", "Notifications that jobs have ended.", labels=("state",))
+    for state, number in deliveries.items():
+        family.add_metric((state,), number)
+    return family
 
 
 def _gauges(

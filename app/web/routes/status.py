@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 
 import app
 from app import errors
+from app.jobs.deliveries import Deliveries
 from app.store.errors import reason
 from app.telemetry import metrics
 from app.web import problems
@@ -91,13 +92,15 @@ def _page_of_metrics(services: Services) -> bytes:
     }
     degraded = [(one.name, one.version) for one in services.registry.degraded]
     workers = services.training_workers.count
-    return metrics.exposition(services.processes.all(), _jobs(services), accuracies, degraded, workers)
+    jobs, deliveries = _counts(services)
+    return metrics.exposition(services.processes.all(), jobs, accuracies, degraded, workers, deliveries)
 
 
-def _jobs(services: Services) -> Mapping[str, int]:
-    """By status; nothing where the database does not answer: the other numbers are wanted all the more then."""
+def _counts(services: Services) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """Jobs by status, and deliveries; nothing where the database does not answer: the other numbers are wanted
+    all the more then."""
     try:
-        return services.queue.counts()
+        return services.queue.counts(), Deliveries(services.queue.database).counts()
     except DatabaseError as error:
         log.error("jobs cannot be counted: %s", reason(error))
-        return {}
+        return {}, {}

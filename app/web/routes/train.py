@@ -13,9 +13,12 @@ from starlette.responses import FileResponse, StreamingResponse
 from app import errors
 from app.clock import utc
 from app.jobs.artifacts import artifacts
+from app.jobs.deliveries import Deliveries
 from app.jobs.executor import check_config, override_fields, recipe_names
+from app.jobs.facts import facts
 from app.jobs.imports import DatasetNotReady, Imports, is_built_in
 from app.jobs.queue import TERMINAL, Job, Kind, Queue, QueueFull, Submitter
+from app.origins import MAX_URL, split
 from app.settings import Settings
 from app.store.datasets import NoSuchDataset
 from app.store.keys import Identity
@@ -62,6 +65,11 @@ class _Request(BaseModel):
         default=False,
         description="whether the corrections of the model (`POST /feedback`) join its training images",
     )
+    notify: str | None = Field(
+        default=None,
+        max_length=MAX_URL,
+        description="URL of an origin in MINIST_WEBHOOK_ORIGINS; gets a signed POST when the job has ended",
+    )
 
 
 TrainRequest: type[_Request] = create_model(
@@ -77,6 +85,20 @@ class FeedbackChange(BaseModel):
         default=None, description="of them, by the version that served before; null where none did"
     )
     right_after: int | None = Field(default=None, description="of them, by the new version")
+
+
+class NotifyBody(BaseModel):
+    """Whether the URL that a job notifies was told of its last end."""
+
+    origin: str = Field(description="of the URL; the rest of it may be a secret")
+    event: str | None = Field(default=None, description="what it is told; null until the job has ended")
+    attempts: int = 0
+    last_status: int | None = Field(
+        default=None, description="that the receiver answered; null without an answer"
+    )
+    next_at: datetime | None = Field(default=None, description="when it is tried again")
+    delivered_at: datetime | None = None
+    given_up_at: datetime | None = None
 
 
 class JobBody(BaseModel):
@@ -109,6 +131,7 @@ class JobBody(BaseModel):
     version: int | None = Field(description="version of the model that came out")
     decision: dict[str, Any] | None = Field(description="whether production moved to it, and why")
     feedback: FeedbackChange | None = Field(description="null where the job does not learn from corrections")
+    notify: NotifyBody | None = Field(default=None, description="null where nobody is told how it ends")
     warning: str | None = Field(
         default=None, description="while it is queued: that no training worker is there to take it"
     )
@@ -170,6 +193,7 @@ def start(
     """Queue a run of a recipe. Answers at once; watch the job at `Location`, or live at its `/events`."""
     overrides = request.model_dump(exclude_none=True)  # type: ignore[attr-defined]
     model, recipe, promote, feedback = (overrides.pop(n) for n in ("model", "recipe", "promote", "feedback"))
+    notify = _notified(overrides.pop("notify", None), settings)
     feedback = feedback or recipe == "fine-tune"  # which learns nothing else
     if feedback and not settings.feedback:
         raise errors.FeedbackIsOff(
@@ -184,7 +208,7 @@ def start(
         raise RequestValidationError(error.errors()) from error
     require_promotion(services, model, promote, identity)
     submitter = Submitter(identity.who, identity.may("admin"))
-    job = queue.submit(config, promote, settings.queue_limit, idempotency_key, feedback, submitter)
+    job = queue.submit(config, promote, settings.queue_limit, idempotency_key, feedback, submitter, notify)
     response.headers["location"] = url_of(http.scope, f"/train/{job.id}")
     return job_body(job, queue, services.training_workers.warning())
 
@@ -354,56 +378,64 @@ def require_promotion(services: Services, model: str, promote: str, identity: Id
         )
 
 
+def _notified(url: str | None, settings: Settings) -> str | None:
+    """The URL in its one form. Raises InvalidRequest unless its origin is one that may be notified."""
+    if url is None:
+        return None
+    listed = settings.notified_origins
+    if not listed:
+        raise errors.InvalidRequest(
+            "notify: this service notifies nobody", "leave it out, or set MINIST_WEBHOOK_ORIGINS"
+        )
+    try:
+        origin, rest = split(url)
+    except ValueError as error:
+        raise errors.InvalidRequest(f"notify: {error}", "correct the URL") from error
+    if origin not in listed:
+        raise errors.InvalidRequest(
+            f"notify: {origin} is not an origin that this service notifies",
+            "use another URL, or add the origin to MINIST_WEBHOOK_ORIGINS",
+        )
+    return origin + rest
+
+
 def _has_production(versions: Versions, model: str) -> bool:
     with versions.database.read() as connection:
         return versions.in_production(connection, model) is not None
 
 
 def job_body(job: Job, queue: Queue, warning: str | None = None) -> JobBody:
-    epochs_done = job.last["epoch"] if job.last else 0
+    known = facts(job)
     within = (
-        job.progress if job.progress and job.status == "running" and job.progress["epoch"] > epochs_done else {}
+        job.progress
+        if job.progress and job.status == "running" and job.progress["epoch"] > known["epoch"]
+        else {}
     )
     running = job.progress if job.progress and job.status == "running" else {}
     return JobBody(
-        id=job.id,
-        kind=job.kind,
+        **known,
         warning=warning,
-        status=job.status,  # type: ignore[arg-type]
-        model=job.model,
-        recipe=job.config["recipe"],
-        promote=job.promote,
-        config=dict(job.config),
         position=queue.position(job),
-        epoch=epochs_done,
-        epochs=_epochs(job),
         step=within.get("step", 0),
         steps=job.progress["steps"] if job.progress else None,
         images_per_second=running.get("images_per_second"),
         eta_seconds=running.get("eta_seconds"),
-        last=_dict(job.last),
-        best=_dict(job.best),
-        attempts=job.attempts,
-        created_at=utc(job.created_at),
-        started_at=utc(job.started_at) if job.started_at else None,
-        finished_at=utc(job.finished_at) if job.finished_at else None,
-        error=job.error,
-        exit_code=job.exit_code,
-        version=job.version,
-        decision=_dict(job.decision),
-        feedback=None if job.feedback is None else FeedbackChange(**job.feedback),
+        notify=None if job.notify is None else _notify_body(job.id, job.notify, queue),
     )
 
 
-def _epochs(job: Job) -> int | None:
-    for source in (job.config, job.progress or {}, job.last or {}):
-        if source.get("epochs") is not None:
-            return int(source["epochs"])
-    return None
-
-
-def _dict(mapping: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if mapping is None else dict(mapping)
+def _notify_body(job_id: str, url: str, queue: Queue) -> NotifyBody:
+    origin, latest = split(url)[0], Deliveries(queue.database).latest(job_id)
+    if latest is None:
+        return NotifyBody(origin=origin)
+    moments = {name: getattr(latest, name) for name in ("next_at", "delivered_at", "given_up_at")}
+    return NotifyBody(
+        origin=origin,
+        event=f"job.{latest.event}",
+        attempts=latest.attempts,
+        last_status=latest.last_status,
+        **{name: None if moment is None else utc(moment) for name, moment in moments.items()},
+    )
 
 
 def _artifacts(queue: Queue, settings: Settings, job_id: str) -> Mapping[str, Path]:
