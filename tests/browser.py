@@ -136,7 +136,7 @@ def says(page: Page, label: str, model: str = "digits") -> None:
 def give_key(page: Page, key: str = ADMIN_KEY) -> None:
     expect(page.locator("#ask-key")).to_be_visible(timeout=SOON)
     page.fill("#key-text", key)
-    page.click("text=Use it")
+    page.get_by_role("button", name="Use it", exact=True).click()
 
 
 def begin_run(page: Page, model: str, **settings: object) -> None:

@@ -182,7 +182,7 @@ def help_of(*words: str) -> str:
     return done.stdout
 
 
-COMMAND = re.compile(r"^ *(?:[\w. ]+&& )?minist ([a-z]+(?: [a-z-]+)*)((?: --[a-z-]+)*)", re.M)
+COMMAND = re.compile(r"^ *(?:[\w. ]+&& )?minist ([a-z]+(?: [a-z][a-z-]*)*)((?: --[a-z-]+)*)", re.M)
 
 
 @pytest.mark.parametrize("name", PRESENT)
