@@ -240,7 +240,7 @@ def test_many_wide_batches_wait_for_the_decoders_and_nobody_for_them(
         answers = [one.result() for one in sent]
     assert {answer.status_code for answer in answers} <= {200, 503}
     assert threads - before <= 45 + 20  # senders, and few of ours
-    assert cost.loop < LOOP_SECONDS
+    assert cost.loop < 2 * LOOP_SECONDS  # of 65 requests
 
 
 def test_twelve_batches_of_the_costliest_pixels(client: TestClient) -> None:
