@@ -13,6 +13,7 @@ from models import networks
 from models.card import Shape
 from models.efficientnet import EfficientNetLite0
 from models.errors import UnknownArchitecture
+from models.graphs.module import ONNX, Graph
 from models.stacks import SEQUENTIAL, Sequential
 from models.state_dicts import StateDict, strip_prefixes
 from models.table_networks import TableNetwork
@@ -98,6 +99,8 @@ STACKS: Mapping[str, Callable[..., nn.Module]] = {
     SEQUENTIAL: Sequential
 }  # of pictures; their card lists the layers
 
+GRAPHS: Mapping[str, Callable[..., nn.Module]] = {ONNX: Graph}  # of pictures; their weights are the whole file
+
 
 def arguments_for(name: str, classes: int, shape: Shape) -> dict[str, Any]:
     """The keyword arguments of that architecture for so many classes and images of that shape.
@@ -134,7 +137,7 @@ def build(name: str, **arguments: Any) -> nn.Module:
 
     Raises UnknownArchitecture for a name that is in neither registry, or arguments that it does not take.
     """
-    described = {**TABLES, **STACKS}
+    described = {**TABLES, **STACKS, **GRAPHS}
     if name not in ARCHITECTURES and name not in described:
         raise UnknownArchitecture(f"there is no architecture {name!r}: choose one of {_names()}")
     try:
@@ -173,4 +176,4 @@ def _square(features: int) -> Shape:
 
 
 def _names() -> str:
-    return ", ".join((*ARCHITECTURES, *TABLES, *STACKS))
+    return ", ".join((*ARCHITECTURES, *TABLES, *STACKS, *GRAPHS))

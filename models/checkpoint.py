@@ -18,6 +18,7 @@ from models.architectures import TABLES, build, identify
 from models.card import Card, read_card
 from models.errors import CheckpointError, ModelError
 from models.files import write_atomically
+from models.graphs.module import Graph
 from models.state_dicts import StateDict
 from models.tables import TableInput
 from models.weights_file import read_file
@@ -35,13 +36,20 @@ def save(model: nn.Module, card: Card, directory: Path) -> Card:
     card = card.model_copy(
         update={
             "sha256": hashlib.sha256(data).hexdigest(),
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "parameters": parameters_of(model),
             "torch": torch.__version__,
         }
     )
     write_atomically(directory / f"{card.name}.pth", data)
     write_atomically(directory / f"{card.name}.json", card.model_dump_json(indent=2).encode() + b"\n")
     return card
+
+
+def parameters_of(model: nn.Module) -> int:
+    """How many numbers were learned."""
+    if isinstance(model, Graph):
+        return model.learned
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def load(path: Path, device: torch.device) -> tuple[nn.Module, Card]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from models import checkpoint
 from models.card import Card
 from models.errors import CheckpointError, ImageError
+from models.graphs.module import Graph
 from models.preprocessing.decode import open_image, png
 from models.preprocessing.pictures import Pixels
 from models.preprocessing.png import plain_pixels
@@ -53,6 +54,11 @@ class Classifier:
     def takes_rows(self) -> bool:
         """Whether it takes the rows of a table, float32 [N, width], instead of images."""
         return isinstance(self.card.input, TableInput)
+
+    @property
+    def is_graph(self) -> bool:
+        """Whether a process of its own computes it (`models.graphs`), without gradients."""
+        return isinstance(self.model, Graph)
 
     @classmethod
     def load(cls, path: Path, device: torch.device) -> "Classifier":

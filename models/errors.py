@@ -3,6 +3,7 @@
 ModelError
 ├── UnknownArchitecture   no architecture has that name, or none has those state_dict keys
 ├── CheckpointError       a weights file or its card is missing, damaged or does not match
+├── GraphFailed           the process of an ONNX model gave no answer
 ├── TableError            the cells of a row, or the columns of a table, cannot be read
 └── ImageError            the input cannot be classified
     ├── EmptyImage            no bytes at all
@@ -30,6 +31,10 @@ class UnknownArchitecture(ModelError):
 
 class CheckpointError(ModelError):
     """A weights file or its card is missing, damaged or does not match; the message names the file."""
+
+
+class GraphFailed(ModelError):
+    """The process of an ONNX model gave no answer: it was ended, or met a limit."""
 
 
 class TableError(ModelError):

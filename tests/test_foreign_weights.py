@@ -409,7 +409,7 @@ REFUSED: Mapping[str, tuple[Callable[[], bytes], str]] = {
     "HDF5": (lambda: b"\x89HDF\r\n\x1a\n" + bytes(100), "Keras"),
     "Keras": (lambda: zipped(**{"config.json": b"{}", "model.weights.h5": b"\x89HDF"}), "Keras"),
     "TensorFlow": (lambda: b"\x08\x01\x12\xae\x05\n" + bytes(100), "TensorFlow"),
-    "ONNX": (lambda: b"\x08\x08\x12\x07pytorch" + bytes(100), "ONNX is not served yet"),
+    "ONNX": (lambda: b"\x08\x08\x12\x07pytorch" + bytes(100), "no ONNX model that can be read"),
     "joblib": (lambda: b"x\x9c" + bytes(100), "joblib"),
     "truncated": (lambda: stack()[:3000], "damaged"),
     "NaN": (lambda: stack(**{"0.bias": torch.full((16,), float("nan"))}), "infinities or NaN in 0.bias"),

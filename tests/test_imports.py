@@ -34,7 +34,8 @@ DOORS: Mapping[str, set[str]] = {
     "app.home": {"app", "app.jobs", "app.store"},
     "app.serving": {
         "app", "app.store", "app.telemetry", "models", "models.card", "models.datasets", "models.errors",
-        "models.idx", "models.imported", "models.preprocessing", "models.rows", "models.tables",
+        "models.graphs", "models.idx", "models.imported", "models.preprocessing", "models.rows",
+        "models.tables",
     },
     "app.jobs": {
         "app", "app.store", "models", "models.card", "models.datasets", "models.errors", "training",
@@ -44,7 +45,7 @@ DOORS: Mapping[str, set[str]] = {
     "app.telemetry": set(),
     "app": set(),
     "training": {
-        "models", "models.architectures", "models.card", "models.errors",
+        "models", "models.architectures", "models.card", "models.errors", "models.graphs",
         "models.efficientnet", "models.imported", "models.preprocessing", "models.table_columns",
         "models.table_networks", "models.table_parts", "models.tables", "training.datasets",
         "training.directory", "training.errors", "training.importing", "training.supervision",
@@ -56,8 +57,9 @@ DOORS: Mapping[str, set[str]] = {
         "training.importing",
     },
     "training.foreign": {
-        "models", "models.architectures", "models.card", "models.datasets", "models.errors", "models.layers",
-        "models.stacks", "models.state_dicts", "models.tables", "models.weights_file", "training",
+        "models", "models.architectures", "models.card", "models.datasets", "models.errors", "models.graphs",
+        "models.layers", "models.stacks", "models.state_dicts", "models.tables",
+        "models.weights_file", "training",
         "training.datasets", "training.directory", "training.errors", "training.supervision",
     },
     "training.importing": {
@@ -68,14 +70,17 @@ DOORS: Mapping[str, set[str]] = {
     "training.supervision": set(),
     "training.errors": set(),
     "models": {
-        "models.architectures", "models.card", "models.errors", "models.preprocessing", "models.state_dicts",
-        "models.table_columns", "models.table_networks", "models.tables", "models.weights_file",
+        "models.architectures", "models.card", "models.errors", "models.graphs", "models.preprocessing",
+        "models.state_dicts", "models.table_columns", "models.table_networks",
+        "models.tables", "models.weights_file",
     },
+    "models.graphs": {"models.card", "models.errors", "models.weights_file"},
     "models.layers": {"models.card", "models.errors"},
     "models.stacks": {"models.card", "models.errors", "models.layers"},
     "models.preprocessing": {"models.errors"},
     "models.architectures": {
-        "models.card", "models.efficientnet", "models.errors", "models.networks", "models.stacks",
+        "models.card", "models.efficientnet", "models.errors", "models.graphs",
+        "models.networks", "models.stacks",
         "models.state_dicts", "models.table_networks", "models.weights_file",
     },
     "models.efficientnet": {"models.card", "models.errors", "models.state_dicts", "models.weights_file"},

@@ -18,6 +18,7 @@ from models.card import Card, DatasetFacts, Input, Metrics, read_card
 from models.classifier import Classifier
 from models.errors import first_problem
 from models.files import write_atomically
+from models.graphs.module import ONNX
 from training import report
 from training.baselines import baselines
 from training.calibration import calibrate
@@ -230,6 +231,8 @@ def _fine_tune(
 ) -> Card:
     """From the weights that serve; data set, input and architecture are theirs."""
     weights, served = served_version(run.files)
+    if served.architecture == ONNX:
+        raise TrainingError("the version that serves is an ONNX model, which cannot learn: take another recipe")
     if served.dataset is None or served.training is None:
         raise TrainingError("the version that serves has no data set on its card: train by another recipe")
     if (directory := table_directory(served.dataset.name, datasets_dir)) is not None:

@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         "run",
         type=Path,
         metavar="RUN|FILE",
-        help="run directory, as 'minist train' leaves it, or a .pth, .pt or safetensors file",
+        help="run directory, as 'minist train' leaves it, or a .pth, .pt, safetensors or ONNX file",
     )
     weights = parser.add_argument_group("of a weights file")
     weights.add_argument("--name", help="of the model (default: the file's)")

@@ -300,7 +300,7 @@ class Registry:
             forward,
             PredictionEncoder(version.model, version.version, classifier.card.classes),
             self._counters.labels_of(version.model, version.version, classifier.card.classes),
-            seconds if seconds > HEAVY else 0.0,
+            seconds if seconds > HEAVY or classifier.is_graph else 0.0,
             rows,
             (taken.width,) if isinstance(taken, TableInput) else taken.shape,
             torch.float32 if rows else torch.uint8,

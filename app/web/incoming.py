@@ -81,7 +81,7 @@ DATASET = Expected(
 WEIGHTS = Expected(
     fields=("weights", "file", "files", "upload"),
     noun="weights file",
-    kinds="a .pth, .pt or safetensors file",
+    kinds="a .pth, .pt, safetensors or ONNX file",
     example="weights=@model.pth",
     setting="MINIST_MAX_WEIGHTS_BYTES",
     smaller="save model.state_dict() alone, without the optimizer",

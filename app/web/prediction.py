@@ -55,6 +55,11 @@ async def predict_one(
             payload = await _payload(payloads.one, limit, headers, body, held)
             options = options.merged(payload.options)
             served = await find_served(services, options.model)
+            if options.explain and served.classifier.is_graph:
+                raise errors.InvalidRequest(
+                    f"{served.name!r} is an ONNX model: it has no gradients that would explain an answer",
+                    "ask without explain",
+                )
             pixels, done = await _decode_one(services, served, options, payload.images[0], receive)
             answer = batcher.submit(served, pixels, 1)
             row = (await (unless_gone(answer, receive) if batcher.backlogged else answer))[0]

@@ -111,6 +111,9 @@ _TABLE: Mapping[type[Exception], _Row] = {
     feedback.FeedbackFull: _Row(
         507, "Feedback is full", "export and delete some, or raise MINIST_FEEDBACK_MAX_COUNT"
     ),
+    models.errors.GraphFailed: _Row(
+        503, "Model failed", "try again, or ask another model; the process of this one is started anew"
+    ),
     models.errors.EmptyImage: _Row(422, "Empty image"),
     models.errors.NotAnImage: _Row(422, "Not an image"),
     models.errors.BrokenImage: _Row(422, "Broken image"),

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 import torch
 
 from models.card import Card, DatasetFacts, Input, Metrics, Shape
-from models.checkpoint import build_with
 from models.classifier import Classifier
 from models.datasets import DATASETS
 from models.errors import CheckpointError
@@ -21,6 +20,7 @@ from training.errors import DatasetError, NotFinite, TrainingError
 from training.evaluation import evaluate
 from training.foreign.candidates import Candidate, candidates, cleaned
 from training.foreign.choice import Choice, Pixels, choose, usual_pixels
+from training.foreign.graphs import graph_of, is_onnx, read_graph
 from training.foreign.order import Order
 
 VALIDATION = 5000  # pictures, of a data set that has no such split
@@ -41,11 +41,8 @@ def adopt(name: str, data: bytes, order: Order, dataset: Dataset | None, fit_tem
     Raises ModelError for a file that cannot be used, TrainingError for a data set that does not go with it: one
     sentence each, which names no file.
     """
-    keeps_order = not is_safetensors(data)
-    weights = cleaned(parse(data))
+    found, order = _read(data, order, _shape_said(order, dataset))
     del data
-    shape = _shape_said(order, dataset)
-    found = candidates(weights, order, shape, keeps_order)
     if dataset is not None and order.classes not in (None, dataset.classes):
         raise DatasetError(
             f"the card's classes are not those of {dataset.name}, which are in this order: "
@@ -56,11 +53,23 @@ def adopt(name: str, data: bytes, order: Order, dataset: Dataset | None, fit_tem
     held_out, where = _held_out(dataset)
     choice = _choose(found, order, dataset, held_out, where)
     card = _card(name, order, dataset, choice)
-    model = build_with(choice.candidate.architecture, choice.candidate.arguments, choice.candidate.weights)
+    model = choice.candidate.built()
     model.eval().requires_grad_(False)
     _check_classes(model, card)
     classifier = Classifier(model, card, torch.device("cpu"))
     return _measured(classifier, order, dataset, held_out, where, fit_temperature)
+
+
+def _read(data: bytes, order: Order, shape: Shape | None) -> tuple[list[Candidate], Order]:
+    """What the file may be, most likely first, and what is known besides."""
+    graph = data if is_onnx(data) else None
+    if graph is None:
+        weights = parse(data)
+        graph = graph_of(weights)
+    if graph is not None:
+        candidate, order = read_graph(graph, order, shape)
+        return [candidate], order
+    return candidates(cleaned(weights), order, shape, keeps_order=not is_safetensors(data)), order
 
 
 def _shape_said(order: Order, dataset: Dataset | None) -> Shape | None:
@@ -134,7 +143,7 @@ def _check_shape(candidate: Candidate, shape: Shape, dataset: str) -> None:
 
 
 def _notes(found: Sequence[Candidate], chosen: Candidate) -> list[str]:
-    notes = [f"brought as weights, whose names and shapes tell {chosen.describe()}"]
+    notes = [chosen.said or f"brought as weights, whose names and shapes tell {chosen.describe()}"]
     reading = chosen.reading
     if reading is not None and len(reading.row.mains) > 1:
         inferred = reading.inferred()

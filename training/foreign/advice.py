@@ -6,7 +6,6 @@ _LINES: tuple[tuple[str, str], ...] = (
     ("Python objects", f"{SAVE}  # where the class of the model is defined"),
     ("Keras", f"{SAVE}  # of the same layers in PyTorch; a Dense kernel is the transpose of a Linear weight"),
     ("TensorFlow", f"{SAVE}  # of the same layers in PyTorch"),
-    ("ONNX model", f"{SAVE}  # of the PyTorch model that it was exported from; ONNX is not served yet"),
     ("state_dict", SAVE),
     ("torch.save", SAVE),
 )

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from models.architectures import ARCHITECTURES, STACKS, TABLES, Architecture, PictureArchitecture, build
 from models.card import Shape
+from models.checkpoint import build_with
 from models.errors import CheckpointError, ModelError, UnknownArchitecture
 from models.layers import MAX_PARAMETERS, describe, summary
 from models.stacks import SEQUENTIAL
@@ -31,9 +32,13 @@ class Candidate:
     weights: StateDict
     shape: Shape | None  # None: rows of a table
     reading: Reading | None = None
+    made: nn.Module | None = None  # an ONNX graph, whose process has been started
+    said: str = ""  # what it was brought as, where that was no weights
 
     def model(self) -> nn.Module:
         """For trying: in evaluation mode, on the weights themselves."""
+        if self.made is not None:
+            return self.made
         with torch.device("meta"):
             model = build(self.architecture, **self.arguments)
         model.load_state_dict(self.weights, assign=True)
@@ -44,6 +49,10 @@ class Candidate:
         layers = reading.layers()
         arguments = {"layers": describe(layers), "input_shape": list(reading.shape)}
         return cls(SEQUENTIAL, arguments, weights, reading.shape, reading)
+
+    def built(self) -> nn.Module:
+        """To be kept. Raises ModelError where the weights do not fit."""
+        return self.made or build_with(self.architecture, self.arguments, self.weights)
 
     def describe(self) -> str:
         if self.reading is None:

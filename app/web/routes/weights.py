@@ -133,11 +133,13 @@ async def upload(
         ),
     ] = WAIT_SECONDS,
 ) -> UploadBody:
-    """A `.pth`, `.pt` or safetensors file with a state_dict, as the field `weights` of a form or as the body.
+    """A `.pth`, `.pt` or safetensors file with a state_dict, or an ONNX model, as the field `weights` of a form
+    or as the body.
 
     The layers are told from the names and shapes of its entries: every architecture of this service, and linear
     and convolutional layers in a row under any names. What weights do not tell is taken from the card, tried on
-    the data set, or assumed, and said in `notes`. A process with limits reads it; nothing in it is executed.
+    the data set, or assumed, and said in `notes`. A process with limits reads it; nothing in it is executed. An
+    ONNX model of pictures with one input and one output is served as it is, by a process with limits.
     """
     given = {"card": card, "dataset": dataset, "calibrate": calibrate, "promote": promote}
     said = {key: value for key, value in given.items() if value is not None}

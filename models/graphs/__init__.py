@@ -1,0 +1,1 @@
+"""ONNX graphs: each is computed by a process of its own, within limits."""
