@@ -442,8 +442,17 @@ def test_a_supervisor_that_dies_before_it_tells_is_followed_by_one_that_does(tmp
     """Killed while the receiver is away; the job's end and what is to be told of it are in the database."""
     port = free_port()
     origin = f"http://127.0.0.1:{port}"
-    with service(tmp_path, MINIST_WEBHOOK_ORIGINS=origin, MINIST_WEBHOOK_SECRET=SECRET) as (process, client):
-        job = client.post("/train", json={**JOB, "notify": f"{origin}/hook"}).raise_for_status().json()
+    with service(
+        tmp_path,
+        MINIST_WEBHOOK_ORIGINS=origin,
+        MINIST_WEBHOOK_SECRET=SECRET,
+        MINIST_LOG_LEVEL="debug",
+    ) as (process, client):
+        job = (
+            client.post("/train", json={**JOB, "notify": f"{origin}/hook?token=private"})
+            .raise_for_status()
+            .json()
+        )
         path = f"/train/{job['id']}"
         wait_for(lambda: client.get(path).json()["notify"]["attempts"] == 1)
         os.kill(supervisor_of(process), signal.SIGKILL)
@@ -458,3 +467,6 @@ def test_a_supervisor_that_dies_before_it_tells_is_followed_by_one_that_does(tmp
             assert [one.json["event"] for one in there.got] == ["job.succeeded"]
             (one,) = there.got
             assert verifier()(SECRET, one.headers["minist-signature"], one.body)["job"]["version"] == 1
+            log = tmp_path / "service.log"
+            wait_for(lambda: f"{origin} was told" in log.read_text())
+            assert "private" not in log.read_text()

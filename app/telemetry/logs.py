@@ -31,6 +31,8 @@ def config(level: str) -> dict[str, Any]:
         "formatters": {"structlog": {"()": "app.telemetry.logs.formatter"}},
         "handlers": {"stdout": {"()": "app.telemetry.logs.WriterHandler", "formatter": "structlog"}},
         "root": {"handlers": ["stdout"], "level": level.upper()},
+        # they tell whole URLs, which may hold a secret of a receiver of notifications
+        "loggers": {name: {"level": "WARNING"} for name in ("httpx2", "httpcore2")},
     }
 
 
