@@ -91,8 +91,12 @@ def _metrics() -> str:
 
 def _problems() -> str:
     def rows() -> Iterator[tuple[str, ...]]:
-        for base in (app.errors.RequestError, models.errors.ImageError):
-            for kind in sorted(base.__subclasses__(), key=lambda kind: status_and_title(kind)):
+        for kinds in (
+            app.errors.RequestError.__subclasses__(),
+            [models.errors.GraphFailed],
+            models.errors.ImageError.__subclasses__(),
+        ):
+            for kind in sorted(kinds, key=lambda kind: status_and_title(kind)):
                 status, title = status_and_title(kind)
                 meaning = " ".join((kind.__doc__ or "").split()).rstrip(".")
                 yield str(status), title, f"`urn:minist:{title.lower().replace(' ', '-')}`", meaning

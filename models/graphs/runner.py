@@ -37,6 +37,7 @@ class Limits:
 
 
 LIMITS = Limits()
+START_SECONDS = 60.0  # on a machine that is very busy
 
 
 class Runner:
@@ -89,7 +90,8 @@ class Runner:
     def _ask(self, values: Figures, fixed: int) -> Figures:
         process = self._process or self._start()
         head = struct.pack(f"<{2 + values.ndim}I", fixed, values.ndim, *values.shape)
-        answer = self._exchange(process, head, np.ascontiguousarray(values).data.cast("B"))
+        body = np.ascontiguousarray(values).data.cast("B")
+        answer = self._exchange(process, head, body, self._limits.wall_seconds)
         rows, columns = struct.unpack_from("<2I", answer)
         return np.frombuffer(answer, np.float32, offset=8).reshape(rows, columns)
 
@@ -105,17 +107,19 @@ class Runner:
         )
         self._process, self._ending = process, weakref.finalize(self, _end, process)
         try:
-            self._exchange(process, struct.pack("<Q", len(self._graph)), self._graph.data)
+            self._exchange(process, struct.pack("<Q", len(self._graph)), self._graph.data, START_SECONDS)
         except GraphFailed:
             self._end()
             raise
         return process
 
-    def _exchange(self, process: subprocess.Popen[bytes], head: bytes, body: memoryview) -> bytes:
+    def _exchange(
+        self, process: subprocess.Popen[bytes], head: bytes, body: memoryview, seconds: float
+    ) -> bytes:
         """Raises GraphFailed for a refusal; OSError or EOFError where the process has ended."""
         assert process.stdin is not None
         assert process.stdout is not None
-        clock = threading.Timer(self._limits.wall_seconds, process.kill)
+        clock = threading.Timer(seconds, process.kill)
         clock.daemon = True
         clock.start()
         try:

@@ -20,7 +20,8 @@ from training.errors import DatasetError, NotFinite, TrainingError
 from training.evaluation import evaluate
 from training.foreign.candidates import Candidate, candidates, cleaned
 from training.foreign.choice import Choice, Pixels, choose, usual_pixels
-from training.foreign.graphs import graph_of, is_onnx, read_graph
+from training.foreign.graphs import graph_of, read_graph
+from training.foreign.onnx_file import is_onnx
 from training.foreign.order import Order
 
 VALIDATION = 5000  # pictures, of a data set that has no such split

@@ -17,6 +17,7 @@ import { words } from "./words.js";
  * @property {string | null} dataset
  * @property {number | null} accuracy
  * @property {"picture" | "table"} input
+ * @property {string} architecture
  */
 
 const MANY = 10; // classes, of which all are shown
@@ -93,7 +94,8 @@ export class Answer {
 
   path(explain = false) {
     const how = this.model.input === "table" ? "" : "&preprocess=auto";
-    return `predict?model=${encodeURIComponent(this.model.ref)}${how}${explain ? "&explain=true" : ""}`;
+    const why = explain && this.model.architecture !== "onnx" ? "&explain=true" : ""; // those have no gradients
+    return `predict?model=${encodeURIComponent(this.model.ref)}${how}${why}`;
   }
 
   /**
