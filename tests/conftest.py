@@ -32,6 +32,14 @@ SHIPPED = (
 )
 
 
+SLOW = ("test_survival.py", "test_soak.py", "test_container.py", "test_weights.py", "test_postgres.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest go first, so that two processes end at about the same time."""
+    items.sort(key=lambda item: item.path.name not in SLOW)
+
+
 @pytest.fixture(scope="session")
 def cpu() -> torch.device:
     return torch.device("cpu")
