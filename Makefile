@@ -37,7 +37,7 @@ fast: install
 
 # Two processes, a file in one of them: CI has 2 cores, and its slow tests mostly wait.
 full: install
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The shipped weights: one command each, from the full data under MINIST_DATA_DIR.
 weights: install

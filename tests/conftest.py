@@ -32,7 +32,7 @@ SHIPPED = (
 )
 
 
-SLOW = ("test_survival.py", "test_soak.py", "test_container.py", "test_weights.py", "test_postgres.py")
+SLOW = ("test_survival.py", "test_soak.py", "test_container.py", "test_fuzz.py", "test_weights.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
