@@ -75,7 +75,7 @@ CALLERS = st.lists(
 @given(callers=CALLERS)
 def test_each_caller_gets_exactly_its_own_rows(callers: list[Caller]) -> None:
     """Whatever the sizes, the models, the moments; also while others give up."""
-    models = [Echo(1.0), Echo(-1.0), Echo(2.0, heavy_seconds=0.01)]
+    models = [Echo(1.0), Echo(-1.0), Echo(2.0, heavy_seconds=0.0001)]
     queue = batcher()
 
     async def ask(number: int, caller: Caller) -> None:

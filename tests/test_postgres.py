@@ -340,6 +340,13 @@ def used(tmp_path: Path) -> Database:
                 source_bytes=5 * 2**32, created_at=1234567890.123456, bytes=2**40, deleted=True,
             )
         )  # fmt: skip
+        connection.execute(insert(tables.unloaded).values(model="cnn"))
+        connection.execute(
+            insert(tables.deliveries).values(
+                id="e" * 32, job_id=connection.scalar(select(tables.jobs.c.id)), url="https://example.org/done",
+                event="failed", job={"status": "failed"}, attempts=2, next_at=1234567890.5,
+            )
+        )  # fmt: skip
         connection.execute(text("UPDATE jobs SET progress = '{\"loss\": NaN}' WHERE number = 1"))
     database.close()
     return database
