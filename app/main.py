@@ -284,12 +284,15 @@ def _repeat(services: Services, log: RequestLog | None) -> None:
     """Start the background tasks. Those that read the disk do so in a thread."""
     registry, memory = services.registry, services.recent_predictions
 
+    def follow() -> None:
+        changed = registry.refresh()
+        registry.freeze(lambda: services.draining.begun)
+        if changed:
+            _keep_from_collector()
+
     async def follow_aliases() -> None:
         """Serve what the aliases point at, also when another process moved them."""
-        changed = await asyncio.to_thread(registry.refresh)
-        await asyncio.to_thread(registry.freeze, lambda: services.draining.begun)
-        if changed:
-            await asyncio.to_thread(_keep_from_collector)
+        await asyncio.to_thread(follow)
 
     async def write_predictions() -> None:
         assert memory is not None

@@ -22,7 +22,8 @@ H2C = b"Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: A
 
 
 class Echo:
-    """ASGI: answers with what it understood; `/refuse` answers before it has read the body."""
+    """ASGI: answers with what it understood; `/refuse` answers before it has read the body, `/stream`
+    sends its body some time after the head."""
 
     def __init__(self, connections: Connections) -> None:
         self.connections = connections
@@ -48,6 +49,10 @@ class Echo:
         if status == 413:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
+        if scope["path"] == "/stream":
+            await asyncio.sleep(0.5)
+            await send({"type": "http.response.body", "body": answer[:10], "more_body": True})
+            answer = answer[10:]
         await send({"type": "http.response.body", "body": answer})
 
 
@@ -296,3 +301,38 @@ def test_where_every_place_is_at_work_only_probes_are_answered(monkeypatch: pyte
             connection.sendall(b"67890")
             assert b"200 OK" in connection.recv(1000)
             connection.close()
+
+
+# -- what is written -----------------------------------------------------------------------------------
+
+
+def test_an_answer_comes_in_one_piece(port: int) -> None:
+    """Head and body by one system call: two would wake the client twice."""
+    with closing(connect(port)) as connection:
+        for _ in range(20):
+            connection.sendall(request("/one", b"body", close=False))
+            assert bodies(connection.recv(65536))[0][:3] == ["POST", "/one", 4]
+
+
+def test_the_head_of_a_stream_does_not_wait_for_the_body(port: int) -> None:
+    with closing(connect(port)) as connection:
+        connection.settimeout(0.4)
+        connection.sendall(request("/stream"))
+        head = connection.recv(65536)
+        assert head.startswith(b"HTTP/1.1 200 OK")
+        assert head.endswith(b"\r\n\r\n")
+        connection.settimeout(20)
+        assert bodies(head + rest(connection))[0][:2] == ["POST", "/stream"]
+
+
+def test_an_answer_without_a_body_is_written(port: int) -> None:
+    sent = request("/one").replace(b"POST", b"HEAD")
+    answer = ask(port, sent.replace(b"Connection: close\r\n", b""), sent)
+    assert answer.count(b"HTTP/1.1 200 OK") == 2
+    assert answer.endswith(b"\r\n\r\n")
+
+
+def test_answers_to_pipelined_requests_stay_in_order(port: int) -> None:
+    paths = ["/one", "/stream", "/two", "/stream", "/three"]
+    sent = b"".join(request(path, close=False) for path in paths[:-1]) + request(paths[-1])
+    assert [path for _, path, *_ in bodies(ask(port, sent))] == paths
