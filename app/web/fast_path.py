@@ -24,6 +24,7 @@ from app.web.dependencies import services_of
 from app.web.paths import path_of
 from app.web.payloads import NO_OPTIONS, Options
 from app.web.prediction import predict_one
+from app.web.protocol import WHOLE_ANSWER
 from app.web.rows import predict_row
 
 log = logging.getLogger("minist")
@@ -53,8 +54,10 @@ class FastPath:
         try:
             status, more, body = await _answer(scope, options, headers, receive, request_id)
             found = [*more, (b"content-length", b"%d" % len(body)), (b"x-request-id", request_id)]
-            await send({"type": "http.response.start", "status": status, "headers": found})
-            await send({"type": "http.response.body", "body": body})
+            whole = scope.get("extensions", {}).get(WHOLE_ANSWER)
+            if whole is None or not whole["write"](status, found, body):
+                await send({"type": "http.response.start", "status": status, "headers": found})
+                await send({"type": "http.response.body", "body": body})
         except ClientDisconnect:
             pass
         finally:

@@ -262,28 +262,36 @@ async def _in_thread(work: Callable[..., T], *arguments: object) -> T:
 class Deadline:
     """`async with`: a time limit for what runs inside. Raises DeadlineExceeded.
 
-    A class, since a generator of `contextlib` takes three times as long.
+    What `asyncio.timeout` does, in a third of its time: each prediction has one.
     """
 
-    __slots__ = ("_seconds", "_timeout")
+    __slots__ = ("_cancelled_before", "_exceeded", "_seconds", "_task", "_timer")
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._timeout = asyncio.timeout(seconds)
+        self._exceeded = False
 
     async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
+        task = asyncio.current_task()
+        assert task is not None
+        self._task, self._cancelled_before = task, task.cancelling()
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._cancel)
+
+    def _cancel(self) -> None:
+        self._exceeded = True
+        self._task.cancel()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            await self._timeout.__aexit__(kind, error, trace)
-        except TimeoutError as late:
+        self._timer.cancel()
+        if not self._exceeded:
+            return
+        if self._task.uncancel() <= self._cancelled_before and kind is asyncio.CancelledError:
             raise errors.DeadlineExceeded(
                 f"no answer could be given within {self._seconds:g} s",
                 "try again later, send the body faster, or fewer images at a time",
-            ) from late
+            ) from error
 
 
 async def unless_gone(answer: asyncio.Future[T], receive: Receive) -> T:

@@ -8,13 +8,15 @@ upgrades  are ignored: the request is answered as if it had not asked for one (R
 
 import asyncio
 import json
+from collections.abc import Iterable
+from functools import partial
 from typing import Any, cast
 
 import httptools
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from app import errors
@@ -24,6 +26,7 @@ from app.web.dependencies import Services
 from app.web.rate_limit import FREE
 from app.web.v2.errors import as_error
 
+WHOLE_ANSWER = "minist.whole_answer"  # ASGI extension: its "write" is `_answer_whole` of the request
 MAX_HEAD_BYTES = 64 * 1024
 MAX_JOINED = 64 * 1024  # bytes of a body that are copied to follow its head
 MAX_PIPELINED = 100  # requests that wait on one connection
@@ -59,6 +62,11 @@ class AnswerTransport:
             self._protocol.loop.call_soon(self._write_head)  # if nothing follows soon
         else:
             self._transport.write(data)
+
+    def write_answer(self, cycle: RequestResponseCycle, answer: bytes) -> None:
+        """All of an answer."""
+        self._answered = cycle
+        self._transport.write(answer)
 
     def _write_head(self) -> None:
         if self._head:
@@ -263,6 +271,7 @@ class HttpProtocol(HttpToolsProtocol):
             raise errors.MalformedRequest("too many requests wait on this connection", "wait for the answers")
         self._in_head, self._in_body, self._fed = False, True, 0
         super().on_headers_complete()
+        self.scope["extensions"] = {WHOLE_ANSWER: {"write": partial(_answer_whole, self.cycle)}}
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -319,6 +328,25 @@ class ProbesOnly:
             response = Response(content, response.status_code, {"retry-after": "1"}, "application/json")
         response.headers["connection"] = "close"
         await response(scope, receive, send)
+
+
+def _answer_whole(
+    cycle: RequestResponseCycle, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes
+) -> bool:
+    """Write an answer at once, in a third of the time of two calls of `send`; whether that could be done.
+
+    Header names are in lower case; names and values are the service's own: they are not checked.
+    """
+    if cycle.flow.write_paused or cycle.disconnected or not cycle.keep_alive:
+        return False
+    lines = [STATUS_LINE[status]]
+    for name, value in (*cycle.default_headers, *headers):
+        lines += (name, b": ", value, b"\r\n")
+    cycle.response_started = cycle.response_complete = True
+    cast(AnswerTransport, cycle.transport).write_answer(cycle, b"".join((*lines, b"\r\n", body)))
+    cycle.message_event.set()
+    cycle.on_response()
+    return True
 
 
 def _cause(error: httptools.HttpParserError) -> errors.RequestError:
