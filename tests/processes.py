@@ -149,7 +149,7 @@ def alive(pid: int) -> bool:
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[int]:
-    """Pids of the workers that have loaded their models."""
+    """Pids of the workers that have loaded their models: children of the process that forks them."""
 
     def is_large(pid: int) -> bool:
         try:
@@ -157,7 +157,14 @@ def workers_of(process: subprocess.Popen[str]) -> list[int]:
         except (OSError, AssertionError):  # it has just ended
             return False
 
-    return [pid for pid in children(process.pid) if alive(pid) and is_large(pid)]
+    forked = [pid for forking in children(process.pid) for pid in children(forking)]
+    return [pid for pid in forked if alive(pid) and is_large(pid)]
+
+
+def own_mib(pid: int) -> float:
+    """Memory of a process and of those that it has started, what they share counted once (PSS), in MiB."""
+    sizes = [line for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines() if "Pss:" in line]
+    return int(sizes[0].split()[1]) / 1024 + sum(own_mib(child) for child in children(pid))
 
 
 def run_job(client: httpx2.Client) -> dict[str, object]:

@@ -17,7 +17,7 @@ import httpx2
 import pytest
 
 from tests.conftest import ROOT
-from tests.processes import cpu_seconds, free_port, resident_mib, service, settled_mib
+from tests.processes import cpu_seconds, free_port, own_mib, resident_mib, service, settled_mib
 from tests.samples import png_header
 
 
@@ -27,6 +27,18 @@ def test_sigterm_ends_with_status_0(tmp_path: Path, digits: dict[str, bytes], wo
         assert client.post("/predict", files={"file": digits["7"]}).json()["label"] == "7"
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/PID/smaps_rollup")
+def test_a_second_worker_needs_little_memory_more(tmp_path: Path, digits: dict[str, bytes]) -> None:
+    """Workers are forks of one process: only what they write to is their own."""
+    memory = []
+    for workers in ("1", "2"):
+        with service(tmp_path, "api", "--workers", workers) as (process, client):
+            for _ in range(40):
+                client.post("/predict", files={"file": digits["7"]})
+            memory.append(own_mib(process.pid))
+    assert memory[1] < 1.7 * memory[0]
 
 
 def test_ctrl_c_ends_with_status_0_and_no_traceback(tmp_path: Path) -> None:

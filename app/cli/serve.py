@@ -1,7 +1,7 @@
 """`minist serve`: the API, with a supervisor of training jobs beside it or without."""
 
 import argparse
-import gc
+import multiprocessing
 import os
 import shutil
 import socket
@@ -58,13 +58,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(home: Home, sockets: list[socket.socket], alone: bool) -> int:
-    gc.disable()  # as for the commands themselves
-    import app.main  # noqa: F401 (here: a training worker does without)
-
-    gc.freeze()
-    gc.enable()
-
     settings = home.settings
+    if settings.workers == 1:
+        import app.cli.preloaded  # noqa: F401 (here: a training worker does without)
     _check_device(settings)
     _check_tracing(settings)
     _check_grpc(settings)
@@ -104,9 +100,22 @@ def _run_api(settings: Settings, sockets: list[socket.socket]) -> int:
         server = uvicorn.Server(config)
         server.run(sockets)
         return 0 if server.started else STARTUP_FAILURE
+    _fork_workers()
     workers = Multiprocess(config, sockets)
     workers.run()
     return STARTUP_FAILURE if any(one.exitcode == STARTUP_FAILURE for one in workers.processes) else 0
+
+
+def _fork_workers() -> None:
+    """Let uvicorn's workers be forks of a process that has imported everything and has no threads.
+
+    uvicorn spawns: each worker would take seconds to import torch, and keep a copy of its own.
+    """
+    import uvicorn._subprocess
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["app.cli.preloaded"])
+    uvicorn._subprocess.spawn = context  # type: ignore[assignment]
 
 
 # -- what no process could start with is said here, in one line ------------------------------------
@@ -119,6 +128,8 @@ def _check_workers(settings: Settings, system: str = os.name) -> None:
 
 
 def _check_device(settings: Settings) -> None:
+    if settings.device in ("auto", "cpu"):  # always there; torch need not be imported to know that
+        return
     from models.devices import choose_device
     from models.errors import ModelError
 
