@@ -1,10 +1,14 @@
 """Models: what is served, mistakes, comparisons and versions."""
 
+import io
+import json
 import re
 
 import httpx2
 import pytest
-from playwright.sync_api import expect
+import torch
+from playwright.sync_api import Page, expect
+from torch import nn
 
 from tests.browser import SOON, NewPage, api, chromium, give_key, new_page, run_to_its_end, served
 
@@ -88,3 +92,51 @@ def test_a_version_that_cannot_be_loaded_is_named(new_page: NewPage) -> None:
     page.click("nav >> text=Models")
     note = page.get_by_role("alert").filter(has_text="Version 3 of cnn cannot be loaded")
     expect(note).to_contain_text("Version 2 answers instead. Cnn.pth is damaged.")
+
+
+def bring(page: Page, name: str, weights: object, **card: object) -> None:
+    """Choose a file, and a card where one is said, in the form of the view that is shown."""
+    stream = io.BytesIO()
+    torch.save(weights, stream)
+    files = [{"name": f"{name}.pth", "mimeType": "application/octet-stream", "buffer": stream.getvalue()}]
+    page.get_by_text("Bring weights from elsewhere").click()
+    page.get_by_label("Choose weights").set_input_files(files)  # type: ignore[arg-type]
+    if card:
+        said = {"name": "card.json", "mimeType": "application/json", "buffer": json.dumps(card).encode()}
+        page.get_by_label("Choose a card").set_input_files(said)  # type: ignore[arg-type]
+
+
+def test_weights_from_elsewhere_become_a_version_that_says_what_was_inferred(
+    new_page: NewPage, api: httpx2.Client
+) -> None:
+    page = new_page("#/models")
+    net = nn.Sequential(nn.Flatten(), nn.Linear(784, 24), nn.Tanh(), nn.Linear(24, 10))
+    bring(page, "My net", net.state_dict(), mean=0, std=1, activation="tanh")
+    expect(page.locator("#weights-model")).to_have_value("my-net")
+    page.select_option("#weights-dataset", "mnist")
+    page.get_by_role("button", name="Upload").click()
+    give_key(page)
+    version = page.locator("[data-version='1']")
+    version.get_by_text("What was inferred").click(timeout=SOON)
+    expect(version.locator(".notes")).to_contain_text("1 (linear 784-24), tanh, 3 (linear 24-10)")
+    expect(version).to_contain_text("brought as weights")
+    expect(page.get_by_role("status").filter(has_text="It is version 1 of my-net")).to_be_visible()
+    tested = api.get("/models/my-net").json()["metrics"]["test"]["accuracy"]
+    expect(version.locator(".figure")).to_contain_text(f"{100 * tested:.2f} %")
+
+
+def test_weights_that_cannot_be_used_say_why(new_page: NewPage) -> None:
+    page = new_page("#/models/cnn")
+    weights = torch.load("models/weights/cnn.pth", weights_only=True)
+    weights = {key: value for key, value in weights.items() if not key.startswith("conv2.")}
+    bring(page, "broken", weights)
+    expect(page.locator("#weights-model")).to_have_value("cnn")
+    page.get_by_role("button", name="Upload").click()
+    give_key(page)
+    problem = page.get_by_role("form", name="Bring weights").get_by_role("alert")
+    expect(problem).to_contain_text("'cnn' fits best: missing conv2.weight, conv2.bias")
+    page.get_by_label("Choose a card").set_input_files(
+        {"name": "card.json", "mimeType": "application/json", "buffer": b"[1]"}
+    )
+    page.get_by_role("button", name="Upload").click()
+    expect(problem).to_contain_text("no JSON object")

@@ -87,6 +87,7 @@ class Info(BaseModel):
     training_workers: int = Field(description="processes that take training jobs; 0: jobs wait")
     cpu_quota: float = Field(description="CPUs that the container may use, of all workers together")
     max_dataset_bytes: int = Field(description="of a file that `POST /datasets` takes")
+    max_weights_bytes: int = Field(description="of a file that `POST /models/{name}/versions` takes")
     default_model: str
     models: list[str]
 

@@ -17,7 +17,7 @@ const FINE_TUNE = "fine-tune"; // the one for corrections
 const MAIN = ["dataset", "epochs", "lr", "batch_size", "optimizer", "schedule", "augment"]; // the rest is behind "More settings"
 const NOT_SETTINGS = ["model", "recipe", "promote", "feedback"];
 /** @type {Record<string, string>} */
-const PROMOTE = { if_better: "if it is not worse", always: "always", never: "never" };
+export const PROMOTE = { if_better: "if it is not worse", always: "always", never: "never" };
 
 export class RunForm {
   /** @type {Wire.RecipeBody[]} */

@@ -177,11 +177,13 @@ class Watched {
 }
 
 /** @param {Wire.JobBody} job */
-function lineOf({ status: now, position, epoch, epochs, started_at: started, finished_at: finished }) {
+function lineOf({ status: now, recipe, position, epoch, epochs, started_at: started, finished_at: finished }) {
   if (now === "queued") return position && position > 1 ? `Number ${position} in the queue` : "Next to start";
+  if (now === "running" && recipe === "weights") return "The file is being read";
   if (now === "running" && !epoch) return "It begins; how long it takes is told from its first steps on";
   if (now === "running") return `Epoch ${epoch + 1} of ${epochs} begins`;
   const seconds = started && finished && (Date.parse(finished) - Date.parse(started)) / 1000;
   const took = seconds ? ` after ${duration(seconds)}` : "";
+  if (recipe === "weights") return `Weights from elsewhere, ended ${when(finished)}${took}`;
   return `${plural(epoch, "epoch")}${epochs ? ` of ${epochs}` : ""}, ended ${when(finished)}${took}`;
 }

@@ -6,6 +6,7 @@ import { mistakesOf } from "./mistakes.js";
 import { modelPath, pageOf, pageOfDataset } from "./paths.js";
 import { count, percent, plural, sentences } from "./text.js";
 import { facts, history, versionCard } from "./versions.js";
+import { BringWeights } from "./weights.js";
 
 /** @import * as Wire from "./wire.d.ts" */
 /** @import { Api } from "./api.js" */
@@ -20,6 +21,7 @@ export class ModelsView {
   /** @param {Api} api */
   constructor(api) {
     this.api = api;
+    this.weights = new BringWeights(api, (model, version) => this.#made(model, version));
     api.addEventListener("back", () => {
       if (!$("models").hidden) this.show(this.#words);
     });
@@ -47,11 +49,23 @@ export class ModelsView {
     if (mine === this.#shown) fill(host, page);
   }
 
+  /**
+   * Weights have become a version, which is shown unless another view is.
+   * @param {string} model
+   * @param {number} version
+   */
+  #made(model, version) {
+    if ($("models").hidden) return;
+    const there = pageOf(model, version);
+    if (location.hash === there) this.show(this.#words);
+    else location.hash = there;
+  }
+
   async #shelf() {
     /** @type {Wire.ModelSummary[]} */
     const models = await this.api.get("models");
     const cards = await Promise.all(models.map((model) => this.#card(model)));
-    return [...(await this.#degraded()), h("ul.shelf", { role: "list" }, cards)];
+    return [...(await this.#degraded()), h("ul.shelf", { role: "list" }, cards), this.weights.of("")];
   }
 
   /** Notes about versions that cannot be loaded. */
@@ -118,6 +132,7 @@ export class ModelsView {
     return [
       back(),
       await this.#versions(name, versions, chosen, production),
+      this.weights.of(name),
       mistakesOf(this.api, name, chosen.version),
       comparison(this.api, name, versions, models, chosen),
       history(audit),

@@ -1,7 +1,8 @@
-// Pictures on their way to the service: made into one file, sent, and how far that is.
+// Files on their way to the service: made into one, sent, and how far that is.
 
 import { Problem } from "./api.js";
 import { fill, h } from "./dom.js";
+import { modelPath } from "./paths.js";
 import { bytes, count } from "./text.js";
 import { Told } from "./words.js";
 import { zip } from "./zip.js";
@@ -11,6 +12,11 @@ import { zip } from "./zip.js";
 /** @import { Entry } from "./zip.js" */
 
 const QUIET = 2000; // ms between two announcements
+/** How to send less, by the limit that is exceeded. */
+const SMALLER = {
+  max_dataset_bytes: "bring smaller pictures or fewer of them; they are scaled to 224 pixels at most",
+  max_weights_bytes: "save the state_dict of the model alone, without the optimizer",
+};
 
 export class Sending {
   #said = 0;
@@ -34,22 +40,50 @@ export class Sending {
    * @returns {Promise<Wire.DatasetBody | null>}
    */
   async send(name, what) {
+    return this.#send(`datasets?name=${encodeURIComponent(name)}`, "max_dataset_bytes", what, (blob) => blob);
+  }
+
+  /**
+   * The job that reads a file with weights; null where it was cancelled. Raises Problem, Away or Told.
+   * @param {string} model
+   * @param {File} file
+   * @param {Record<string, string>} said fields of the form beside the file
+   * @returns {Promise<Wire.UploadBody | null>}
+   */
+  async sendWeights(model, file, said) {
+    const query = new URLSearchParams({ wait: "0", promote: said.promote ?? "if_better" });
+    const path = modelPath(model, `/versions?${query}`);
+    return this.#send(path, "max_weights_bytes", file, (blob) => {
+      const form = new FormData();
+      for (const [name, text] of Object.entries(said)) form.append(name, text);
+      form.append("weights", blob);
+      return form;
+    });
+  }
+
+  /**
+   * @param {string} path
+   * @param {keyof typeof SMALLER} limit
+   * @param {File | Entry[]} what
+   * @param {(blob: Blob) => Blob | FormData} pack
+   */
+  async #send(path, limit, what, pack) {
     this.abort = new AbortController();
-    const path = `datasets?name=${encodeURIComponent(name)}`;
     await this.#mayBring(path);
-    const limit = await this.#limit();
+    /** @type {Wire.Info} */
+    const info = await this.api.get("info");
+    const most = info[limit];
     this.going.hidden = false;
     try {
-      checkSize(sizeOf(what), limit);
+      checkSize(sizeOf(what), most, SMALLER[limit]);
       const blob = what instanceof File ? what : await this.#zipped(what);
-      checkSize(blob.size, limit);
+      checkSize(blob.size, most, SMALLER[limit]);
       this.#show(`Sending ${bytes(blob.size)}`, 0, blob.size);
       const response = await this.api.request(path, {
         method: "POST",
-        headers: { "content-type": what instanceof File ? "application/octet-stream" : "application/zip" },
-        body: blob,
+        ...packed(pack(blob), what instanceof File),
         signal: this.abort.signal,
-        onSent: (sent) => this.#show(`Sent ${bytes(sent)} of ${bytes(blob.size)}`, sent, blob.size),
+        onSent: (sent) => this.#sent(Math.min(sent, blob.size), blob.size),
       });
       this.live.textContent = "It has arrived.";
       return await response.json();
@@ -74,12 +108,6 @@ export class Sending {
     }
   }
 
-  async #limit() {
-    /** @type {Wire.Info} */
-    const info = await this.api.get("info");
-    return info.max_dataset_bytes;
-  }
-
   /** @param {Entry[]} entries */
   async #zipped(entries) {
     const { signal } = this.abort;
@@ -87,6 +115,14 @@ export class Sending {
       signal.throwIfAborted();
       this.#show(`Reading file ${count(done)} of ${count(entries.length)}`, done, entries.length);
     });
+  }
+
+  /**
+   * @param {number} sent
+   * @param {number} of
+   */
+  #sent(sent, of) {
+    this.#show(`Sent ${bytes(sent)} of ${bytes(of)}`, sent, of);
   }
 
   /**
@@ -109,13 +145,20 @@ const sizeOf = (what) =>
   what instanceof File ? what.size : what.reduce((sum, { blob }) => sum + blob.size, 0);
 
 /**
+ * @param {Blob | FormData} body whose content type is the browser's, where it is a form
+ * @param {boolean} asIs
+ */
+function packed(body, asIs) {
+  if (body instanceof FormData) return { body };
+  return { body, headers: { "content-type": asIs ? "application/octet-stream" : "application/zip" } };
+}
+
+/**
  * @param {number} size
  * @param {number} limit
+ * @param {string} smaller
  */
-function checkSize(size, limit) {
+function checkSize(size, limit, smaller) {
   if (size <= limit) return;
-  throw new Told(
-    `This is ${bytes(size)}, and the service takes at most ${bytes(limit)}: bring smaller pictures or fewer of ` +
-      "them; they are scaled to 224 pixels at most",
-  );
+  throw new Told(`This is ${bytes(size)}, and the service takes at most ${bytes(limit)}: ${smaller}`);
 }

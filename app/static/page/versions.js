@@ -2,7 +2,7 @@
 
 import { act, h } from "./dom.js";
 import { modelPath, pageOf } from "./paths.js";
-import { capital, count, percent, plural, when } from "./text.js";
+import { capital, count, percent, plural, sentences, when } from "./text.js";
 
 /** @import * as Wire from "./wire.d.ts" */
 /** @import { Api } from "./api.js" */
@@ -47,10 +47,28 @@ export function versionCard(doing, name, version, card, chosen) {
       h("h3", link),
       aliases.map((alias) => h("span.tag", { "data-alias": alias }, alias)),
     ),
-    h("p.figure", percent(accuracy)),
+    h("p.figure", percent(accuracy), accuracy === null && h("small", "not tested")),
     card && facts(card, [], origin(card, version)),
+    card && notes(card),
     h("p.fine", job ? ["From ", h("a", { href: `#/train/${job}` }, "this run")] : "Shipped with the service"),
     h("p.actions", actions(doing, name, version)),
+  );
+}
+
+/**
+ * What a run has decided, or what was told from weights that somebody brought.
+ * @param {Wire.Card} card
+ */
+function notes({ notes: texts, training }) {
+  if (!texts.length) return null;
+  return h(
+    "details",
+    h("summary", training ? "What its run decided" : "What was inferred"),
+    h(
+      "ul.notes",
+      { role: "list" },
+      texts.map((text) => h("li", sentences(text))),
+    ),
   );
 }
 
@@ -59,9 +77,11 @@ export function versionCard(doing, name, version, card, chosen) {
  * @param {Wire.VersionBody} version
  * @returns {[string, string][]}
  */
-function origin({ training }, { created_at: created }) {
+function origin({ training, architecture }, { created_at: created, job }) {
+  const brought = job ? "brought as weights" : "–";
   return [
-    ["Recipe", training ? `${training.recipe}, ${plural(training.epochs, "epoch")}` : "–"],
+    ["Layers", architecture],
+    ["Recipe", training ? `${training.recipe}, ${plural(training.epochs, "epoch")}` : brought],
     ["Made", when(created)],
   ];
 }

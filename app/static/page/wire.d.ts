@@ -14,6 +14,7 @@ export interface Info {
   torch: string;
   device: string;
   max_dataset_bytes: number;
+  max_weights_bytes: number;
 }
 
 export interface DegradedBody {
@@ -77,6 +78,7 @@ export interface Card {
   training: { recipe: string; epochs: number } | null;
   dataset: DatasetFacts | null;
   metrics: { test?: Metrics };
+  notes: string[];
 }
 
 export interface VersionBody {
@@ -152,6 +154,11 @@ export interface JobBody {
   version: number | null;
   decision: { reason: string } | null;
   feedback: FeedbackChange | null;
+}
+
+/** What became of a weights file. */
+export interface UploadBody {
+  job: JobBody;
 }
 
 export interface JobPage {

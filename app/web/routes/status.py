@@ -66,6 +66,7 @@ def info(registry: RegistryDep, services: ServicesDep) -> Info:
         training_workers=services.training_workers.count,
         cpu_quota=services.cpu_quota,
         max_dataset_bytes=services.settings.max_dataset_bytes,
+        max_weights_bytes=services.settings.max_weights_bytes,
         default_model=registry.default,
         models=[served.name for served in registry.models],
     )
