@@ -212,8 +212,9 @@ class Settings(BaseSettings):
     )
     webhook_origins: str = Field(
         default="",
-        description="Origins that jobs may notify (`notify` of `POST /train`), such as `https://example.org`, "
-        "separated by commas; none: no job may. Of the API and the training worker alike.",
+        description="Origins that jobs may notify (`notify` of training, imports and uploads), such as "
+        "`https://example.org`, separated by commas; none: no job may. Of the API and the training worker "
+        "alike.",
     )
     webhook_secret: SecretStr | None = Field(
         default=None,

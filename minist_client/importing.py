@@ -34,20 +34,25 @@ def dataset(reference: str) -> Plan[Dataset]:
 
 
 def upload_dataset(
-    source: str | os.PathLike[str], name: str, wait: bool = True, timeout: float | None = None, **options: Any
+    source: str | os.PathLike[str],
+    name: str,
+    wait: bool = True,
+    timeout: float | None = None,
+    notify: str | None = None,
+    **options: Any,
 ) -> Plan[Dataset]:
     """Import a file (a zip of class folders, npz, CSV, parquet, ..) or a folder, which is zipped first.
 
     `options` are those of the import (`target="income"`, `size=48`). Waits until it is `ready` or
     `needs_target`, at most `timeout` seconds; ImportFailed says why it could not be read. Sent twice it is the
-    same version.
+    same version. `notify` is a URL that is told how the import ended, where the deployment allows it.
     """
     path = Path(source)
     if not path.is_dir():
-        return (yield from _upload(path, name, wait, timeout, options))
+        return (yield from _upload(path, name, wait, timeout, notify, options))
     zipped = yield from work(partial(_zipped, path))
     try:
-        return (yield from _upload(zipped, name, wait, timeout, options))
+        return (yield from _upload(zipped, name, wait, timeout, notify, options))
     finally:
         zipped.unlink(missing_ok=True)
 
@@ -90,15 +95,18 @@ def _path(reference: str) -> str:
     return f"/datasets/{quote(reference, safe='')}"
 
 
-def _upload(path: Path, name: str, wait: bool, timeout: float | None, options: dict[str, Any]) -> Plan[Dataset]:
-    call = Call("POST", "/datasets", partial(read, Dataset), body=_form(path, name, options))
+def _upload(
+    path: Path, name: str, wait: bool, timeout: float | None, notify: str | None, options: dict[str, Any]
+) -> Plan[Dataset]:
+    form = _form(path, {"name": name, **({"notify": notify} if notify else {})}, options)
+    call = Call("POST", "/datasets", partial(read, Dataset), body=form)
     found = yield from ask(call)
     return (yield from wait_for_dataset(found.reference, timeout)) if wait else found
 
 
-def _form(path: Path, name: str, options: dict[str, Any]) -> Body:
+def _form(path: Path, said: dict[str, str], options: dict[str, Any]) -> Body:
     edge = token_hex(16)
-    fields = {"name": name, **({"options": json.dumps(options)} if options else {})}
+    fields = {**said, **({"options": json.dumps(options)} if options else {})}
     texts = "".join(
         f'--{edge}\r\ncontent-disposition: form-data; name="{field}"\r\n\r\n{value}\r\n'
         for field, value in fields.items()

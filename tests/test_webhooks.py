@@ -431,6 +431,46 @@ def test_the_same_key_with_another_receiver_is_another_request(tmp_path: Path) -
         assert api.post("/train", json={**JOB, "notify": "http://a.example/2"}).status_code == 422
 
 
+def test_imports_and_uploads_notify_too(tmp_path: Path, there: Receiver) -> None:
+    listed = settings(tmp_path, webhook_origins=there.origin, webhook_secret=SecretStr(SECRET))
+    hook, elsewhere = there.origin + "/hook?token=private", "http://127.0.0.1:1/"
+    table = {"file": ("rows.csv", b"a,b\n1,x\n2,y\n")}
+    weights = {"weights": ("net.pth", b"no weights")}
+    with TestClient(create_app(listed), headers=ADMIN) as api:
+        for path, files in (("/datasets?name=rows", table), ("/models/net/versions?wait=0", weights)):
+            assert api.post(path, files=files, data={"notify": elsewhere}).status_code == 422
+            assert api.post(path, files=files, params={"notify": elsewhere}).status_code == 422
+        imported = api.post("/datasets?name=rows", files=table, data={"notify": hook})
+        uploaded = api.post("/models/net/versions", params={"wait": 0, "notify": hook}, files=weights)
+        queue = api.app_state["services"].queue
+        jobs = (imported.json()["job"], uploaded.json()["job"]["id"])
+        for kind, job in zip(("import", "weights"), jobs, strict=True):
+            assert api.get(f"/train/{job}").json()["notify"]["origin"] == there.origin
+            queue.fail(queue.claim(kind=kind), "it had to", 1)
+            assert courier(queue, there.origin).send_one()
+            told = there.got[-1]
+            assert (told.path, told.json["event"]) == ("/hook?token=private", "job.failed")
+            assert (told.json["job"]["id"], told.json["job"]["kind"]) == (job, kind)
+            assert verifier()(SECRET, told.headers["minist-signature"], told.body) == told.json
+
+
+def test_an_import_that_is_tried_again_tells_whom_the_last_request_names(
+    tmp_path: Path, there: Receiver
+) -> None:
+    listed = settings(tmp_path, webhook_origins=there.origin, webhook_secret=SecretStr(SECRET))
+    table = {"file": ("rows.csv", b"a,b\n1,x\n2,y\n")}
+    with TestClient(create_app(listed), headers=ADMIN) as api:
+        job = api.post("/datasets?name=rows", files=table).json()["job"]
+        api.delete(f"/train/{job}")
+        again = api.post("/datasets?name=rows", files=table, data={"notify": there.origin + "/again"})
+        assert again.json()["job"] == job
+        api.delete(f"/train/{job}")
+        queue = api.app_state["services"].queue
+        assert courier(queue, there.origin).send_one()
+        assert not courier(queue, there.origin).send_one()
+    assert [one.path for one in there.got] == ["/again"]
+
+
 def test_without_origins_nobody_is_notified(tmp_path: Path) -> None:
     with TestClient(create_app(settings(tmp_path)), headers=ADMIN) as api:
         refused = api.post("/train", json={**JOB, "notify": "https://example.org/"})

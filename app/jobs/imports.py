@@ -49,13 +49,14 @@ class DatasetNotReady(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be imported, as which data set, and how."""
+    """What is to be imported, as which data set, and how; `notify` is a URL that is told how the job ended."""
 
     name: str
     source: Source
     options: Mapping[str, Any]
     from_version: int | None = None
     corrections_of: str | None = None
+    notify: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,14 +83,15 @@ class Imports:
                 return found, False
             datasets.keep_source(connection, request.source)
             if found is not None:
-                return self._again(connection, found, submitter), False
+                return self._again(connection, found, submitter, request.notify), False
             waiting = [one for one in before if one.status == "needs_target"]
             if waiting and request.options.get("target") is not None:
                 datasets.set_options(connection, waiting[-1], request.options)
-                return self._again(connection, replace(waiting[-1], options=request.options), submitter), False
+                told = replace(waiting[-1], options=request.options)
+                return self._again(connection, told, submitter, request.notify), False
             number = datasets.next_version(connection, request.name)
             config = _config(request.name, number, request.source.digest, request.options)
-            job = self.queue.add_import(connection, request.name, config, self.limit, submitter)
+            job = self.queue.add_import(connection, request.name, config, self.limit, submitter, request.notify)
             version = datasets.add(
                 connection,
                 request.name,
@@ -105,14 +107,16 @@ class Imports:
             )
         return version, True
 
-    def _again(self, connection: Connection, version: DatasetVersion, submitter: Submitter) -> DatasetVersion:
+    def _again(
+        self, connection: Connection, version: DatasetVersion, submitter: Submitter, notify: str | None
+    ) -> DatasetVersion:
         """Queue the import of a version once more: its job, or a new one where that is gone or succeeded."""
         status = connection.scalar(select(jobs.c.status).where(jobs.c.id == version.job_id))
         if status in ("failed", "cancelled") and version.job_id is not None:
-            resume(connection, version.job_id, self.limit)
+            resume(connection, version.job_id, self.limit, notify)
         else:
             config = _config(version.name, version.version, version.source, version.options)
-            job = self.queue.add_import(connection, version.name, config, self.limit, submitter)
+            job = self.queue.add_import(connection, version.name, config, self.limit, submitter, notify)
             self.datasets.set_job(connection, version, job.id)
             self.datasets.forget_import(connection, version)
         return self.datasets.inside(connection, version.name, version.version)

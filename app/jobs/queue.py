@@ -156,7 +156,13 @@ class Queue:
             )
 
     def add_import(
-        self, connection: Connection, dataset: str, config: Mapping[str, Any], limit: int, submitter: Submitter
+        self,
+        connection: Connection,
+        dataset: str,
+        config: Mapping[str, Any],
+        limit: int,
+        submitter: Submitter,
+        notify: str | None = None,
     ) -> Job:
         """Add a job that imports a data set, inside the transaction that adds its row.
 
@@ -171,6 +177,7 @@ class Queue:
             config=dict(config),
             promote="never",
             request_digest="",
+            notify=notify,
         )
 
     def add_weights(
@@ -181,6 +188,7 @@ class Queue:
         promote: Rule,
         limit: int,
         submitter: Submitter,
+        notify: str | None = None,
     ) -> Job:
         """Add a job that reads uploaded weights, inside the transaction that keeps their file. Raises
         QueueFull."""
@@ -193,6 +201,7 @@ class Queue:
             config=dict(config),
             promote=promote,
             request_digest="",
+            notify=notify,
         )
 
     def get(self, job_id: str) -> Job | None:
@@ -420,11 +429,12 @@ def cancel(connection: Connection, job_id: str) -> bool:
     return True
 
 
-def resume(connection: Connection, job_id: str, limit: int) -> Job:
-    """Queue a cancelled or failed job again. Raises WrongStatus or QueueFull."""
+def resume(connection: Connection, job_id: str, limit: int, notify: str | None = None) -> Job:
+    """Queue a cancelled or failed job again, which tells `notify` from now on, unless that is None. Raises
+    WrongStatus or QueueFull."""
     require_place(connection, _fetch(connection, job_id).kind, limit)
     ended = (jobs.c.id == job_id) & jobs.c.status.in_(("cancelled", "failed"))
-    values = {"status": "queued", "crashes": 0, "seconds": 0}
+    values = {"status": "queued", "crashes": 0, "seconds": 0, **({"notify": notify} if notify else {})}
     nothing = dict.fromkeys(("error", "exit_code", "finished_at"))
     if connection.execute(update(jobs).where(ended).values(**values, **nothing)).rowcount == 0:
         raise _wrong_status(connection, job_id)

@@ -26,7 +26,7 @@ RECIPE = "weights"  # what such a job has in place of a recipe
 @dataclass(frozen=True)
 class WeightsRequest:
     """A file, the model that gets a version of it, and how it is read: `card` as `executor.check_card` gives
-    it, `dataset` a built-in one or `NAME@n`."""
+    it, `dataset` a built-in one or `NAME@n`; `notify` is a URL that is told how the job ended."""
 
     model: str
     source: Source
@@ -34,6 +34,7 @@ class WeightsRequest:
     dataset: str | None
     calibrate: bool
     promote: Rule
+    notify: str | None = None
 
     def config(self) -> dict[str, Any]:
         """What the child reads; `recipe` and `epochs` as every job has them."""
@@ -53,7 +54,13 @@ class WeightsUploads:
         """A job that reads the file, which is moved into its run directory. Raises QueueFull or OSError."""
         with self.queue.database.write(locks.QUEUE) as connection:
             job = self.queue.add_weights(
-                connection, request.model, request.config(), request.promote, self.limit, submitter
+                connection,
+                request.model,
+                request.config(),
+                request.promote,
+                self.limit,
+                submitter,
+                request.notify,
             )
             run = RunDirectory(self.paths.run(job.id))
             try:

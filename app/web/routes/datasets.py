@@ -2,9 +2,10 @@
 
 import json
 from base64 import b64encode
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,7 @@ from app.jobs import imports as importing
 from app.jobs.executor import Profile, TableDraft, check_options
 from app.jobs.imports import DatasetInUse, DatasetNotReady, is_built_in, profile_of
 from app.jobs.queue import QueueFull, Submitter
+from app.origins import MAX_URL
 from app.serving.corrections import options_of_rows, write_corrections, write_rows
 from app.serving.decoding.forms import FORM
 from app.serving.samples import (
@@ -40,6 +42,7 @@ from app.web.incoming import is_zip, source_of
 from app.web.near_misses import known_parameters, unknown
 from app.web.paths import url_of
 from app.web.routes.feedback import Inputs
+from app.web.routes.train import NOTIFY, notified
 from app.web.routes.train import follow as follow_job
 from models.datasets import DATASETS
 from models.preprocessing.png import data_url
@@ -65,6 +68,7 @@ OPTIONS = (
     "group",
     "time",
 )
+BESIDE = ("name", "notify")  # fields of the form that are no options
 Status = Literal["importing", "needs_target", "ready", "failed"]
 
 
@@ -168,6 +172,9 @@ class VersionRequest(BaseModel):
 
     from_: int = Field(alias="from", ge=1, lt=2**31, description="the version whose file is read again")
     options: dict[str, Any] = Field(default={}, description="as `options` of `POST /datasets`")
+    notify: str | None = Field(
+        default=None, max_length=MAX_URL, description="as of `POST /train`: a URL that is told of the end"
+    )
 
 
 _IMPORT_ERRORS = (*AUTH_ERRORS, errors.InvalidRequest, QueueFull, DatasetsFull, errors.StorageTrouble)
@@ -254,6 +261,7 @@ async def create(
         str | None,
         Query(description="a model: its corrections become the data set; no body, a key of scope admin"),
     ] = None,
+    notify: Annotated[str | None, NOTIFY] = None,
 ) -> DatasetBody:
     """A zip file of class folders (with or without train, validation and test folders), a zip of idx files,
     npz as MedMNIST's; or a table: CSV, also gzipped, parquet, a zip of train.csv and test.csv. As the field
@@ -267,22 +275,27 @@ async def create(
     said = {key: value for key, value in given.items() if value is not None}
     if name is not None:
         _check_name(name)
+    receiver = notified(notify, services.settings)
     await run_in_threadpool(services.imports.require_room)
     if from_corrections is not None:
         _require_admin(identity)
         async with _corrections(services, from_corrections) as (source, known):
             wanted = _options(said, known)
-            return await _submit(request, response, services, identity, name, source, wanted, from_corrections)
+            order = partial(importing.Request, corrections_of=from_corrections, notify=receiver)
+            return await _submit(request, response, services, identity, name, source, wanted, order)
     async with services.incoming.receive(headers_of(request), request.receive) as (source, texts):
         for key, value in texts.items():
-            if key not in ("name", *given):
-                raise errors.WrongFields(*unknown("field", key, ("file", "name", *given)))
-            if said.get(key, value) != value or (key == "name" and name not in (None, value)):
+            if key not in (*BESIDE, *given):
+                raise errors.WrongFields(*unknown("field", key, ("file", *BESIDE, *given)))
+            before = {**said, "name": name, "notify": notify}.get(key)
+            if before not in (None, value):
                 raise errors.InvalidRequest(f"{key} differs between query and form", "say it once")
         name = name or texts.get("name")
-        said |= {key: value for key, value in texts.items() if key != "name"}
+        receiver = receiver or notified(texts.get("notify") or None, services.settings)
+        said |= {key: value for key, value in texts.items() if key not in BESIDE}
         wanted = _options(said, table=not await run_in_threadpool(is_zip, source.path))
-        return await _submit(request, response, services, identity, name, source, wanted, None)
+        order = partial(importing.Request, notify=receiver)
+        return await _submit(request, response, services, identity, name, source, wanted, order)
 
 
 @router.post(
@@ -305,9 +318,13 @@ async def create_version(
     before = await run_in_threadpool(services.imports.datasets.find, f"{name}@{wanted.from_}")
     source = await run_in_threadpool(services.imports.source_of, before)
     options = _checked(wanted.options, table=before.kind == TABLE)
-    return await _submit(
-        request, response, services, identity, name, source, options, before.corrections_of, wanted.from_
+    order = partial(
+        importing.Request,
+        from_version=wanted.from_,
+        corrections_of=before.corrections_of,
+        notify=notified(wanted.notify, services.settings),
     )
+    return await _submit(request, response, services, identity, name, source, options, order)
 
 
 @router.get("", summary="List the data sets", dependencies=[MAY_READ])
@@ -522,8 +539,7 @@ async def _submit(
     name: str | None,
     source: Source,
     options: Mapping[str, Any],
-    corrections_of: str | None,
-    from_version: int | None = None,
+    order: Callable[[str, Source, Mapping[str, Any]], importing.Request],
 ) -> DatasetBody:
     if name is None:
         raise errors.InvalidRequest("the data set has no name", "add ?name=NAME, or a field 'name' to the form")
@@ -532,7 +548,7 @@ async def _submit(
             f"{name[:64]!r} is no name for a data set", "use up to 64 small letters, digits and hyphens"
         )
     _check_name(name)
-    wanted = importing.Request(name, source, options, from_version, corrections_of)
+    wanted = order(name, source, options)
     submitter = Submitter(identity.who, identity.may("admin"))
     version, new = await run_in_threadpool(services.imports.submit, wanted, submitter)
     response.status_code = 200 if version.status in ("ready", "needs_target") else 202

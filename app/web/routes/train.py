@@ -38,6 +38,12 @@ from app.web.followers import EventStream
 from app.web.pages import ARTIFACT_POLICY, security_headers
 from app.web.paths import url_of
 
+NOTIFY = Query(
+    max_length=MAX_URL,
+    description="URL of an origin in MINIST_WEBHOOK_ORIGINS; gets a signed POST when the job has ended. As a "
+    "field of the form it stands in no log of a proxy",
+)
+
 router = APIRouter(prefix="/train", tags=["train"])
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -193,7 +199,7 @@ def start(
     """Queue a run of a recipe. Answers at once; watch the job at `Location`, or live at its `/events`."""
     overrides = request.model_dump(exclude_none=True)  # type: ignore[attr-defined]
     model, recipe, promote, feedback = (overrides.pop(n) for n in ("model", "recipe", "promote", "feedback"))
-    notify = _notified(overrides.pop("notify", None), settings)
+    notify = notified(overrides.pop("notify", None), settings)
     feedback = feedback or recipe == "fine-tune"  # which learns nothing else
     if feedback and not settings.feedback:
         raise errors.FeedbackIsOff(
@@ -378,8 +384,8 @@ def require_promotion(services: Services, model: str, promote: str, identity: Id
         )
 
 
-def _notified(url: str | None, settings: Settings) -> str | None:
-    """The URL in its one form. Raises InvalidRequest unless its origin is one that may be notified."""
+def notified(url: str | None, settings: Settings) -> str | None:
+    """A URL in its one form. Raises InvalidRequest unless its origin is one that may be notified."""
     if url is None:
         return None
     listed = settings.notified_origins

@@ -24,14 +24,14 @@ from app.web import problems
 from app.web.dependencies import AUTH_ERRORS, MayTrain, Services, ServicesDep, headers_of
 from app.web.near_misses import known_parameters, unknown
 from app.web.paths import url_of
-from app.web.routes.train import JobBody, job_body, pinned, require_promotion
+from app.web.routes.train import NOTIFY, JobBody, job_body, notified, pinned, require_promotion
 
 router = APIRouter(prefix="/models", tags=["models"], dependencies=[Depends(known_parameters)])
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,63}$"
 POLL_SECONDS = 0.2
 WAIT_SECONDS = 20.0
-FIELDS = ("card", "dataset", "calibrate", "promote")
+FIELDS = ("card", "dataset", "calibrate", "promote", "notify")
 HINT = (
     'save it by torch.save(model.state_dict(), "weights.pth"), or say on the card what weights do not tell; '
     "docs/weights.md"
@@ -124,6 +124,7 @@ async def upload(
         Literal["if_better", "always", "never"] | None,
         Query(description="as of `POST /train`; default `if_better`"),
     ] = None,
+    notify: Annotated[str | None, NOTIFY] = None,
     wait: Annotated[
         float,
         Query(
@@ -141,8 +142,9 @@ async def upload(
     the data set, or assumed, and said in `notes`. A process with limits reads it; nothing in it is executed. An
     ONNX model of pictures with one input and one output is served as it is, by a process with limits.
     """
-    given = {"card": card, "dataset": dataset, "calibrate": calibrate, "promote": promote}
+    given = {"card": card, "dataset": dataset, "calibrate": calibrate, "promote": promote, "notify": notify}
     said = {key: value for key, value in given.items() if value is not None}
+    notified(notify, services.settings)
     if promote is not None:
         await run_in_threadpool(require_promotion, services, name, promote, identity)
     headers = headers_of(request)
@@ -192,7 +194,8 @@ def _wanted(
             "a temperature is fitted on the validation split of a data set", "name the data set, too"
         )
     reference = pinned(services.imports, dataset[:100]) if dataset else None
-    return WeightsRequest(name, source, _card(said.get("card")), reference, fits, promote)  # type: ignore[arg-type]
+    card, notify = _card(said.get("card")), notified(said.get("notify"), services.settings)
+    return WeightsRequest(name, source, card, reference, fits, promote, notify)  # type: ignore[arg-type]
 
 
 def _card(text: str | None) -> dict[str, Any]:
