@@ -35,6 +35,14 @@ HARD = {
 
 
 @pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
+    """A service whose predictions need a key."""
+    home = serve_tables(tmp_path_factory.mktemp("closed")).home
+    with service(home, MINIST_OPEN_PREDICT="false") as (_, client):
+        yield client
+
+
+@pytest.fixture(scope="module")
 def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
     home = serve_tables(tmp_path_factory.mktemp("home")).home
     with service(home) as (_, client):
@@ -73,6 +81,29 @@ def test_a_prediction_works_as_it_is_pasted(
 
 
 @pytest.mark.parametrize("language", STARTERS)
+@pytest.mark.parametrize("kind", ["picture", "file", "row"])
+def test_where_predictions_need_a_key_the_same_lines_send_it(
+    closed: httpx2.Client, kind: str, language: str, tmp_path: Path
+) -> None:
+    (tmp_path / "seven.png").write_bytes(SEVEN)
+    source = filled(templates()["snippets"][kind][language], {**values(closed, kind), "key": True})
+    assert "MINIST_API_KEY" in source
+    shown = pasted(language, source, tmp_path)
+    label = "7" if kind != "row" else closed.post("/predict?model=people", json=ROW).json()["label"]
+    assert (json.loads(shown)["label"] if language == "curl" else shown.split()[0]) == label
+
+
+def test_the_documentation_sends_the_key_where_one_is_needed(
+    http: httpx2.Client, closed: httpx2.Client
+) -> None:
+    for client, needed in ((http, False), (closed, True)):
+        assert client.get("/info").json()["open_predict"] is not needed
+        post = client.get("/openapi.json").json()["paths"]["/predict"]["post"]
+        assert [("MINIST_API_KEY" in sample["source"]) for sample in post["x-codeSamples"]] == [needed] * 4
+        assert "{{" not in json.dumps(post["x-codeSamples"])
+
+
+@pytest.mark.parametrize("language", STARTERS)
 def test_a_job_is_started_as_it_is_pasted(http: httpx2.Client, language: str, tmp_path: Path) -> None:
     before = len(http.get("/train").json()["jobs"])
     words = templates()["snippets"]["train"][language]
@@ -95,10 +126,11 @@ def test_the_page_writes_what_the_documentation_writes() -> None:
     given = {"url": "u", "model": "m", "type": "t", "image": "i", "name": "n", "row": HARD, "wanted": HARD}
     lines = [found for kind in templates()["snippets"].values() for found in kind.values()]
     words = [NODE or "", "--no-warnings", "--input-type=module", "-e", script]
-    sent = json.dumps({"lines": lines, "values": given})
-    done = subprocess.run(words, cwd=ROOT, input=sent, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [filled(template, given) for template in lines]
+    for values in (given, {**given, "key": True}):
+        sent = json.dumps({"lines": lines, "values": values})
+        done = subprocess.run(words, cwd=ROOT, input=sent, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == [filled(template, values) for template in lines]
 
 
 def test_values_stay_what_they_are(tmp_path: Path) -> None:

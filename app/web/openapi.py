@@ -36,14 +36,16 @@ def install(app: FastAPI) -> None:
 
     @app.api_route("/openapi.json", methods=["GET", "HEAD"], include_in_schema=False)
     async def document(request: Request) -> Response:
+        services = services_of(request.scope)
         tables = [
             served
-            for served in services_of(request.scope).registry.models
+            for served in services.registry.models
             if served.takes_rows and len(served.rows.columns) <= MOST_COLUMNS
         ]
         found = with_rows(app.openapi(), tables[:MOST_MODELS])
         prefix = request.scope.get("root_path", "").rstrip("/")
-        found = with_snippets(found, f"{request.url.scheme}://{request.url.netloc}{prefix}")
+        base = f"{request.url.scheme}://{request.url.netloc}{prefix}"
+        found = with_snippets(found, base, key=not services.settings.open_predict)
         return JSONResponse({**found, "servers": [{"url": prefix}]} if prefix else found)
 
     def openapi() -> dict[str, Any]:

@@ -86,6 +86,7 @@ class Info(BaseModel):
     workers: int = Field(description="processes that answer requests")
     training_workers: int = Field(description="processes that take training jobs; 0: jobs wait")
     cpu_quota: float = Field(description="CPUs that the container may use, of all workers together")
+    open_predict: bool = Field(description="whether predictions and reading need no key")
     max_dataset_bytes: int = Field(description="of a file that `POST /datasets` takes")
     max_weights_bytes: int = Field(description="of a file that `POST /models/{name}/versions` takes")
     default_model: str

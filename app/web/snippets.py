@@ -1,6 +1,7 @@
 """Requests in other languages, for `/docs`: from the templates that the page uses, too (`snippets.json`).
 
-A template has places for values: `{{url}}` as it is, `{{row|python}}` as a literal of that language.
+A template has places for values: `{{url}}` as it is, `{{row|python}}` as a literal of that language. A line
+that begins with `{{?key}}` is there only where the value `key` is true, one with `{{!key}}` where it is not.
 """
 
 import json
@@ -15,6 +16,7 @@ from app.web.pages import STATIC
 LOCAL = "http://127.0.0.1:8000"
 _BASE = re.compile(r"https?://[\w.\[\]:-]{1,255}(?:/[\w.~%/-]{0,255})?", re.ASCII)
 _PLACE = re.compile(r"\{\{(\w+)(?:\|(\w+))?\}\}")
+_CONDITION = re.compile(r"\{\{([?!])(\w+)\}\}")
 _FORMS: Mapping[str | None, Callable[[Any], str]] = {
     None: str,
     "json": lambda value: json.dumps(value, ensure_ascii=False),
@@ -32,7 +34,13 @@ def templates() -> Mapping[str, Any]:
 
 def filled(lines: Sequence[str], values: Mapping[str, Any]) -> str:
     """A template with these values; the same as `filled` in `snippets.js`."""
-    return _PLACE.sub(lambda place: _FORMS[place[2]](values[place[1]]), "\n".join(lines))
+    text = "\n".join(_CONDITION.sub("", line, count=1) for line in lines if _belongs(line, values))
+    return _PLACE.sub(lambda place: _FORMS[place[2]](values[place[1]]), text)
+
+
+def _belongs(line: str, values: Mapping[str, Any]) -> bool:
+    found = _CONDITION.match(line)
+    return found is None or bool(values.get(found[2])) == (found[1] == "?")
 
 
 def _python(value: Any) -> str:
@@ -43,17 +51,17 @@ def _python(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
-def with_snippets(document: Mapping[str, Any], base: str) -> dict[str, Any]:
+def with_snippets(document: Mapping[str, Any], base: str, key: bool = False) -> dict[str, Any]:
     """The OpenAPI document with examples: as `x-codeSamples`, and in the descriptions, which Swagger UI shows.
 
-    `base` is the address of the service as the client has it.
+    `base` is the address of the service as the client has it; `key`: predictions need one.
     """
     url = base.rstrip("/") if _BASE.fullmatch(base) else LOCAL
     paths = dict(document["paths"])
     for path, kind, values in _examples():
         post = paths[path]["post"]
         shown = [
-            {"lang": language, "label": label, "source": filled(lines, {"url": url, **values})}
+            {"lang": language, "label": label, "source": filled(lines, {"url": url, "key": key, **values})}
             for language, label in templates()["languages"].items()
             for lines in (templates()["snippets"][kind][language],)
         ]

@@ -3,6 +3,8 @@
 import { fill, h } from "./dom.js";
 import { filled, templates } from "./snippets.js";
 
+/** @import * as Wire from "./wire.d.ts" */
+/** @import { Api } from "./api.js" */
 /** @import { Kind } from "./snippets.js" */
 
 const INLINE = 32 * 1024; // bytes of a picture that is written out; a larger one is a file beside it
@@ -16,10 +18,16 @@ export class Command {
   #kind = "picture";
   /** @type {Record<string, unknown>} */
   #values = {};
+  /** @type {boolean | null} */
+  #open = null; // whether predictions need no key
   #wanted = false; // hidden meanwhile, it is not shown when a file has been read
 
-  /** @param {HTMLElement} host */
-  constructor(host) {
+  /**
+   * @param {Api} api
+   * @param {HTMLElement} host
+   */
+  constructor(api, host) {
+    this.api = api;
     this.host = host;
     this.languages = h("div.choice", { role: "group", "aria-label": "Language" });
     this.code = h("code");
@@ -77,6 +85,7 @@ export class Command {
     this.#kind = kind;
     this.#values = { url: new URL(".", document.baseURI).href.replace(/\/$/, ""), ...values };
     try {
+      this.#open ??= /** @type {Wire.Info} */ (await this.api.get("info")).open_predict;
       await this.#write();
       this.host.hidden = !this.#wanted;
     } catch {
@@ -95,7 +104,8 @@ export class Command {
     for (const button of this.languages.querySelectorAll("button")) {
       button.setAttribute("aria-pressed", String(button.value === language));
     }
-    this.code.textContent = filled(snippets[this.#kind][language] ?? [], this.#values);
+    const values = { key: this.#open === false, ...this.#values };
+    this.code.textContent = filled(snippets[this.#kind][language] ?? [], values);
   }
 
   /**

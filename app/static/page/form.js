@@ -35,7 +35,7 @@ export class RunForm {
     this.api = api;
     this.form = form;
     this.said = h("p.problem", { id: "run-problem", role: "alert" });
-    this.command = new Command(h("details.request", { id: "run-request", hidden: true }));
+    this.command = new Command(api, h("details.request", { id: "run-request", hidden: true }));
     form.addEventListener("input", () => this.#showCommand());
     form.addEventListener("change", () => this.#showCommand());
     form.onsubmit = (event) => {

@@ -22,14 +22,28 @@ export function templates() {
 }
 
 /**
- * A template with these values: `{{url}}` as it is, `{{row|python}}` as a literal of that language.
+ * A template with these values: `{{url}}` as it is, `{{row|python}}` as a literal of that language. A line that begins
+ * with `{{?key}}` is there only where the value `key` is true, one with `{{!key}}` where it is not.
  * @param {string[]} lines
  * @param {Record<string, unknown>} values
  */
 export const filled = (lines, values) =>
   lines
+    .filter((line) => belongs(line, values))
+    .map((line) => line.replace(CONDITION, ""))
     .join("\n")
     .replace(/\{\{(\w+)(?:\|(\w+))?\}\}/g, (_, name, form) => (FORMS[form] ?? String)(values[name]));
+
+const CONDITION = /^\{\{([?!])(\w+)\}\}/;
+
+/**
+ * @param {string} line
+ * @param {Record<string, unknown>} values
+ */
+function belongs(line, values) {
+  const [, sign, name = ""] = CONDITION.exec(line) ?? [];
+  return !sign || Boolean(values[name]) === (sign === "?");
+}
 
 /** @type {Record<string, (value: unknown) => string>} */
 const FORMS = {

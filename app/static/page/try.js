@@ -38,7 +38,7 @@ export class TryView {
     this.choice = new Choice(api);
     this.drawing = new Drawing($("canvas", HTMLCanvasElement), $("pen"));
     this.camera = new Camera($("viewfinder", HTMLVideoElement));
-    this.command = new Command($("request"));
+    this.command = new Command(api, $("request"));
     this.corrections = new Corrections(api, $("correct"), $("corrections"));
     this.samples = new Samples(api, $("samples-title"), $("samples"), (picture, name) =>
       this.drawing.place(picture, name),

@@ -13,6 +13,7 @@ export interface Info {
   version: string;
   torch: string;
   device: string;
+  open_predict: boolean;
   max_dataset_bytes: number;
   max_weights_bytes: number;
 }

@@ -65,6 +65,7 @@ def info(registry: RegistryDep, services: ServicesDep) -> Info:
         workers=services.settings.workers,
         training_workers=services.training_workers.count,
         cpu_quota=services.cpu_quota,
+        open_predict=services.settings.open_predict,
         max_dataset_bytes=services.settings.max_dataset_bytes,
         max_weights_bytes=services.settings.max_weights_bytes,
         default_model=registry.default,
