@@ -4,6 +4,9 @@ ARG BASE=python:3.11-slim
 # gigabytes of CUDA along. Empty: wherever pip is configured to look.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
+# What is installed besides, separated by commas: grpc, onnx, heif, otel, transfer. postgres is always there.
+ARG EXTRAS=
+
 
 FROM ${BASE} AS base
 # The official image has no bytecode of the standard library, and at run time nobody can write it.
@@ -21,6 +24,16 @@ RUN if [ -n "$TORCH_INDEX" ]; then set -- --no-deps --index-url "$TORCH_INDEX"; 
 COPY deploy/requirements.txt .
 RUN pip --python /opt/venv/bin/python install --require-hashes --no-deps --requirement requirements.txt \
     && pip --python /opt/venv/bin/python check
+COPY deploy/extras extras
+ARG EXTRAS
+RUN for extra in $(echo "$EXTRAS" | tr , ' '); do \
+        if [ "$extra" = postgres ]; then continue; fi; \
+        if [ ! -f "extras/$extra.txt" ]; then \
+            echo "EXTRAS: there is no '$extra'; choose of postgres $(cd extras && echo *.txt | sed 's/\.txt//g')" >&2; exit 1; \
+        fi; \
+        pip --python /opt/venv/bin/python install --require-hashes --no-deps --requirement "extras/$extra.txt" || exit 1; \
+    done; \
+    pip --python /opt/venv/bin/python check
 
 
 # What is installed, as CycloneDX: `docker build --target sbom --output . .` writes it alone.

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from app.cli import serve
 from app.main import create_app
 from app.settings import Settings
 from app.web.v2.grpc_requests import MAX_CONTENTS
@@ -212,3 +213,9 @@ def test_base64_is_taken_as_over_http(asked: tuple[TestClient, Ask], digits: dic
     text = base64.b64encode(digits["6"])
     sent = request(image=("BYTES", [1], len(text).to_bytes(4, "little") + text))
     assert json.loads(ask("ModelInfer", sent).raw_output_contents[1][4:]) == 6
+
+
+def test_a_missing_extra_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(serve, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match=r"pip install 'minist\[grpc\]', or .* EXTRAS=grpc"):
+        serve._check_grpc(Settings(home=tmp_path, grpc_port=free_port()))

@@ -60,6 +60,7 @@ def test_a_service_that_is_not_open_asks_for_the_key_at_once(new_page: NewPage, 
         give_key(page)
         draw(page, "6")
         says(page, "6")
+        expect(page.locator("#request code")).to_contain_text("authorization: Bearer $MINIST_API_KEY")
 
 
 def test_the_service_goes_away_and_comes_back(new_page: NewPage, tmp_path: Path) -> None:

@@ -147,15 +147,20 @@ def _check_tracing(settings: Settings) -> None:
         sys.exit("error: MINIST_TRACING: set OTEL_EXPORTER_OTLP_ENDPOINT to where spans are to be sent")
     for module in ("opentelemetry.sdk", "opentelemetry.exporter"):
         if find_spec(module) is None:
-            sys.exit("error: MINIST_TRACING: the extra is not installed: pip install 'minist[otel]'")
+            sys.exit("error: MINIST_TRACING: " + _missing("otel"))
     os.environ.setdefault("OTEL_SERVICE_NAME", "minist")
+
+
+def _missing(extra: str) -> str:
+    there = f"pip install 'minist[{extra}]', or build the image with --build-arg EXTRAS={extra}"
+    return f"the extra {extra} is not installed: {there}"
 
 
 def _check_grpc(settings: Settings) -> None:
     if settings.grpc_port is None:
         return
     if find_spec("grpc") is None or find_spec("google") is None or find_spec("google.protobuf") is None:
-        sys.exit("error: MINIST_GRPC_PORT: the extra is not installed: pip install 'minist[grpc]'")
+        sys.exit("error: MINIST_GRPC_PORT: " + _missing("grpc"))
     for free in listen(settings.host, settings.grpc_port):  # grpc itself would leave a traceback
         free.close()
 

@@ -41,7 +41,8 @@ def inspect(data: bytes) -> Facts:
     """Raises CheckpointError for what is no ONNX model, or not one of plain operators and finite weights."""
     if find_spec("onnx") is None or find_spec("onnxruntime") is None:
         raise CheckpointError(
-            "is an ONNX model; the service needs packages for these: pip install 'minist[onnx]'"
+            "is an ONNX model; the service needs packages for these: pip install 'minist[onnx]', or an image "
+            "that is built with --build-arg EXTRAS=onnx"
         )
     model = _parsed(data)
     _check_operators(model)
