@@ -13,7 +13,7 @@ from torch import Tensor
 
 from app.errors import Overloaded
 from app.serving.batching import HEAVY_SECONDS, MAX_BATCH_SIZE, MAX_HEAVY_SECONDS, Batcher, Held, Rows
-from app.telemetry.counters import Counters
+from app.telemetry.counters import Counters, Times
 
 SHAPE = (1, 2, 2)
 
@@ -361,3 +361,31 @@ def test_only_a_large_request_has_all_threads_and_only_for_its_batches() -> None
         run(ask)
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_request_knows_how_long_it_waited_and_was_computed() -> None:
+    """It waits at least as long as the batches in front of it take; one of two batches has the time of both."""
+
+    async def work() -> None:
+        queue, first, second, no_one = batcher(), Times(), Times(), Times()
+        large = queue.submit(Echo(), pixels(1, MAX_BATCH_SIZE + 1), MAX_BATCH_SIZE + 1, first)
+        small = queue.submit(Echo(-1.0), pixels(2, 1), 1, second)
+        gone = queue.submit(Echo(), pixels(3, 1), 1, no_one)
+        gone.cancel()
+        await asyncio.gather(large, small)
+        forward = queue.counters.seconds["forward"].sum
+        assert first.forward + second.forward == pytest.approx(forward)
+        assert 0 < first.queue < second.queue < forward + second.queue
+        assert (no_one.queue, no_one.forward) == (0.0, 0.0)
+
+    run(work)
+
+
+def test_requests_that_share_a_batch_have_its_whole_time() -> None:
+    async def work() -> None:
+        queue, model, times = batcher(), Echo(), [Times() for _ in range(5)]
+        await asyncio.gather(*(queue.submit(model, pixels(n, 2), 2, one) for n, one in enumerate(times)))
+        assert model.batches == [10]
+        assert {one.forward for one in times} == {queue.counters.seconds["forward"].sum}
+
+    run(work)

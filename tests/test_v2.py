@@ -424,7 +424,9 @@ def test_statistics_metrics_and_the_log_count_it(asked: TestClient, pixels: dict
     assert found["inference_count"] == before + 3
     times = found["inference_stats"]
     assert (times["success"]["count"], times["fail"]["count"]) == (1, 1)
-    assert all(times[f"compute_{part}"]["ns"] > 0 for part in ("input", "infer", "output"))
+    parts = [times[part] for part in ("queue", "compute_input", "compute_infer", "compute_output")]
+    assert all(part["count"] == 1 and part["ns"] > 0 for part in parts)
+    assert sum(part["ns"] for part in parts[:3]) <= times["success"]["ns"]
     assert abs(found["last_inference"] / 1000 - time.time()) < 60
     assert len(asked.get("/v2/models/stats").json()["model_stats"]) > 2
     page = asked.get("/metrics").text

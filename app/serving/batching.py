@@ -29,7 +29,7 @@ from typing import Protocol
 import torch
 
 from app.errors import Overloaded
-from app.telemetry.counters import Counters
+from app.telemetry.counters import Counters, Times
 from models.inference import Forward
 
 log = logging.getLogger("minist.batching")
@@ -71,6 +71,7 @@ class PendingRequest:
     count: int
     answer: asyncio.Future[Rows]
     since: float
+    times: Times | None = None  # where somebody wants to know them
     taken: int = 0
     rows: Rows = field(default_factory=list)
 
@@ -124,19 +125,20 @@ class Batcher:
 
     # -- by requests -------------------------------------------------------------------------------
 
-    def submit(self, model: Model, pixels: bytes | memoryview, count: int) -> asyncio.Future[Rows]:
+    def submit(
+        self, model: Model, pixels: bytes | memoryview, count: int, times: Times | None = None
+    ) -> asyncio.Future[Rows]:
         """A row per image, in order; cancelling the future takes images that still wait out of the queue.
 
+        `times` are filled in until the rows are there.
         Raises Overloaded where too many images wait; with an empty queue a request is always admitted.
         """
         if self.images and self.images + count > self.max_images:
             raise self._overloaded("images", f"{self.images:,} images wait already")
         loop = asyncio.get_running_loop()
+        pending = PendingRequest(model, pixels, count, loop.create_future(), time.perf_counter(), times)
         if model.heavy_seconds:
-            return self._submit_heavy(
-                PendingRequest(model, pixels, count, loop.create_future(), time.perf_counter())
-            )
-        pending = PendingRequest(model, pixels, count, loop.create_future(), time.perf_counter())
+            return self._submit_heavy(pending)
         if count > model.most and model.dtype.is_floating_point:
             return self._submit_many(pending)
         self._waiting.append(pending)
@@ -305,6 +307,8 @@ class Batcher:
         for pending, _ in slices:
             if not pending.taken:
                 queue.observe(begun - pending.since)
+                if pending.times is not None:
+                    pending.times.queue = begun - pending.since
         return begun
 
     def _deliver(self, slices: list[Slice], rows: Rows, seconds: float) -> None:
@@ -312,6 +316,8 @@ class Batcher:
         self.counters.batches.observe(len(rows))
         at = 0
         for pending, number in slices:
+            if pending.times is not None:
+                pending.times.forward += seconds
             self._hand_over(pending, rows[at : at + number])
             at += number
 

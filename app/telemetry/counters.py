@@ -4,6 +4,7 @@ import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -23,39 +24,50 @@ class Histogram:
         self.sum += value
 
 
+@dataclass(slots=True)
+class Times:
+    """Of one request, in seconds, as the batcher measures them: until its first batch begins, and the forward
+    passes of all batches that it has a part in."""
+
+    queue: float = 0.0
+    forward: float = 0.0
+
+
 class Inferences:
     """Requests of the Open Inference Protocol to one version of a model; times in nanoseconds."""
 
-    __slots__ = ("fail", "infer", "input", "last", "output", "success")
+    __slots__ = ("fail", "infer", "input", "last", "output", "queue", "success")
 
     def __init__(self) -> None:
         self.success, self.fail = [0, 0], [0, 0]  # how many, and their time
-        self.input = self.infer = self.output = 0
+        self.input = self.queue = self.infer = self.output = 0  # of those that succeeded
         self.last = 0  # milliseconds since the epoch
 
-    def succeeded(self, taken: int) -> None:
+    def succeeded(self, taken: int, read: int, times: Times) -> None:
+        """Of the time that it took, reading the tensors took `read`."""
         self.success[0] += 1
         self.success[1] += taken
+        self.input += read
+        self.queue += int(times.queue * 1e9)
+        self.infer += int(times.forward * 1e9)
         self.last = time.time_ns() // 1_000_000
 
     def failed(self, taken: int) -> None:
         self.fail[0] += 1
         self.fail[1] += taken
 
-    def computed(self, read: int, inferred: int) -> None:
-        """Reading the tensors, and waiting for the probabilities, took so long."""
-        self.input += read
-        self.infer += inferred
-
     def written(self, taken: int) -> None:
         self.output += taken
 
     def numbers(self) -> list[int]:
         """As `INFERENCES` calls them."""
-        return [*self.success, *self.fail, self.input, self.infer, self.output, self.last]
+        return [*self.success, *self.fail, self.input, self.queue, self.infer, self.output, self.last]
 
 
-INFERENCES = ("success", "success_ns", "fail", "fail_ns", "input_ns", "infer_ns", "output_ns", "last_ms")
+INFERENCES = (
+    *("success", "success_ns", "fail", "fail_ns"),
+    *("input_ns", "queue_ns", "infer_ns", "output_ns", "last_ms"),
+)
 
 
 class Counters:

@@ -7,8 +7,8 @@ is bounded, and so are calls at a time and streams: gRPC reads a whole message b
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 from urllib.parse import unquote
 
@@ -17,7 +17,6 @@ from anyio import CapacityLimiter, to_thread
 import app
 from app import errors
 from app.serving.batching import Held
-from app.telemetry.counters import Inferences
 from app.web import problems
 from app.web.access_log import RequestObserver
 from app.web.auth import Headers
@@ -28,7 +27,7 @@ from app.web.readiness import check_ready
 from app.web.v2 import grpc_requests, metadata
 from app.web.v2.errors import sentence
 from app.web.v2.infer_path import model_name
-from app.web.v2.inference import INLINE_BYTES, INLINE_ROWS, answer
+from app.web.v2.inference import INLINE_BYTES, INLINE_ROWS, Inference, answer
 from app.web.v2.messages import SERVICE, messages
 
 log = logging.getLogger("minist")
@@ -119,8 +118,8 @@ class InferenceServer:
                 request = await _unless_small(len(body), INLINE_BYTES, _parsed, "ModelInferRequest", body)
                 served = await find_served(services, model_name(request.model_name, request.model_version))
                 head, given = await _unless_small(len(body), INLINE_BYTES, grpc_requests.read, request)
-                with _timed(services.counters.inferences[served.name, served.version]):
-                    rows = await answer(services, served, given, head.preprocess, _never, held)
+                with Inference(services, served) as inference:
+                    rows = await answer(services, served, given, head.preprocess, _never, held, inference)
         finally:
             held.release()
         return await _unless_small(len(rows), INLINE_ROWS, grpc_requests.response, served, head, rows)
@@ -221,17 +220,6 @@ def _options(max_bytes: int, shared: bool) -> list[tuple[str, int]]:
         ("grpc.max_connection_idle_ms", 75_000),
         ("grpc.so_reuseport", int(shared)),  # else a second service would get half of the calls
     ]
-
-
-@contextmanager
-def _timed(numbers: Inferences) -> Iterator[None]:
-    begun = time.perf_counter_ns()
-    try:
-        yield
-    except BaseException:
-        numbers.failed(time.perf_counter_ns() - begun)
-        raise
-    numbers.succeeded(time.perf_counter_ns() - begun)
 
 
 def _parsed(name: str, body: bytes) -> Any:

@@ -22,6 +22,7 @@ from app.serving.decoding.tensors import Head, Mode, Tensor
 from app.serving.decoding.wire import Result, TensorTask
 from app.serving.encoding import most_probable
 from app.serving.registry import ServedModel
+from app.telemetry.counters import Times
 from app.web.auth import Headers
 from app.web.dependencies import Services
 from app.web.payloads import GZIP, Part, Payload, image_file, unpacked
@@ -59,6 +60,28 @@ class Reply:
         return [kind, (JSON_LENGTH, b"%d" % self.json_bytes)]
 
 
+class Inference:
+    """A request while it is answered; at the end it is counted, as one that has succeeded unless it raised."""
+
+    __slots__ = ("begun", "numbers", "read", "times")
+
+    def __init__(self, services: Services, served: ServedModel) -> None:
+        self.numbers = services.counters.inferences[served.name, served.version]
+        self.begun = time.perf_counter_ns()
+        self.read = 0  # ns that reading its tensors took
+        self.times = Times()
+
+    def __enter__(self) -> "Inference":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        taken = time.perf_counter_ns() - self.begun
+        if kind is None:
+            self.numbers.succeeded(taken, self.read, self.times)
+        else:
+            self.numbers.failed(taken)
+
+
 async def infer(services: Services, model: str, headers: Headers, receive: Receive) -> Reply:
     """Raises a RequestError, an ImageError, or ClientDisconnect."""
     served = await find_served(services, model)
@@ -78,25 +101,20 @@ async def predicted(
     services: Services, served: ServedModel, headers: Headers, receive: Receive, kind: bytes
 ) -> tuple[Head, Rows]:
     """What was asked, and the probabilities; they are counted. Raises as `infer`."""
-    begun = time.perf_counter_ns()
-    numbers = services.counters.inferences[served.name, served.version]
     held = Held(services.batcher)
-    try:
-        async with Deadline(services.settings.request_timeout):
-            body, json_bytes = await _body(services, headers, receive, held)
-            came = time.perf_counter_ns()
-            head, given = await _request(
-                services, served, TensorTask(b"", body, json_bytes, kind), receive, held
-            )
-            numbers.computed(time.perf_counter_ns() - came, 0)
-            del body
-            rows = await answer(services, served, given, head.preprocess, receive, held)
-    except BaseException:
-        numbers.failed(time.perf_counter_ns() - begun)
-        raise
-    finally:
-        held.release()
-    numbers.succeeded(time.perf_counter_ns() - begun)
+    with Inference(services, served) as inference:
+        try:
+            async with Deadline(services.settings.request_timeout):
+                body, json_bytes = await _body(services, headers, receive, held)
+                came = time.perf_counter_ns()
+                head, given = await _request(
+                    services, served, TensorTask(b"", body, json_bytes, kind), receive, held
+                )
+                inference.read += time.perf_counter_ns() - came
+                del body
+                rows = await answer(services, served, given, head.preprocess, receive, held, inference)
+        finally:
+            held.release()
     return head, rows
 
 
@@ -107,6 +125,7 @@ async def answer(
     mode: Mode | None,
     receive: Receive,
     held: Held,
+    inference: Inference,
 ) -> Rows:
     """Probabilities for each image or row of these tensors, which are counted. Raises as `infer`."""
     begun = time.perf_counter_ns()
@@ -118,12 +137,12 @@ async def answer(
         )
     read = time.perf_counter_ns()
     services.counters.seconds["decode"].observe((read - begun) / 1e9)
-    waiting, batcher = services.batcher.submit(served, values, count), services.batcher
+    inference.read += read - begun
+    batcher = services.batcher
+    waiting = batcher.submit(served, values, count, inference.times)
     rows = await (unless_gone(waiting, receive) if batcher.backlogged else waiting)
     for row in rows:
         served.predicted[most_probable(row)] += 1
-    numbers = services.counters.inferences[served.name, served.version]
-    numbers.computed(read - begun, time.perf_counter_ns() - read)
     return rows
 
 

@@ -53,8 +53,9 @@ class InferenceTimes(BaseModel):
 
     success: Duration
     fail: Duration
+    queue: Duration = Field(description="until a request's first batch began")
     compute_input: Duration = Field(description="pictures and rows to what the model takes")
-    compute_infer: Duration = Field(description="waiting for a batch, and its forward pass")
+    compute_infer: Duration = Field(description="the forward passes of a request's batches, which others share")
     compute_output: Duration
 
 
@@ -163,6 +164,7 @@ def _statistics(name: str, version: int, count: int, times: Mapping[str, int]) -
         inference_stats=InferenceTimes(
             success=Duration(count=done, ns=times["success_ns"]),
             fail=Duration(count=times["fail"], ns=times["fail_ns"]),
+            queue=Duration(count=done, ns=times["queue_ns"]),
             compute_input=Duration(count=done, ns=times["input_ns"]),
             compute_infer=Duration(count=done, ns=times["infer_ns"]),
             compute_output=Duration(count=done, ns=times["output_ns"]),
