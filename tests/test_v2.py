@@ -23,6 +23,7 @@ from app.serving.decoding.tensors import TYPES, text_bytes
 from app.settings import Settings
 from app.web.problems import problem_of
 from app.web.protocol import ProbesOnly, _raw_answer
+from app.web.v2.errors import is_theirs
 from tests.conftest import ADMIN
 from tests.people import CLASSES, ROW, serve_tables
 from tests.samples import PNG, photograph, png_header
@@ -534,3 +535,23 @@ def test_refusals_before_the_application_are_theirs_too(settings: Settings) -> N
     slow = _raw_answer(problem_of(TooSlow("the body came slowly", "send it faster")), plain=True)
     assert slow.startswith(b"HTTP/1.1 408 ")
     assert slow.endswith(b'{"error": "the body came slowly: send it faster"}')
+
+
+@pytest.mark.parametrize(
+    ("path", "theirs"),
+    [
+        ("/v2", True),
+        ("/v2/nothing/of/ours", True),
+        ("/v1/models/minist:predict", True),
+        ("/tools/minist/v2/models/minist/infer", True),
+        ("/tools/v1/models/minist:predict", True),
+        ("/tools/v2/health/ready", True),
+        ("/models/v2", False),
+        ("/models/v2/versions/1", False),
+        ("/models/v1/export", False),
+        ("/predict", False),
+        ("/v3/models/minist", False),
+    ],
+)
+def test_errors_have_the_form_of_the_protocol_whose_path_it_is(path: str, theirs: bool) -> None:
+    assert is_theirs(path) is theirs

@@ -24,7 +24,7 @@ from app.web import problems
 from app.web.connections import BODY_RATE, BODY_SECONDS, HEAD_SECONDS, WRITE_SECONDS, Connections
 from app.web.dependencies import Services
 from app.web.rate_limit import FREE
-from app.web.v2.errors import as_error
+from app.web.v2.errors import as_error, is_theirs
 
 WHOLE_ANSWER = "minist.whole_answer"  # ASGI extension: its "write" is `_answer_whole` of the request
 MAX_HEAD_BYTES = 64 * 1024
@@ -297,7 +297,7 @@ class HttpProtocol(HttpToolsProtocol):
                 return
             cycle.disconnected = True
             cycle.message_event.set()
-        self.transport.write(_raw_answer(body, self._in_body and _is_theirs(self.scope["path"])))
+        self.transport.write(_raw_answer(body, self._in_body and is_theirs(self.scope["path"])))
         self._in_body = True
         self.transport.close()
 
@@ -323,7 +323,7 @@ class ProbesOnly:
             retry_after=1,
         )
         response = problems.response_of(refusal)
-        if _is_theirs(scope["path"]):
+        if is_theirs(scope["path"]):
             content = as_error(problems.problem_of(refusal))
             response = Response(content, response.status_code, {"retry-after": "1"}, "application/json")
         response.headers["connection"] = "close"
@@ -360,11 +360,6 @@ def _large_head() -> errors.RequestError:
     return errors.HeadTooLarge(
         f"the request line and headers have more than {MAX_HEAD_BYTES:,} bytes", "send fewer or shorter headers"
     )
-
-
-def _is_theirs(path: str) -> bool:
-    """Whether an error is read by a client of another protocol, under whatever prefix."""
-    return "/v2/" in path or "/v1/models/" in path
 
 
 def _raw_answer(body: dict[str, Any], plain: bool) -> bytes:

@@ -10,6 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.web import problems
 from app.web.paths import path_of
 
+_UNDER_A_PREFIX = ("/v2/models/", "/v2/health/", "/v2/repository/", "/v1/models/")
+
 
 class ProtocolError(BaseModel):
     """What every error of these protocols looks like."""
@@ -23,8 +25,15 @@ def responses(*kinds: type[Exception]) -> dict[int | str, dict[str, Any]]:
 
 
 def is_theirs(path: str) -> bool:
-    """Whether a path is one of these protocols', known or not."""
-    return path.startswith(("/v2/", "/v1/")) or path in ("/v2", "/v1")
+    """Whether a path is one of these protocols', known or not; under a prefix that nobody has taken off yet,
+    whether it is a known one: a model may be called v2."""
+    if "/v" not in path:
+        return False
+    return (
+        path.startswith(("/v2/", "/v1/"))
+        or path in ("/v2", "/v1")
+        or any(known in path for known in _UNDER_A_PREFIX)
+    )
 
 
 def sentence(problem: dict[str, Any]) -> str:
