@@ -316,6 +316,42 @@ def test_arrays_whose_header_is_a_trap(client: TestClient, monkeypatch: pytest.M
         assert cost.loop < LOOP_SECONDS
 
 
+# -- tensors as JSON -----------------------------------------------------------------------------------
+
+
+def numbers_as_v2(count: int) -> bytes:
+    data = ", ".join(["0.1234"] * (count * 784))
+    tensor = f'{{"name": "input", "datatype": "FP32", "shape": [{count}, 1, 28, 28], "data": [{data}]}}'
+    return f'{{"inputs": [{tensor}]}}'.encode()
+
+
+def numbers_as_v1(count: int) -> bytes:
+    row = f"[{','.join(['0.1234'] * 28)}]"
+    image = f"[{','.join([row] * 28)}]"
+    return f'{{"instances": [{",".join([image] * count)}]}}'.encode()
+
+
+@pytest.mark.parametrize(
+    ("path", "numbers"),
+    [
+        ("/v2/models/softmax-mnist/infer", numbers_as_v2),
+        ("/v1/models/softmax-mnist:predict", numbers_as_v1),
+    ],
+)
+def test_16_mib_of_numbers_are_read_beside_the_event_loop(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, path: str, numbers: Callable[[int], bytes]
+) -> None:
+    """A parser of JSON would hold the interpreter's lock for a second: in a thread, too."""
+    body = numbers(2_700)
+    assert len(body) > 14 * MIB
+    with measured(client, monkeypatch) as cost:
+        response = client.post(path, content=body, headers={"content-type": "application/json"})
+    assert response.status_code == 200, response.text
+    assert cost.decoders > 0.1  # it was read there
+    assert cost.loop < LOOP_SECONDS
+    assert cost.api < 1
+
+
 # -- a process -----------------------------------------------------------------------------------------
 
 
