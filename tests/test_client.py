@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.cli.explained import counted
 from minist_client import (
     AsyncClient,
     Client,
@@ -30,6 +32,7 @@ from minist_client import (
     predicting,
     tables,
 )
+from models.preprocessing.decode import png
 from tests.both_clients import KINDS, client_of
 from tests.conftest import ADMIN_KEY, ROOT
 from tests.people import ROW, serve_tables
@@ -339,6 +342,24 @@ def test_the_command_prints_lines_of_json(url: str) -> None:
     found = json.loads(shown)
     assert (found["file"], found["model"], found["label"]) == ("-", "cnn", "7")
     assert found["saliency"].startswith("data:image/png;base64,")
+
+
+def test_the_command_says_which_parts_of_a_picture_counted(url: str) -> None:
+    status, shown, said = minist_predict(url, "--explain", "--model", "cnn", str(SEVEN))
+    assert (status, said) == (0, "")
+    head, line = shown.splitlines()
+    assert head.split()[-2:] == ["counts", "most"]
+    shares = [int(share) for share in re.findall(r"(?:top|centre|bottom|left|right) (\d+) %", line)]
+    assert len(shares) == 3
+    assert shares == sorted(shares, reverse=True)
+    assert 33 < sum(shares) <= 100
+
+
+def test_places_are_named_by_where_the_map_is_bright() -> None:
+    for row, column, place in ((0, 0, "top left"), (1, 1, "centre"), (2, 1, "bottom"), (1, 2, "right")):
+        bright = np.zeros((28, 28), np.uint8)
+        bright[10 * row : 10 * row + 6, 10 * column : 10 * column + 6] = 255
+        assert counted(Prediction("cnn", 1, "7", 7, 1.0, {"7": 1.0}, saliency=png(bright))) == f"{place} 100 %"
 
 
 def test_the_command_takes_rows(url: str, tmp_path: Path) -> None:

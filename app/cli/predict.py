@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from app.cli.explained import counted
 from minist_client import Client, ClientError, Prediction, Problem, ServiceError, UnusableInput
 from minist_client.pictures import ANY, media_type
 from minist_client.tables import WHOLE, is_table_file
@@ -19,7 +20,6 @@ from minist_client.tables import WHOLE, is_table_file
 PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".avif")
 AT_ONCE = 100  # pictures whose answers come together
 RETRIES = 2  # the user waits
-COUNTED = 3  # columns of an explained row that are shown
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--explain",
         action="store_true",
-        help="what counted: of a row its columns, of a picture (with --json) what the model saw and a map",
+        help="what counted: columns of a row, parts of a picture; with --json what it saw and a map, too",
     )
     return parser
 
@@ -181,7 +181,7 @@ def _show_table(lines: Iterator[Line]) -> int:
     from rich.table import Table
 
     found = list(lines)
-    explained = any(isinstance(line.answer, Prediction) and line.answer.contributions for line in found)
+    explained = any(isinstance(line.answer, Prediction) and counted(line.answer) for line in found)
     columns = ("file", "label", "probability", "second best", *(("counts most",) if explained else ()))
     table = Table(*columns, box=None, header_style="bold")
     for line in found:
@@ -202,7 +202,5 @@ def _cells(line: Line) -> tuple[str, ...]:
         return escape(line.name), "[red]failed[/red]", "", "", ""
     _, *others = line.answer.ranked
     second = f"{others[0][0]} {others[0][1]:.4f}" if others else ""
-    counted = sorted((line.answer.contributions or {}).items(), key=lambda pair: -abs(pair[1]))[:COUNTED]
-    most = ", ".join(f"{name} {value:+.2f}" for name, value in counted)
     name, label = escape(line.name), escape(line.answer.label)
-    return name, label, f"{line.answer.probability:.4f}", escape(second), escape(most)
+    return name, label, f"{line.answer.probability:.4f}", escape(second), escape(counted(line.answer))
