@@ -215,6 +215,21 @@ def test_base64_is_taken_as_over_http(asked: tuple[TestClient, Ask], digits: dic
     assert json.loads(ask("ModelInfer", sent).raw_output_contents[1][4:]) == 6
 
 
+def test_statistics_are_those_of_http(asked: tuple[TestClient, Ask]) -> None:
+    client, ask = asked
+    ask("ModelInfer", request("minist", input=("UINT8", [1, 784], bytes(784))))
+    wanted = messages()["ModelStatisticsRequest"]
+    (one,) = ask("ModelStatistics", wanted(name="minist")).model_stats
+    (over_http,) = client.get("/v2/models/minist/stats").json()["model_stats"]
+    assert (one.name, one.version) == ("minist", over_http["version"])
+    for part, told in over_http["inference_stats"].items():
+        found = getattr(one.inference_stats, part)
+        assert (found.count, found.ns) == (told["count"], told["ns"])
+    assert one.inference_stats.queue.count == one.inference_stats.success.count > 0
+    assert len(ask("ModelStatistics", wanted()).model_stats) > 2
+    refused(grpc.StatusCode.NOT_FOUND, "no model", lambda: ask("ModelStatistics", wanted(name="none")))
+
+
 def test_a_missing_extra_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(serve, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match=r"pip install 'minist\[grpc\]', or .* EXTRAS=grpc"):

@@ -128,7 +128,8 @@ for _ in range(5):
     client.async_stream_infer("minist", [given("UINT8")])
 streamed = [found.get(timeout=30) for _ in range(5)]
 client.stop_stream()
-say(streamed=[[label.decode() for label in result.as_numpy("label")] for result, error in streamed])
+say(streamed=[[label.decode() for label in result.as_numpy("label")] for result, error in streamed],
+    stats=client.get_inference_statistics("minist", as_json=True))
 """
 
 KSERVE = """
@@ -211,7 +212,11 @@ def test_tritonclient_over_http(api: httpx2.Client, triton: Path) -> None:
     assert (states["cnn"], states["minist"]) == ("UNAVAILABLE", "READY")
     assert found["states"] == [False, True]
     (stats,) = found["stats"]["model_stats"]
-    assert stats["inference_stats"]["success"]["count"] >= 38
+    times = stats["inference_stats"]
+    assert times["success"]["count"] >= 38
+    for part in ("queue", "compute_input", "compute_infer", "compute_output"):
+        assert times[part]["count"] == times["success"]["count"]
+        assert 0 < times[part]["ns"] < times["success"]["ns"]
 
 
 def test_tritonclient_over_grpc(api: httpx2.Client, triton: Path) -> None:
@@ -223,6 +228,9 @@ def test_tritonclient_over_grpc(api: httpx2.Client, triton: Path) -> None:
     assert found["classes"].endswith(":7:7")
     assert found["error"][0] == "StatusCode.NOT_FOUND"
     assert found["streamed"] == [LABELS] * 5
+    times = found["stats"]["model_stats"][0]["inference_stats"]
+    assert int(times["queue"]["count"]) == int(times["compute_infer"]["count"]) >= 9
+    assert 0 < int(times["queue"]["ns"]) < int(times["success"]["ns"])
 
 
 def test_kserves_client(api: httpx2.Client) -> None:

@@ -10,7 +10,6 @@ from starlette.responses import JSONResponse, Response
 
 import app
 from app import errors
-from app.serving.registry import ServedModel
 from app.web import problems
 from app.web.dependencies import (
     AUTH_ERRORS,
@@ -159,7 +158,7 @@ async def ready(services: ServicesDep) -> Response:
 @router.get("/models/stats", summary="Show all statistics", dependencies=[MAY_READ])
 def all_statistics(services: ServicesDep) -> Statistics:
     """How many images and requests each version has answered, and how long that took."""
-    return metadata.statistics(services.processes.all(), None, None)
+    return metadata.statistics_of(services)
 
 
 @router.get(
@@ -211,9 +210,7 @@ async def model_ready(name: str, services: ServicesDep, version: Version | None 
 )
 def statistics(name: str, services: ServicesDep, version: Version | None = None) -> Statistics:
     """How many images and requests it has answered, and how long that took."""
-    served: ServedModel = services.registry.find(model_name(name, version))
-    number = served.version if version or "@" in name else None
-    return metadata.statistics(services.processes.all(), served.name, number)
+    return metadata.statistics_of(services, name, version)
 
 
 @tensors.post(

@@ -58,6 +58,7 @@ class InferenceServer:
             "ServerMetadata": self.server_metadata,
             "ModelReady": self.model_ready,
             "ModelMetadata": self.model_metadata,
+            "ModelStatistics": self.model_statistics,
             "ModelInfer": self.infer,
         }
         found = {
@@ -106,6 +107,14 @@ class InferenceServer:
         for key in ("inputs", "outputs"):
             found[key] = [tensor(**one) for one in found[key]]
         return messages()["ModelMetadataResponse"](**found)
+
+    async def model_statistics(self, body: bytes, headers: Headers) -> Any:
+        """Of a model, or of all."""
+        await self.services.authenticator.may_read(headers)
+        request = _parsed("ModelStatisticsRequest", body)
+        wanted = request.name or None, request.version or None
+        found = await to_thread.run_sync(metadata.statistics_of, self.services, *wanted, limiter=_AT_ONCE)
+        return messages()["ModelStatisticsResponse"](**found.model_dump())
 
     async def infer(self, body: bytes, headers: Headers) -> Any:
         """A ModelInferResponse. Raises as `app.web.v2.inference.infer`."""

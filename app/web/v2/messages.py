@@ -46,6 +46,14 @@ _FIELDS: Mapping[str, str] = {
     "contents: InferTensorContents 5",
     "ModelInferResponse": "model_name: string 1, model_version: string 2, id: string 3, "
     "parameters: Parameter* 4, outputs: InferOutputTensor* 5, raw_output_contents: bytes* 6",
+    "StatisticDuration": "count: uint64 1, ns: uint64 2",
+    "InferStatistics": "success: StatisticDuration 1, fail: StatisticDuration 2, queue: StatisticDuration 3, "
+    "compute_input: StatisticDuration 4, compute_infer: StatisticDuration 5, "
+    "compute_output: StatisticDuration 6",
+    "ModelStatistics": "name: string 1, version: string 2, last_inference: uint64 3, "
+    "inference_count: uint64 4, inference_stats: InferStatistics 6",
+    "ModelStatisticsRequest": "name: string 1, version: string 2",
+    "ModelStatisticsResponse": "model_stats: ModelStatistics* 1",
     "ModelStreamInferResponse": "error_message: string 1, infer_response: ModelInferResponse 2",
 }
 _ONE_OF = {"InferParameter": "parameter_choice"}

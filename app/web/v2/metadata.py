@@ -9,6 +9,8 @@ from app.serving.decoding.tensor_rows import FEATURES, takes_features
 from app.serving.decoding.tensors import BYTES
 from app.serving.registry import Registry, ServedModel
 from app.telemetry.counters import INFERENCES
+from app.web.dependencies import Services
+from app.web.v2.infer_path import model_name
 
 PLATFORM = "minist_pytorch"
 EXTENSIONS = ("binary_tensor_data", "classification", "model_repository", "statistics")
@@ -126,6 +128,16 @@ def _reason(registry: Registry, name: str, number: int) -> str:
     if registry.is_unloaded(name):
         return "unloaded"
     return "the version is damaged" if registry.damage(name, number) else ""
+
+
+def statistics_of(services: Services, name: str | None = None, version: str | None = None) -> Statistics:
+    """Of a model, or of one of its versions, which may be an alias; of all without a name. Raises UnknownModel,
+    UnloadedModel or DamagedModel."""
+    if name is None:
+        return statistics(services.processes.all(), None, None)
+    served = services.registry.find(model_name(name, version))
+    number = served.version if version or "@" in name else None
+    return statistics(services.processes.all(), served.name, number)
 
 
 def statistics(snapshots: Sequence[Mapping[str, Any]], name: str | None, version: int | None) -> Statistics:
