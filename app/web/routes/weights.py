@@ -36,6 +36,7 @@ HINT = (
     'save it by torch.save(model.state_dict(), "weights.pth"), or say on the card what weights do not tell; '
     "docs/weights.md"
 )
+DOCUMENTED = "docs/weights.md says what is taken"  # where the reason has said the line already
 _FILE = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -158,7 +159,8 @@ async def upload(
         job = await _awaited(services, job, wait)
     body = await run_in_threadpool(_body, services, job, warning)
     if job.status == "failed":
-        raise errors.UnusableWeights(job.error or "the file cannot be used", HINT)
+        why = job.error or "the file cannot be used"
+        raise errors.UnusableWeights(why, DOCUMENTED if "In Python: " in why else HINT)
     if job.status == "succeeded":
         response.status_code = 201
         await run_in_threadpool(services.registry.refresh)
