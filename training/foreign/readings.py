@@ -213,7 +213,7 @@ def _paddings(convolutions: Sequence[Main]) -> list[tuple[float, tuple[int, ...]
     found: dict[tuple[int, ...], float] = {(0,) * count: 0.0}
     found.setdefault(tuple(same), 0.1)
     found.setdefault((same[0], *(0,) * (count - 1)), 1.0)
-    found.setdefault((2, *(0,) * (count - 1)), 1.5)
+    found.setdefault((2, *(0,) * (count - 1)), 1.5 if same[0] >= 2 else 3.0)  # of LeNet's first, 5x5
     found.setdefault((1,) * count, 1.5)
     if count <= 3:
         for choice in product((False, True), repeat=count):
