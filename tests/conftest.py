@@ -12,6 +12,8 @@ from starlette.testclient import TestClient
 from app.main import create_app
 from app.settings import Settings
 from app.store.database import Database
+from tests import object_store as objects
+from tests.object_store import ObjectStore
 from tests.postgres import Server, running
 from training.datasets import Dataset, load_dataset
 
@@ -86,6 +88,29 @@ def postgres() -> Iterator[Server]:
     """A Postgres for all tests, each of which has a database of its own."""
     with running() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def object_server() -> Iterator[ObjectStore]:
+    with objects.running() as server:
+        yield server
+
+
+@pytest.fixture
+def object_store(object_server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    """A running S3 server, which the environment names."""
+    object_server.name(monkeypatch)
+    object_server.start()
+    return object_server
+
+
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.objects)])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of an empty object store. The test runs with a folder and with a server."""
+    if request.param == "folder":
+        return (tmp_path / "store").as_uri()
+    server: ObjectStore = request.getfixturevalue("object_store")
+    return server.url()
 
 
 @pytest.fixture(scope="session")

@@ -132,11 +132,11 @@ def test_what_a_dead_process_staged_is_removed_and_what_a_living_one_stages_is_n
     dead = paths.model("minist") / ".staged-dead"
     dead.mkdir()
     os.utime(dead, (time.time() - STAGED_SECONDS - 1,) * 2)
-    with versions.staged("minist", [WEIGHTS / "minist.json"]) as living:
+    with versions.staged("minist", [WEIGHTS / "minist.json"]) as staged:
         start(paths)
-        assert living.exists()
+        assert staged.folder.exists()
     assert not dead.exists()
-    assert not living.exists()
+    assert not staged.folder.exists()
 
 
 def test_instances_that_start_at_once_on_a_new_volume_make_it_once(tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
 """How the result of a run becomes a version: files, row, alias and job change together or not at all."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from sqlalchemy.engine import Connection
 
@@ -14,7 +13,7 @@ from app.jobs.queue import Job, Queue
 from app.store import locks
 from app.store.audit import Change, note
 from app.store.feedback import mark_used
-from app.store.versions import PRODUCTION, Version, Versions, digest_of, point
+from app.store.versions import PRODUCTION, Staged, Version, Versions, digest_of, point
 from models.card import Card, read_card
 from models.errors import CheckpointError
 
@@ -23,8 +22,8 @@ from models.errors import CheckpointError
 class Publication:
     """Publishes what runs leave in their directories.
 
-    Raises CheckpointError for a card that cannot be read, and OSError where a file cannot be copied; then
-    nothing has changed.
+    Raises CheckpointError for a card that cannot be read, OSError where a file cannot be copied, and
+    ArtifactsAway where the object store does not take them; then nothing has changed.
     """
 
     queue: Queue
@@ -47,8 +46,10 @@ class Publication:
             number = self.versions.add(connection, staged, card, job.id, publish)
             self._settle(connection, decision, publish, number)
             self.queue.finish(connection, job, number, asdict(decision), card.corrections)
+            self.versions.folders.let_go(connection, f"runs/{job.id}")  # its checkpoints
             if job.feedback is not None:
                 mark_used(connection, job.id, job.model, card.classes, job.created_at)
+        self.versions.folders.sweep()
         return number
 
     def publish_run(self, model: str, promote: Rule, run: RunDirectory, who: str) -> tuple[int, Decision]:
@@ -64,13 +65,22 @@ class Publication:
         return number, decision
 
     @contextmanager
-    def _staged(self, run: RunDirectory, model: str) -> Iterator[tuple[Path, Card]]:
+    def _staged(self, run: RunDirectory, model: str) -> Iterator[tuple[Staged, Card]]:
+        self._bring_current(model)
         sample = [run.sample] if run.sample.is_file() else []
         with self.versions.staged(model, [*artifacts(run.path).values(), *sample]) as staged:
-            card = read_card(staged / run.card(model).name)
-            if digest_of(staged / run.weights(model).name) != card.sha256:  # verified by the child
+            card = read_card(staged.folder / run.card(model).name)
+            if digest_of(staged.folder / run.weights(model).name) != card.sha256:  # verified by the child
                 raise CheckpointError(f"{run.weights(model)} is not the file that its card was written for")
             yield staged, card
+
+    def _bring_current(self, model: str) -> None:
+        """Fetch the card that the result is compared with: not in the transaction, where others wait."""
+        with self.versions.database.read() as connection:
+            current = self.versions.in_production(connection, model)
+        if current is not None:
+            with suppress(CheckpointError):
+                current.card()
 
     def _decide(
         self, connection: Connection, model: str, rule: Rule, card: Card, may_replace: bool = True

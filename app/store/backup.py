@@ -6,7 +6,8 @@
     datasets/.sources/<sha256>             the files that they came as
     manifest.json                          what of this is in it; comes last, so that a torn file lacks it
 
-Run directories and the admin key of the first start are not in it.
+Run directories and the admin key of the first start are not in it. What is in an object store is fetched for
+it; after `restore` the next start uploads all of it anew, since the store may have changed since.
 """
 
 import json
@@ -22,12 +23,14 @@ from secrets import token_hex
 from tempfile import mkdtemp
 
 from filelock import FileLock
+from sqlalchemy import delete
 
 from app.store.database import Database
-from app.store.datasets import Datasets, DatasetVersion, source_damage
-from app.store.errors import StoreError
+from app.store.datasets import Datasets, DatasetVersion, source_damage, source_place
+from app.store.errors import ArtifactsAway, StoreError
 from app.store.paths import HomePaths
 from app.store.sqlite import check_file, copy_file, require_unused
+from app.store.tables import stored
 from app.store.versions import Version, Versions
 from models.errors import CheckpointError
 
@@ -67,12 +70,12 @@ def _write(versions: Versions, temporary: Path, with_datasets: bool) -> Backup:
         with tarfile.open(fileobj=stream, mode="w") as archive:
             copy_file(versions.database.path, folder / "minist.db")
             archive.add(folder / "minist.db", "minist.db")
-            found, datasets = _kept_by(folder, versions.paths)
+            found, datasets = _kept_by(folder, versions)
             of_versions = {_name(version): _add_version(archive, version) for version in found}
             wanted = datasets if with_datasets else []
             of_datasets = {each.reference: _add_dataset(archive, each) for each in wanted if each.digest}
             sources = {each.source for each in wanted if each.source_bytes}
-            of_sources = {source: _add_source(archive, versions.paths, source) for source in sorted(sources)}
+            of_sources = {source: _add_source(archive, versions, source) for source in sorted(sources)}
             parts = {"versions": of_versions, "datasets": of_datasets, "sources": of_sources}
             whole = {part: [name for name, why in of.items() if why is None] for part, of in parts.items()}
             (folder / "manifest.json").write_text(json.dumps(whole))
@@ -83,10 +86,12 @@ def _write(versions: Versions, temporary: Path, with_datasets: bool) -> Backup:
     return Backup(len(whole["versions"]), len(whole["datasets"]), tuple(left_out))
 
 
-def _kept_by(folder: Path, paths: HomePaths) -> tuple[list[Version], list[DatasetVersion]]:
+def _kept_by(folder: Path, versions: Versions) -> tuple[list[Version], list[DatasetVersion]]:
     """The versions and data sets of the copied database, with their folders in the home."""
+    paths, folders = versions.paths, versions.folders
     with closing(Database(folder)) as database:
-        return [*Versions(database, paths).snapshot().versions.values()], Datasets(database, paths, 0).all()
+        found = Versions(database, paths, folders).snapshot().versions.values()
+        return [*found], Datasets(database, paths, 0, folders).all()
 
 
 def _add_version(archive: tarfile.TarFile, version: Version) -> str | None:
@@ -94,7 +99,7 @@ def _add_version(archive: tarfile.TarFile, version: Version) -> str | None:
     try:
         version.intact_card()
         _add_files(archive, version.directory, f"models/{version.model}/{version.version}")
-    except (CheckpointError, FileNotFoundError) as error:
+    except (CheckpointError, ArtifactsAway, FileNotFoundError) as error:
         return str(error)
     return None
 
@@ -109,12 +114,14 @@ def _add_dataset(archive: tarfile.TarFile, version: DatasetVersion) -> str | Non
     return None
 
 
-def _add_source(archive: tarfile.TarFile, paths: HomePaths, digest: str) -> str | None:
-    if (problem := source_damage(paths.source(digest))) is not None:
-        return problem
+def _add_source(archive: tarfile.TarFile, versions: Versions, digest: str) -> str | None:
+    path = versions.paths.source(digest)
     try:
-        archive.add(paths.source(digest), f"datasets/.sources/{digest}")
-    except FileNotFoundError as error:
+        versions.folders.bring(source_place(digest))
+        if (problem := source_damage(path)) is not None:
+            return problem
+        archive.add(path, f"datasets/.sources/{digest}")
+    except (CheckpointError, ArtifactsAway, FileNotFoundError) as error:
         return str(error)
     return None
 
@@ -139,6 +146,8 @@ def restore(paths: HomePaths, file: Path) -> Path | None:
         require_unused(paths.database)
         _unpack(file, unpacked)
         _check(HomePaths(unpacked))
+        with closing(Database(unpacked)) as database, database.write() as connection:
+            connection.execute(delete(stored))  # what the store has may be of a later time
         aside = _set_aside(paths)
         for folder in (paths.models, paths.datasets):
             (unpacked / folder.name).mkdir(mode=0o700, exist_ok=True)

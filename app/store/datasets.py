@@ -3,6 +3,8 @@
     MINIST_HOME/datasets/<name>/<version>/     what was imported; never changed, appears by rename
     MINIST_HOME/datasets/.sources/<sha256>     the file that came, to import it again with other options
 
+With an object store (`app.store.folders`) both are copies, fetched when somebody asks for them.
+
 A version is ready when its row says so, with the digest of what was imported. Until then its status is that of
 the job that imports it. Numbers are not used twice.
 """
@@ -10,11 +12,12 @@ the job that imports it. Numbers are not used twice.
 import hashlib
 import json
 import logging
+import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Literal
@@ -24,6 +27,8 @@ from sqlalchemy.engine import Connection
 
 from app.store import locks
 from app.store.database import Database
+from app.store.errors import ArtifactsAway
+from app.store.folders import Folders, Upload, files_of
 from app.store.paths import HomePaths
 from app.store.tables import datasets, jobs
 from app.store.versions import DELETED, numbered
@@ -32,6 +37,7 @@ from models.files import flush
 
 log = logging.getLogger("minist.store")
 
+IMPORTED = re.compile(r"([a-z0-9][a-z0-9-]{0,63})@([1-9][0-9]{0,8})")  # name and version, as a job names it
 IMAGES, TABLE = "images", "table"  # kinds
 INCOMING = ".incoming-"  # files that are being received
 Status = Literal["importing", "needs_target", "ready", "failed"]
@@ -77,6 +83,22 @@ class DatasetVersion:
     summary: Mapping[str, Any] | None
     progress: Mapping[str, Any] | None
     directory: Path
+    folders: Folders | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def place(self) -> str:
+        """Under MINIST_HOME, and in the object store."""
+        return place_of(self.name, self.version)
+
+    def bring(self, *names: str) -> Path:
+        """The folder of what was imported; files (all or those named) are fetched where they are in the object
+        store and not here.
+
+        Raises ArtifactsAway where it cannot be fetched now, CheckpointError where it is gone.
+        """
+        if self.folders is not None:
+            self.folders.bring(self.place, *names)
+        return self.directory
 
     @property
     def reference(self) -> str:
@@ -88,8 +110,8 @@ class DatasetVersion:
         if self.digest is None:
             return None
         try:
-            found = Imported.read(self.directory)
-        except CheckpointError as error:
+            found = Imported.read(self.bring())
+        except (CheckpointError, ArtifactsAway) as error:
             return str(error)
         if found.digest != self.digest:
             return f"{self.directory} holds another data set than the database says: import it again"
@@ -148,10 +170,13 @@ def _of_table(profile: Mapping[str, Any]) -> dict[str, Any]:
 class Datasets:
     """The data sets that people brought, at most `keep_bytes` of them, files that came included."""
 
-    def __init__(self, database: Database, paths: HomePaths, keep_bytes: int) -> None:
+    def __init__(
+        self, database: Database, paths: HomePaths, keep_bytes: int, folders: Folders | None = None
+    ) -> None:
         self.database = database
         self.paths = paths
         self.keep_bytes = keep_bytes
+        self.folders = folders or Folders(database, paths.root)
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -196,9 +221,28 @@ class Datasets:
 
     def _version(self, row: RowMapping) -> DatasetVersion:
         directory = self.paths.dataset(row["name"], row["version"])
-        status, error = _status(row, directory)
+        status, error = _status(row, lambda: directory.is_dir() or self._is_stored(row))
         same = {name: row[name] for name in DatasetVersion.__dataclass_fields__ if name in datasets.c}
-        return DatasetVersion(**same, status=status, error=error, progress=row["progress"], directory=directory)
+        own: dict[str, Any] = {"directory": directory, "folders": self.folders}
+        return DatasetVersion(**same, status=status, error=error, progress=row["progress"], **own)
+
+    def _is_stored(self, row: RowMapping) -> bool:
+        return bool(self.folders.facts(place_of(row["name"], row["version"])))
+
+    def bring(self, name: str, version: int) -> None:
+        """Fetch what was imported, where it is in the object store and not here. Raises as `DatasetVersion`."""
+        self.folders.bring(place_of(name, version))
+
+    def bring_source(self, digest: str) -> Path:
+        """The file that data sets came as, fetched where need be; it may be gone. Raises as `bring`."""
+        self.folders.bring(source_place(digest))
+        return self.paths.source(digest)
+
+    def upload_source(self, source: Source) -> Upload | None:
+        """Put a file that came into the object store, unless the same is there. Raises ArtifactsAway."""
+        if self.folders.facts(source_place(source.digest)):
+            return None
+        return self.folders.upload("datasets/sources", {"": source.path})
 
     # -- importing; each in a transaction alone with `locks.DATASETS` ---------------------------------
 
@@ -207,8 +251,11 @@ class Datasets:
         mine = _ROWS.where(_ALIVE, datasets.c.name == name, datasets.c.source == digest)
         return [self._version(row) for row in connection.execute(mine).mappings()]
 
-    def keep_source(self, connection: Connection, source: Source) -> None:
-        """Move a file that came to where it stays, unless the same one is there. Raises DatasetsFull."""
+    def keep_source(self, connection: Connection, source: Source, upload: Upload | None = None) -> None:
+        """Move a file that came to where it stays, unless the same one is there.
+
+        Raises DatasetsFull, or ArtifactsAway where the same one, in the object store, was deleted meanwhile.
+        """
         taken = _used(connection)
         known = connection.scalar(select(func.count()).where(_ALIVE, datasets.c.source == source.digest))
         if taken + (0 if known else source.bytes) > self.keep_bytes:
@@ -220,6 +267,9 @@ class Datasets:
             there.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             source.path.replace(there)
             flush(there.parent)
+        self.folders.keep(connection, upload, source_place(source.digest))
+        if not self.folders.holds(connection, source_place(source.digest)):
+            raise ArtifactsAway(f"the same file as {source.path.name} was deleted meanwhile")
 
     def next_version(self, connection: Connection, name: str) -> int:
         newest = connection.scalar(select(func.max(datasets.c.version)).where(datasets.c.name == name))
@@ -250,7 +300,18 @@ class Datasets:
         values: dict[str, Any] = {"digest": None, "ready_at": None, "summary": None, "bytes": 0}
         connection.execute(update(datasets).where(_is(version.name, version.version)).values(**values))
 
-    def complete(self, connection: Connection, name: str, version: int, imported: Imported) -> None:
+    def upload(self, imported: Imported) -> Upload | None:
+        """Put what was imported into the object store. Raises ArtifactsAway or OSError."""
+        return self.folders.upload("datasets/imported", files_of(imported.directory))
+
+    def complete(
+        self,
+        connection: Connection,
+        name: str,
+        version: int,
+        imported: Imported,
+        upload: Upload | None = None,
+    ) -> None:
         """Move what was imported, and is on the disk, to its place; write that it is ready."""
         there = self.paths.dataset(name, version)
         if imported.directory != there:
@@ -260,6 +321,7 @@ class Datasets:
         values |= {"kind": imported.kind, "options": dict(imported.options)}  # a zip may hold either kind
         row = update(datasets).where(_is(name, version)).values(**values, ready_at=time.time())
         connection.execute(row)
+        self.folders.keep(connection, upload, place_of(name, version))
 
     # -- deleting ----------------------------------------------------------------------------------
 
@@ -271,9 +333,11 @@ class Datasets:
         """
         row = _is(version.name, version.version)
         connection.execute(update(datasets).where(row).values(deleted=True))
+        self.folders.let_go(connection, version.place)
         gone = [version.directory]
         if not connection.scalar(select(func.count()).where(_ALIVE, datasets.c.source == version.source)):
             gone.append(self.paths.source(version.source))
+            self.folders.let_go(connection, source_place(version.source))
         return [aside for path in gone if (aside := _aside(path)) is not None]
 
     # -- at the start ------------------------------------------------------------------------------
@@ -364,9 +428,19 @@ def _used(connection: Connection) -> int:
     return int(imported) + int(connection.scalar(select(func.sum(each.c.size))) or 0)  # Postgres: Decimal
 
 
-def _status(row: RowMapping, directory: Path) -> tuple[Status, str | None]:
+def place_of(name: str, version: int) -> str:
+    """Of a version under MINIST_HOME, and in the object store."""
+    return f"datasets/{name}/{version}"
+
+
+def source_place(digest: str) -> str:
+    """The same of a file that came."""
+    return f"datasets/.sources/{digest}"
+
+
+def _status(row: RowMapping, is_there: Callable[[], bool]) -> tuple[Status, str | None]:
     if row["digest"] is not None:
-        if directory.is_dir():
+        if is_there():
             waits = row["kind"] == TABLE and (row["summary"] or {}).get("target") is None
             return ("needs_target" if waits else "ready"), None
         return "failed", "its files are not under MINIST_HOME any more: import it again"

@@ -9,8 +9,20 @@ class StoreError(Exception):
     """What is kept cannot be used as it is; the message says what to do."""
 
 
-class DatabaseAway(StoreError):
+class Away(StoreError):
+    """A server cannot be reached now; it may be there later."""
+
+
+class DatabaseAway(Away):
     """The server of the database cannot be reached now; it may be there later."""
+
+
+class ArtifactsAway(Away):
+    """The object store does not do what it is asked now; it may do so later."""
+
+    hint = "try again; the operator should look at the store that MINIST_STORE names"
+    retry_after = 5  # seconds
+    detail = "the store of the models and data sets does not answer"  # its address is nobody's business
 
 
 def reason(error: DBAPIError) -> str:

@@ -69,9 +69,9 @@ def _publish(versions: Versions, model: str, card: Card, path: Path) -> None:
 def _bring_files(versions: Versions, path: Path, number: int) -> None:
     there = versions.paths.version(path.stem, number)
     if not there.exists():
-        with versions.staged(path.stem, _files(path)) as staged:
-            flush_directory(staged)
-            staged.rename(there)
+        with versions.staged(path.stem, _files(path), to_store=False) as staged:
+            flush_directory(staged.folder)
+            staged.folder.rename(there)
 
 
 def _files(card: Path) -> list[Path]:

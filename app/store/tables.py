@@ -155,6 +155,15 @@ datasets = Table(
     Column("deleted", Boolean, nullable=False, default=False),  # numbers are never used twice
 )
 
+stored = Table(
+    "stored",  # what is in the object store (app.store.folders)
+    metadata,
+    Column("prefix", Name(255), primary_key=True),  # of its keys
+    Column("place", Name(255), unique=True),  # under MINIST_HOME; none: nobody's, to be removed
+    Column("files", JSON, nullable=False),  # by name: bytes and sha256
+    Column("since", Float, nullable=False),  # when the upload began; 0: it may not get a place any more
+)
+
 keys = Table(
     "keys",
     metadata,

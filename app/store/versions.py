@@ -2,6 +2,8 @@
 
     MINIST_HOME/models/<model>/<version>/    weights, card, what its run left; never changed, appears by rename
 
+With an object store (`app.store.folders`) the folder is a copy, fetched when somebody asks for the weights.
+
 `production` is the alias that a bare model name means. Whatever happens to an alias stands in the audit list.
 """
 
@@ -10,7 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from secrets import token_hex
@@ -23,6 +25,7 @@ from app.store import audit as audit_list
 from app.store import locks
 from app.store.audit import AuditEntry, Change, note
 from app.store.database import Database
+from app.store.folders import Folders, Upload, files_of
 from app.store.paths import HomePaths
 from app.store.tables import aliases, audit, unloaded, versions
 from models.card import Card, read_card
@@ -52,7 +55,10 @@ class NothingBefore(Exception):
 
 @dataclass(frozen=True)
 class Version:
-    """One row, and where its files lie."""
+    """One row, and where its files lie.
+
+    What reads them raises CheckpointError, or ArtifactsAway where they have to be fetched and cannot be now.
+    """
 
     model: str
     version: int
@@ -60,22 +66,39 @@ class Version:
     sha256: str
     created_at: float
     directory: Path
+    folders: Folders | None = field(default=None, compare=False, repr=False)
 
     @property
     def weights(self) -> Path:
+        """Where they lie; `bring` sees to it that they do."""
         return self.directory / f"{self.model}.pth"
 
+    def bring(self, *names: str) -> "Version":
+        """Fetch what is in the object store and not here: the files that are named, or all."""
+        if self.folders is not None:
+            self.folders.bring(f"models/{self.model}/{self.version}", *names)
+        return self
+
     def card(self) -> Card:
-        """Read from disk. Raises CheckpointError."""
-        return read_card(self.weights.with_suffix(".json"))
+        """Read from disk."""
+        path = self.weights.with_suffix(".json")
+        self.bring(path.name)
+        return read_card(path)
 
     def intact_card(self) -> Card:
-        """The card, once both files were found to be those that were published. Raises CheckpointError."""
+        """The card, once both files were found to be those that were published."""
+        self.bring()
         return self._published(digest_of)
 
     def listed_card(self) -> Card:
-        """The same; the weights are not read again until they are written. Raises CheckpointError."""
+        """The same; weights are not read again until they are written, nor fetched."""
+        if self._is_stored:
+            return self.card()
         return self._published(_digest_as_written)
+
+    @property
+    def _is_stored(self) -> bool:
+        return self.folders is not None and bool(self.folders.facts(f"models/{self.model}/{self.version}"))
 
     def _published(self, digest: Callable[[Path], str]) -> Card:
         card = self.card()
@@ -84,6 +107,14 @@ class Version:
         if digest(self.weights) != card.sha256:
             raise CheckpointError(f"{self.weights}: its sha256 is not the one on its card; it is damaged")
         return card
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What is to become a version: its files in a folder, and in the object store."""
+
+    folder: Path
+    upload: Upload | None
 
 
 @dataclass(frozen=True)
@@ -99,9 +130,10 @@ class Snapshot:
 class Versions:
     """Versions and aliases of all models."""
 
-    def __init__(self, database: Database, paths: HomePaths) -> None:
+    def __init__(self, database: Database, paths: HomePaths, folders: Folders | None = None) -> None:
         self.database = database
         self.paths = paths
+        self.folders = folders or Folders(database, paths.root)
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -132,13 +164,15 @@ class Versions:
 
     def _version(self, row: RowMapping) -> Version:
         directory = self.paths.version(row["model"], row["version"])
-        return Version(row["model"], row["version"], row["job_id"], row["sha256"], row["created_at"], directory)
+        same = (row["model"], row["version"], row["job_id"], row["sha256"], row["created_at"])
+        return Version(*same, directory, self.folders)
 
     # -- publishing --------------------------------------------------------------------------------
 
     @contextmanager
-    def staged(self, model: str, files: Sequence[Path]) -> Iterator[Path]:
-        """Copies of files in a folder beside the versions, to be given to `add`; removed if they were not."""
+    def staged(self, model: str, files: Sequence[Path], to_store: bool = True) -> Iterator[Staged]:
+        """Copies of files in a folder beside the versions, and in the object store, to be given to `add`;
+        removed if they were not. Raises OSError, or ArtifactsAway."""
         parent = self.paths.model(model)
         parent.mkdir(parents=True, exist_ok=True)
         folder = Path(mkdtemp(prefix=STAGED, dir=parent))
@@ -146,11 +180,14 @@ class Versions:
             folder.chmod(0o755)
             for file in files:
                 shutil.copyfile(file, folder / file.name)
-            yield folder
+            kind = f"models/{model}"
+            yield Staged(folder, self.folders.upload(kind, files_of(folder)) if to_store else None)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def add(self, connection: Connection, staged: Path, card: Card, job_id: str | None, change: Change) -> int:
+    def add(
+        self, connection: Connection, staged: Staged, card: Card, job_id: str | None, change: Change
+    ) -> int:
         """Rename the staged folder to the model's next version and write its row; the number.
 
         `connection` is of a transaction alone with `locks.VERSIONS`, so that nobody else adds one meanwhile. A
@@ -158,9 +195,10 @@ class Versions:
         """
         model = change.model
         number = self._next(connection, model)
-        flush_directory(staged)
-        staged.rename(self.paths.version(model, number))
+        flush_directory(staged.folder)
+        staged.folder.rename(self.paths.version(model, number))
         flush(self.paths.model(model))
+        self.folders.keep(connection, staged.upload, f"models/{model}/{number}")
         row = {"model": model, "version": number, "job_id": job_id, "sha256": card.sha256}
         connection.execute(insert(versions).values(**row, created_at=time.time(), deleted=False))
         note(connection, Change(change.who, change.action, model, change.why, to_version=number))
@@ -238,6 +276,7 @@ class Versions:
                 raise VersionInUse(f"version {version} of {model!r} is in use: {', '.join(names)} points at it")
             gone = self._delete(connection, Change(who, "delete", model, why, from_version=version))
         shutil.rmtree(gone, ignore_errors=True)
+        self.folders.sweep()
 
     def delete_model(self, model: str, who: str, why: str) -> None:
         """Remove all versions and aliases of a model. Raises NoSuchVersion where there are none."""
@@ -252,6 +291,7 @@ class Versions:
             gone = [self._delete(connection, change) for change in changes]
         for folder in gone:
             shutil.rmtree(folder, ignore_errors=True)
+        self.folders.sweep()
 
     def _delete(self, connection: Connection, change: Change) -> Path:
         """Mark a version as deleted and move its files aside, at once for all who read them; where they are.
@@ -262,6 +302,7 @@ class Versions:
         row = (versions.c.model == change.model) & (versions.c.version == change.from_version)
         connection.execute(update(versions).where(row).values(deleted=True))
         note(connection, change)
+        self.folders.let_go(connection, f"models/{change.model}/{change.from_version}")
         directory = self.paths.version(change.model, change.from_version)
         aside = directory.with_name(f"{DELETED}{directory.name}-{token_hex(4)}")
         with suppress(FileNotFoundError):
