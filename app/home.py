@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from filelock import FileLock
 from sqlalchemy.exc import OperationalError
 
+from app.jobs.checkpoints import Checkpoints
 from app.jobs.deliveries import Deliveries
 from app.jobs.executor import ImportExecutor, LocalExecutor, WeightsExecutor
 from app.jobs.imports import ImportPreparation, ImportPublication, Imports
@@ -19,11 +20,15 @@ from app.jobs.supervisor import Limits, Supervisor
 from app.jobs.webhooks import Courier
 from app.jobs.weights import WeightsPreparation, WeightsUploads
 from app.settings import Settings
+from app.store.cache import Cache
 from app.store.database import Database
 from app.store.datasets import Datasets
 from app.store.errors import DatabaseAway, StoreError, reason
 from app.store.feedback import Feedback
+from app.store.folders import Folders
 from app.store.keys import Keys
+from app.store.moving import move_in
+from app.store.objects import Objects
 from app.store.paths import HomePaths
 from app.store.recovery import reconcile
 from app.store.shipped import publish_shipped
@@ -63,18 +68,29 @@ class Home:
             settings.database_address,
             settings.database_connections,
         )
-        versions = Versions(database, paths)
-        datasets = Datasets(database, paths, settings.keep_datasets_bytes)
+        folders = folders_of(settings, database)
+        versions = Versions(database, paths, folders)
+        datasets = Datasets(database, paths, settings.keep_datasets_bytes, folders)
         with FileLock(paths.lock), _away(database):  # several processes may start at once, also on a new volume
             database.migrate()
             reconcile(versions)
             publish_shipped(versions)
             datasets.reconcile()
+            move_in(versions, datasets)
         from_environment = settings.api_key.get_secret_value() if settings.api_key else None
         keys = Keys(database, from_environment)
         feedback = Feedback(database, settings.feedback_max_count, settings.feedback_max_bytes)
         supervisors = Supervisors(database)
         return cls(settings, paths, database, Queue(database), versions, keys, feedback, supervisors, datasets)
+
+    @property
+    def cache(self) -> Cache:
+        """What of an object store lies in this home."""
+        return Cache(self.versions.folders, self.settings.store_cache_bytes)
+
+    @property
+    def _checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.queue, self.versions.folders)
 
     @property
     def imports(self) -> Imports:
@@ -90,16 +106,17 @@ class Home:
                 settings.import_memory_bytes,
                 lambda: datasets.keep_bytes - datasets.used(),
             ),
-            ImportPreparation(self.paths),
+            ImportPreparation(self.datasets),
             ImportPublication(self.queue, datasets),
             None,
             Limits(settings.lease_seconds, settings.import_minutes * 60, "MINIST_IMPORT_MINUTES"),
             "import",
+            self._checkpoints,
         )
 
     @property
     def weights(self) -> WeightsUploads:
-        return WeightsUploads(self.queue, self.paths, self.settings.queue_limit)
+        return WeightsUploads(self.queue, self.datasets, self.settings.queue_limit)
 
     def weights_reader(self) -> Supervisor:
         """A supervisor for the weights that are uploaded to this home: they wait for nothing else."""
@@ -109,11 +126,12 @@ class Home:
         return Supervisor(
             self.queue,
             WeightsExecutor(settings.data_dir, self.paths.datasets, memory, math.ceil(seconds)),
-            WeightsPreparation(self.paths, self.queue),
+            WeightsPreparation(self.datasets, self.queue),
             Publication(self.queue, self.versions),
             self._retention(),
             Limits(settings.lease_seconds, 4 * seconds, "MINIST_IMPORT_MINUTES"),
             "weights",
+            self._checkpoints,
         )
 
     def courier(self) -> Courier | None:
@@ -140,11 +158,17 @@ class Home:
         return Supervisor(
             self.queue,
             LocalExecutor(settings.data_dir, settings.device, self.paths.datasets),
-            Preparation(self.paths, self.versions, self.feedback),
+            Preparation(self.paths, self.versions, self.feedback, self.datasets),
             Publication(self.queue, self.versions),
             self._retention(),
             Limits(settings.lease_seconds, settings.job_hours * 3600),
+            checkpoints=self._checkpoints,
         )
+
+
+def folders_of(settings: Settings, database: Database) -> Folders:
+    """What of the home is in the object store of a deployment, if it has one. Raises StoreError."""
+    return Folders(database, settings.home, Objects(settings.store) if settings.store else None)
 
 
 @contextmanager

@@ -28,7 +28,8 @@ from app.serving.evaluation import Evaluator
 from app.serving.export import Exporter
 from app.serving.registry import Registry
 from app.settings import Settings
-from app.store.errors import DatabaseAway
+from app.store.cache import Cache
+from app.store.errors import Away
 from app.store.recent_predictions import RecentPredictions
 from app.telemetry import metrics
 from app.telemetry.counters import Counters
@@ -73,7 +74,8 @@ log = logging.getLogger("minist")
 
 MOST_DECODERS = 4  # where none are set: each has some 40 MB
 OBJECTS_BEFORE_COLLECTION = 10_000  # those of some hundred requests at a time: with 700 it is always collecting
-AWAY_SECONDS = 1.0  # between two attempts to reach a database
+AWAY_SECONDS = 1.0  # between two attempts to reach a database or an object store
+TIDY_SECONDS = 60.0
 MAX_JSON_BYTES = 64 * 1024  # of the bodies that are not images
 _OWN_LIMITS = re.compile(r"/predict(/batch)?|/datasets|/models/[^/]+/versions")
 
@@ -211,7 +213,7 @@ async def _lifespan(
     home = await _opened(settings, draining)
     services = _start(home, observer.counters, draining)
     end_with_parent()
-    _repeat(services, observer.log)
+    _repeat(services, observer.log, home.cache)
     usual = gc.get_threshold()
     _keep_from_collector()
     gc.set_threshold(OBJECTS_BEFORE_COLLECTION, *usual[1:])
@@ -229,7 +231,7 @@ async def _opened(settings: Settings, draining: Draining) -> Home:
     while True:
         try:
             return await asyncio.to_thread(Home.open, settings)
-        except DatabaseAway as error:
+        except Away as error:
             if draining:
                 raise
             log.error("%s; waiting for it", error)
@@ -260,7 +262,7 @@ def _start(home: Home, counters: Counters, draining: Draining) -> Services:
         training_workers=TrainingWorkers(home.supervisors),
         feedback=home.feedback,
         recent_predictions=RecentPredictions(home.database) if settings.feedback else None,
-        evaluator=Evaluator(settings.data_dir, home.paths.datasets),
+        evaluator=Evaluator(settings.data_dir, home.paths.datasets, home.datasets.bring),
         exporter=Exporter(),
         authenticator=Authenticator(home.keys, settings.open_predict),
         draining=draining,
@@ -280,7 +282,7 @@ def _start(home: Home, counters: Counters, draining: Draining) -> Services:
     )
 
 
-def _repeat(services: Services, log: RequestLog | None) -> None:
+def _repeat(services: Services, log: RequestLog | None, cache: Cache) -> None:
     """Start the background tasks. Those that read the disk do so in a thread."""
     registry, memory = services.registry, services.recent_predictions
 
@@ -309,7 +311,12 @@ def _repeat(services: Services, log: RequestLog | None) -> None:
     async def count_training_workers() -> None:
         await asyncio.to_thread(services.training_workers.refresh)
 
+    async def tidy_cache() -> None:
+        await asyncio.to_thread(cache.tidy)
+
     services.background.repeat("following the aliases", 0.25, follow_aliases)
+    if cache.folders.objects is not None:
+        services.background.repeat("keeping the cache of the store within its bound", TIDY_SECONDS, tidy_cache)
     if memory is not None:
         services.background.repeat("remembering predictions", 0.05, write_predictions)
     if log is not None:

@@ -48,6 +48,17 @@ class Settings(BaseSettings):
     database_connections: int = Field(
         default=10, ge=2, le=1000, description="Most connections to Postgres of each process."
     )
+    store: str | None = Field(
+        default=None,
+        description="Object store of models, data sets and checkpoints, `s3://BUCKET/PREFIX` or "
+        "`file:///FOLDER`; MINIST_HOME is then a cache of it. Needs the extra `store`; keys and endpoint are "
+        "read from the usual AWS_* variables.",
+    )
+    store_cache_bytes: int = Field(
+        default=20 * 1024**3,
+        ge=1,
+        description="Bytes of models and data sets that are kept under MINIST_HOME beside an object store.",
+    )
     data_dir: Path = Field(
         default=Path("data"),
         description="Root of the data sets, in torchvision's layout; missing ones are downloaded.",
@@ -245,6 +256,16 @@ class Settings(BaseSettings):
                 f"a key needs at least {MIN_KEY_LENGTH} characters: openssl rand -hex 32 makes one"
             )
         return key
+
+    @field_validator("store")
+    @classmethod
+    def _names_a_store(cls, url: str | None) -> str | None:
+        if url is not None and not re.fullmatch(r"s3://[\w.-]+(/[\w./=-]*)?|file://(/[^?#]*)", url, re.ASCII):
+            raise ValueError(
+                f"{url!r} names no object store: write one like s3://BUCKET/PREFIX or file:///FOLDER, without "
+                "keys or options, which are read from AWS_* variables"
+            )
+        return url
 
     @field_validator("webhook_origins")
     @classmethod

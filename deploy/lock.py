@@ -47,7 +47,8 @@ if __name__ == "__main__":
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     ours = [line for line in project["dependencies"] if not line.startswith("torch")]
-    always = locked([*ours, *extras["postgres"], *OF_TORCH])
+    # MINIST_DATABASE_URL and MINIST_STORE need no other image
+    always = locked([*ours, *extras["postgres"], *extras["store"], *OF_TORCH])
     write("requirements.txt", always)
     (ROOT / "deploy" / "extras").mkdir(exist_ok=True)
     for extra in sorted(extras.keys() - set(NO_EXTRAS)):

@@ -105,7 +105,7 @@ def _import(home: Home, chosen: argparse.Namespace) -> int:
     if version.status == "failed":
         return _failed(str(version.error))
     print(f"{version.reference}: {_state(version)}")
-    profile = profile_of(version.directory)
+    profile = profile_of(version)
     if isinstance(profile, TableDraft):
         print("which column is the class? Import the file again with --target COLUMN, such as")
         for proposal in profile.proposals:

@@ -16,7 +16,8 @@ from app.store.sqlite import BUSY_SECONDS, copy_file
 
 PG_DUMP = (
     "the database is a Postgres: 'pg_dump --format=custom --file=FILE DATABASE' writes it into a file, "
-    "'pg_restore --clean --if-exists --dbname=DATABASE FILE' puts it back; copy MINIST_HOME after it"
+    "'pg_restore --clean --if-exists --dbname=DATABASE FILE' puts it back; copy MINIST_HOME after it, or with "
+    "MINIST_STORE the bucket (or let it keep versions of its objects)"
 )
 
 

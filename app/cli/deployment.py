@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 from app.cli.waiting import answering
 from app.home import Home
 from app.settings import Settings
-from app.store.errors import DatabaseAway, StoreError
+from app.store.errors import Away, StoreError
 
 WAIT_SECONDS = 1.0  # between two attempts to reach a database
 
@@ -35,33 +35,33 @@ def open_home(settings: Settings) -> Home:
     """Open MINIST_HOME. Ends the process with status 1 and a line where it or its database cannot be used."""
     try:
         return _opened(settings)
-    except DatabaseAway as error:
+    except Away as error:
         sys.exit(f"error: {error}")
 
 
 def await_home(settings: Settings, sockets: Sequence[socket.socket] = ()) -> Home:
-    """As `open_home`, but a server of the database that does not answer yet is waited for.
+    """As `open_home`, but a database or an object store that does not answer yet is waited for.
 
     Meanwhile whoever asks on the sockets is told so.
     """
     try:
         return _opened(settings)
-    except DatabaseAway as error:
+    except Away as error:
         print(f"{error}; waiting for it", file=sys.stderr, flush=True)
     with answering(sockets):
         while True:
             time.sleep(WAIT_SECONDS)
-            with suppress(DatabaseAway):
+            with suppress(Away):
                 return _opened(settings)
 
 
 def _opened(settings: Settings) -> Home:
-    """Raises DatabaseAway; whatever waiting does not help ends the process."""
+    """Raises Away; whatever waiting does not help ends the process."""
     try:
         home = Home.open(settings)
         _give_temporary_folder(home)
         return home
-    except DatabaseAway:
+    except Away:
         raise
     except StoreError as error:
         sys.exit(f"error: {error}")

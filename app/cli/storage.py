@@ -8,6 +8,7 @@ from pathlib import Path
 
 from app.cli.db import PG_DUMP, database_of
 from app.cli.deployment import open_home, read_settings
+from app.home import folders_of
 from app.store.backup import back_up, restore
 from app.store.check import check as findings
 from app.store.errors import StoreError
@@ -27,7 +28,10 @@ def check(words: Sequence[str]) -> int:
         print(f"error: there is no {paths.database}; MINIST_HOME names the folder", file=sys.stderr)
         return 1
     with closing(database_of(settings)) as database:
-        found = list(findings(Versions(database, paths)))
+        try:
+            found = list(findings(Versions(database, paths, folders_of(settings, database))))
+        except StoreError as error:
+            return _failed(error)
     for finding in found:
         print(f"{finding.subject}: {finding.problem or 'ok'}")
     return int(any(finding.problem for finding in found))
@@ -51,7 +55,7 @@ def back_up_home(words: Sequence[str]) -> int:
     try:
         with closing(home.database):
             backup = back_up(home.versions, chosen.file, not chosen.without_datasets)
-    except OSError as error:
+    except (OSError, StoreError) as error:
         return _failed(error)
     print(f"wrote {chosen.file}: the database, {backup.versions} versions and {backup.datasets} data sets")
     for problem in backup.left_out:

@@ -30,7 +30,7 @@ from training.importing.tables.facts import TableDraft as TableDraft  # for the 
 from training.importing.tables.facts import TableOptions
 from training.recipes import FROM_SCRATCH, RECIPES, Config, Recipe
 
-SECRET = ("MINIST_", "OTEL_")  # environment variables with keys among them
+SECRET = ("MINIST_", "OTEL_", "AWS_")  # environment variables with keys among them
 DECIDED_HERE = (
     "recipe",
     "name",

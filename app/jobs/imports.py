@@ -29,7 +29,6 @@ from app.jobs.executor import (
 from app.jobs.queue import ACTIVE, Job, Queue, Submitter, cancel, resume
 from app.store import locks
 from app.store.datasets import IMAGES, Datasets, DatasetsFull, DatasetVersion, Imported, Source, remove
-from app.store.paths import HomePaths
 from app.store.tables import jobs
 from app.store.versions import Versions
 from models.datasets import DATASETS
@@ -73,15 +72,16 @@ class Imports:
 
         The same bytes and options give the same version; where its import had failed, it is tried again. A
         version that waits for its target becomes complete by it.
-        Raises QueueFull or DatasetsFull.
+        Raises QueueFull, DatasetsFull or ArtifactsAway.
         """
         datasets = self.datasets
+        upload = datasets.upload_source(request.source)
         with datasets.database.write(locks.DATASETS, locks.QUEUE) as connection:
             before = datasets.of_source(connection, request.name, request.source.digest)
             found = next((one for one in before if one.options in same_options(request.options)), None)
             if found is not None and found.status != "failed":
                 return found, False
-            datasets.keep_source(connection, request.source)
+            datasets.keep_source(connection, request.source, upload)
             if found is not None:
                 return self._again(connection, found, submitter, request.notify), False
             waiting = [one for one in before if one.status == "needs_target"]
@@ -128,8 +128,8 @@ class Imports:
             raise DatasetsFull(f"the data sets take {used:,} of {most:,} bytes")
 
     def source_of(self, version: DatasetVersion) -> Source:
-        """The file that a version came as. Raises DatasetNotReady where it is gone."""
-        path = self.datasets.paths.source(version.source)
+        """The file that a version came as. Raises DatasetNotReady where it is gone, or ArtifactsAway."""
+        path = self.datasets.bring_source(version.source)
         if not path.exists():
             raise DatasetNotReady(f"the file that {version.reference} came as is not kept any more")
         return Source(path, version.source, version.source_bytes)
@@ -167,6 +167,7 @@ class Imports:
                 gone += self.datasets.delete(connection, version)
         for path in gone:
             remove(path)
+        self.datasets.folders.sweep()
 
     def _user(self, connection: Connection, version: DatasetVersion) -> str | None:
         """A job that will read it, or a model whose test set it is."""
@@ -187,12 +188,23 @@ def is_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def profile_of(directory: Path) -> ImageProfile | TableProfile | TableDraft:
-    """What an import found. Raises DatasetNotReady where that cannot be read."""
+def folder_of(version: DatasetVersion, *names: str) -> Path:
+    """The folder of what was imported, with all files or those named.
+
+    Raises DatasetNotReady where it is gone, or ArtifactsAway.
+    """
     try:
-        return read_profile(directory)
+        return version.bring(*names)
+    except CheckpointError as error:
+        raise DatasetNotReady(f"{version.reference} is not in the store any more: import it again") from error
+
+
+def profile_of(version: DatasetVersion) -> ImageProfile | TableProfile | TableDraft:
+    """What an import found. Raises DatasetNotReady where that cannot be read, or ArtifactsAway."""
+    try:
+        return read_profile(folder_of(version, "profile.json"))
     except (OSError, ValueError) as error:
-        raise DatasetNotReady(f"{directory.name} cannot be read: import it again") from error
+        raise DatasetNotReady(f"{version.reference} cannot be read: import it again") from error
 
 
 def is_built_in(name: str) -> bool:
@@ -210,17 +222,18 @@ def _config(name: str, version: int, source: str, options: Mapping[str, Any]) ->
 class ImportPreparation:
     """Makes the run directories of imports."""
 
-    paths: HomePaths
+    datasets: Datasets
 
     def prepare(self, job: Job) -> RunDirectory:
-        """The run directory with what is to be imported. Raises OSError."""
+        """The run directory with what is to be imported. Raises OSError or ArtifactsAway."""
+        self.datasets.bring_source(job.config["source"])
         run = self.run_directory(job)
         run.path.mkdir(parents=True, exist_ok=True)
         write_atomically(run.config, json.dumps(job.config, indent=2).encode() + b"\n")
         return run
 
     def run_directory(self, job: Job) -> RunDirectory:
-        return RunDirectory(self.paths.run(job.id))
+        return RunDirectory(self.datasets.paths.run(job.id))
 
     def clear(self, job: Job) -> None:
         """Remove what an attempt has left that was not published."""
@@ -235,13 +248,15 @@ class ImportPublication:
     datasets: Datasets
 
     def publish(self, job: Job, run: RunDirectory) -> int:
-        """The version. Raises ClaimLost, CheckpointError for a profile that cannot be read, or OSError."""
+        """The version. Raises ClaimLost, CheckpointError for a profile that cannot be read, ArtifactsAway or
+        OSError."""
         name, number = job.config["dataset"], job.config["version"]
         there = self.datasets.paths.dataset(name, number)  # where a transaction that failed may have moved it
         imported = Imported.read(run.dataset if run.dataset.exists() or not there.exists() else there)
-        flush_directory(imported.directory)  # takes long; others wait for the transaction
+        flush_directory(imported.directory)  # takes long, as the upload; others wait for the transaction
+        upload = self.datasets.upload(imported)
         with self.datasets.database.write(locks.DATASETS) as connection:
             self.queue.require_claim(connection, job)
-            self.datasets.complete(connection, name, number, imported)
+            self.datasets.complete(connection, name, number, imported, upload)
             self.queue.finish(connection, job, number)
         return int(number)

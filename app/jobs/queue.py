@@ -287,10 +287,11 @@ class Queue:
         with self.database.read() as connection:
             return watch.silent(Claim(*row) for row in connection.execute(query))
 
-    def renew(self, job: Job, seconds: float) -> None:
+    def renew(self, job: Job, seconds: float | None = None) -> None:
         """Send a heartbeat; the job has run for that many seconds in all its attempts. Raises ClaimLost."""
+        run = {} if seconds is None else {"seconds": seconds}
         with self.database.write() as connection:
-            _change(connection, job, beat=jobs.c.beat + 1, seconds=seconds)
+            _change(connection, job, beat=jobs.c.beat + 1, **run)
 
     def owns(self, job: Job) -> bool:
         """Whether the claim is still good; reads only."""

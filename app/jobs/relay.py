@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy.exc import OperationalError
@@ -18,7 +18,11 @@ log = logging.getLogger("minist.jobs")
 class Relay:
     """The messages of one attempt, in order, and the signs of life of its supervisor."""
 
-    def __init__(self, queue: Queue, job: Job, renew_seconds: float) -> None:
+    def __init__(
+        self, queue: Queue, job: Job, renew_seconds: float, on_epoch: Callable[[], None] = lambda: None
+    ) -> None:
+        """`on_epoch` is called after every epoch that the table knows of."""
+        self._on_epoch = on_epoch
         self._queue = queue
         self._job = job
         self._renew_seconds = renew_seconds
@@ -71,6 +75,7 @@ class Relay:
                 self._queue.step(self._job, data)
             elif message["event"] == "epoch":
                 self._queue.epoch(self._job, data)
+                self._on_epoch()
             elif message["event"] == "note":
                 self._queue.note(self._job, data)
             self._waiting.popleft()

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from app.jobs.queue import Queue
@@ -30,14 +31,22 @@ class Retention:
         if self._pruned is not None and time.monotonic() - self._pruned < EVERY_SECONDS:
             return
         self._pruned = time.monotonic()
-        for job_id in self.queue.ended_before(time.time() - self.keep_runs_days * DAY):
-            shutil.rmtree(self.paths.run(job_id), ignore_errors=True)
+        self._remove_runs(self.queue.ended_before(time.time() - self.keep_runs_days * DAY))
         before = time.time() - self.keep_jobs_days * DAY
         old = self.queue.ended_before(before)
-        for job_id in old:
-            shutil.rmtree(self.paths.run(job_id), ignore_errors=True)
+        self._remove_runs(old)
         self.queue.forget(old)
         audit.prune(self.versions.database, before)
+        self.versions.folders.sweep()
+
+    def _remove_runs(self, job_ids: Sequence[str]) -> None:
+        """Of ended jobs: here, and in the object store."""
+        for job_id in job_ids:
+            shutil.rmtree(self.paths.run(job_id), ignore_errors=True)
+        if self.versions.folders.objects is not None and job_ids:
+            with self.versions.database.write() as connection:
+                for job_id in sorted(job_ids):
+                    self.versions.folders.let_go(connection, f"runs/{job_id}")
 
     def prune_versions(self, model: str) -> None:
         """Delete a model's oldest versions."""

@@ -6,19 +6,22 @@ Nothing it knows is lost with it: the job table says what is running, the run di
 import contextlib
 import logging
 import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from sqlalchemy.exc import OperationalError
 
+from app.jobs.checkpoints import Checkpoints
 from app.jobs.executor import Execution, Executor, RunDirectory
 from app.jobs.leases import LeaseWatch
 from app.jobs.queue import ClaimLost, Job, Kind, Queue
 from app.jobs.relay import Relay
 from app.jobs.retention import Retention
-from app.store.errors import reason
+from app.store.errors import ArtifactsAway, reason
 from models.errors import CheckpointError
 
 log = logging.getLogger("minist.jobs")
@@ -67,7 +70,10 @@ class Supervisor:
         retention: Retention | None,
         limits: Limits,
         kind: Kind = "train",
+        checkpoints: Checkpoints | None = None,
     ) -> None:
+        """With `checkpoints` of an object store, jobs wait while that is away, and their claims are kept."""
+        self.checkpoints = checkpoints
         self.queue = queue
         self.executor = executor
         self.preparation = preparation
@@ -125,7 +131,7 @@ class Supervisor:
         return not self.stopping and alive()
 
     def _run(self, job: Job, alive: Callable[[], bool]) -> None:
-        execution = self._start(job)
+        execution = self._start(job, alive)
         if execution is None:
             return
         try:
@@ -133,15 +139,38 @@ class Supervisor:
         finally:
             execution.kill()  # whatever happened, no child is left behind
         code = execution.exit_code()
-        while not self._settled(job, code, error):
-            if not self._goes_on(alive):
-                return  # it is claimed again, and settled, by the next supervisor
-            self._pause(POLL_SECONDS)
+        with self._held(job):
+            while not self._settled(job, code, error):
+                if not self._goes_on(alive):
+                    return  # it is claimed again, and settled, by the next supervisor
+                self._pause(POLL_SECONDS)
 
-    def _start(self, job: Job) -> Execution | None:
+    @contextlib.contextmanager
+    def _held(self, job: Job) -> Iterator[None]:
+        """Give signs of life meanwhile: what an object store has to take or give may take long."""
+        if self.checkpoints is None or self.checkpoints.folders.objects is None:
+            yield
+            return
+        ending = threading.Event()
+
+        def renew() -> None:
+            while not ending.wait(self.limits.lease / 5):
+                with contextlib.suppress(OperationalError, ClaimLost):  # whoever writes meets it, too
+                    self.queue.renew(job)
+
+        thread = threading.Thread(target=renew, name="claim", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ending.set()
+            thread.join()
+
+    def _start(self, job: Job, alive: Callable[[], bool]) -> Execution | None:
         """The child; None where there is none: the job has failed, or is tried again later."""
         try:
-            run = self.preparation.prepare(job)
+            with self._held(job):
+                run = self._prepared(job, alive)
         except OSError as problem:
             self.queue.fail(job, f"the run could not be started: {problem}", None)
             return None
@@ -154,13 +183,36 @@ class Supervisor:
             self._pause(RETRY_SECONDS)
             return None
 
+    def _prepared(self, job: Job, alive: Callable[[], bool]) -> RunDirectory:
+        """The run directory, once the object store gives what belongs there. Raises OSError or ClaimLost."""
+        while True:
+            try:
+                return self.preparation.prepare(job)
+            except ArtifactsAway as problem:
+                log.error("job %s waits for the store: %s", job.id, problem)
+            self._pause(self.limits.lease / 2)
+            if not self._goes_on(alive):
+                self.queue.requeue(job)
+                raise ClaimLost
+            if not self.queue.owns(job):
+                raise ClaimLost
+
     def _watch(self, job: Job, execution: Execution, alive: Callable[[], bool]) -> str | None:
         """Relay the messages of the child until it has ended; the reason it gave for a failure.
 
         Heartbeats go out in every turn, whether the database can be written or not. Raises ClaimLost as soon as
         the claim is gone; where this supervisor ends, it requeues the job first.
         """
-        relay = Relay(self.queue, job, self.limits.lease / 5)
+        with self._saving(job) as on_epoch:
+            return self._relayed(job, execution, alive, Relay(self.queue, job, self.limits.lease / 5, on_epoch))
+
+    def _saving(self, job: Job) -> AbstractContextManager[Callable[[], None]]:
+        """Gives what is to be called after every epoch."""
+        if self.checkpoints is None:
+            return contextlib.nullcontext(lambda: None)
+        return self.checkpoints.following(job, self.preparation.run_directory(job))
+
+    def _relayed(self, job: Job, execution: Execution, alive: Callable[[], bool], relay: Relay) -> str | None:
         while True:
             if not self._goes_on(alive):
                 self.queue.requeue(job)
@@ -184,6 +236,10 @@ class Supervisor:
         """Write how the job ended; whether that could be written."""
         try:
             self._settle(job, code, error)
+        except ArtifactsAway as problem:
+            log.error("job %s: its result is kept here, and waits for the store: %s", job.id, problem)
+            self._pause(self.limits.lease / 2)
+            return False
         except OperationalError as problem:
             if not self._away:
                 log.error("job %s: its end cannot be written; it is tried again", job.id)
@@ -216,6 +272,8 @@ class Supervisor:
             self.queue.record_crash(job, _last_log_line(self.preparation.run_directory(job), code), code)
 
     def _publish(self, job: Job) -> None:
+        if not self.queue.owns(job):
+            raise ClaimLost
         run = self.preparation.run_directory(job)
         try:
             version = self.publication.publish(job, run)

@@ -16,8 +16,8 @@ from app.jobs.executor import RunDirectory
 from app.jobs.promotion import Rule
 from app.jobs.queue import TERMINAL, Job, Queue, Submitter
 from app.store import locks
-from app.store.datasets import Source
-from app.store.paths import HomePaths
+from app.store.datasets import IMPORTED, Datasets, Source
+from models.errors import CheckpointError
 from models.files import flush, write_atomically
 
 RECIPE = "weights"  # what such a job has in place of a recipe
@@ -47,11 +47,15 @@ class WeightsUploads:
     """The uploads, as clients ask for them."""
 
     queue: Queue
-    paths: HomePaths
+    datasets: Datasets
     limit: int  # unfinished ones
 
     def submit(self, request: WeightsRequest, submitter: Submitter) -> Job:
-        """A job that reads the file, which is moved into its run directory. Raises QueueFull or OSError."""
+        """A job that reads the file, which is moved into its run directory.
+
+        Raises QueueFull, OSError or ArtifactsAway.
+        """
+        upload = self.datasets.folders.upload("uploads", {"": request.source.path})
         with self.queue.database.write(locks.QUEUE) as connection:
             job = self.queue.add_weights(
                 connection,
@@ -62,7 +66,8 @@ class WeightsUploads:
                 submitter,
                 request.notify,
             )
-            run = RunDirectory(self.paths.run(job.id))
+            run = RunDirectory(self.datasets.paths.run(job.id))
+            self.datasets.folders.keep(connection, upload, _place(job))
             try:
                 run.path.mkdir(parents=True)
                 request.source.path.replace(run.upload)
@@ -77,12 +82,16 @@ class WeightsUploads:
 class WeightsPreparation:
     """Makes the run directories of uploads ready."""
 
-    paths: HomePaths
+    datasets: Datasets
     queue: Queue
 
     def prepare(self, job: Job) -> RunDirectory:
-        """The run directory with what its child has to know. Raises OSError."""
+        """The run directory with what its child has to know. Raises OSError or ArtifactsAway."""
         run = self.run_directory(job)
+        with suppress(CheckpointError):
+            self.datasets.folders.bring(_place(job))
+            if (imported := IMPORTED.fullmatch(job.config.get("dataset") or "")) is not None:
+                self.datasets.bring(imported[1], int(imported[2]))
         if not run.upload.exists():
             raise FileNotFoundError("the file that was uploaded is not kept any more: upload it again")
         for half in (run.weights(job.model), run.card(job.model)):  # of an attempt that died
@@ -91,7 +100,7 @@ class WeightsPreparation:
         return run
 
     def run_directory(self, job: Job) -> RunDirectory:
-        return RunDirectory(self.paths.run(job.id))
+        return RunDirectory(self.datasets.paths.run(job.id))
 
     def clear(self, job: Job) -> None:
         """Remove the file once the job has ended: what was made of it is a version, or it cannot be used."""
@@ -99,3 +108,12 @@ class WeightsPreparation:
         if now is None or now.status in TERMINAL:
             with suppress(OSError):
                 self.run_directory(job).upload.unlink()
+            if self.datasets.folders.objects is not None:
+                with self.queue.database.write() as connection:
+                    self.datasets.folders.let_go(connection, _place(job))
+                self.datasets.folders.sweep()
+
+
+def _place(job: Job) -> str:
+    """Of the file that was uploaded, under MINIST_HOME and in the object store."""
+    return f"runs/{job.id}/upload"

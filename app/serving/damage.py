@@ -14,6 +14,7 @@ class Damage:
     reason: str
     wait: float
     until: float
+    away: bool = False  # it may be whole: the store that has it does not answer
 
 
 class DamagedVersions:
@@ -23,11 +24,11 @@ class DamagedVersions:
         self._clock = clock
         self._found: dict[tuple[str, int], Damage] = {}
 
-    def add(self, model: str, version: int, reason: str) -> None:
+    def add(self, model: str, version: int, reason: str, away: bool = False) -> None:
         """An attempt has failed; the next one comes after twice the time."""
         before = self._found.get((model, version))
         wait = min(before.wait * 2, LONGEST_WAIT) if before else FIRST_WAIT
-        self._found[model, version] = Damage(reason, wait, self._clock() + wait)
+        self._found[model, version] = Damage(reason, wait, self._clock() + wait, away)
 
     def discard(self, model: str, version: int) -> None:
         self._found.pop((model, version), None)
@@ -45,6 +46,11 @@ class DamagedVersions:
         """Whether one of these may be tried again now."""
         now = self._clock()
         return any((found := self._found.get(key)) is not None and found.until <= now for key in versions)
+
+    def is_away(self, model: str, version: int) -> bool:
+        """Whether all that was wrong is that the object store did not answer."""
+        damage = self._found.get((model, version))
+        return damage is not None and damage.away
 
     def reason(self, model: str, version: int) -> str | None:
         damage = self._found.get((model, version))

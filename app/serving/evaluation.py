@@ -10,7 +10,8 @@ import re
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -22,6 +23,7 @@ from app import errors
 from app.serving.registry import ServedModel
 from models.card import Shape
 from models.datasets import DATASETS, TEST_FILES
+from models.errors import CheckpointError
 from models.idx import read_idx
 from models.imported import TEST, images_of_shape, open_table, read_rows
 from models.preprocessing.pictures import Pixels, from_planes
@@ -93,8 +95,14 @@ class TestResult:
 class Evaluator:
     """The test results of one process."""
 
-    def __init__(self, data_dir: Path, datasets_dir: Path | None = None) -> None:
-        """`datasets_dir` holds what was imported, as NAME/VERSION."""
+    def __init__(
+        self,
+        data_dir: Path,
+        datasets_dir: Path | None = None,
+        bring: Callable[[str, int], None] = lambda name, version: None,
+    ) -> None:
+        """`datasets_dir` holds what was imported, as NAME/VERSION; `bring` fetches it where it does not."""
+        self._bring = bring
         self.data_dir = data_dir
         self.datasets_dir = datasets_dir
         self._tests: dict[tuple[str, Shape], TestSet] = {}
@@ -115,6 +123,9 @@ class Evaluator:
     def _evaluate(self, served: ServedModel) -> TestResult:
         card = served.classifier.card
         name = card.dataset.name if card.dataset else None
+        if (imported := IMPORTED.fullmatch(name or "")) is not None:
+            with suppress(CheckpointError):  # gone: reading it says so
+                self._bring(imported[1], int(imported[2]))
         test = self._table(name, card.table) if served.takes_rows else self._test(name, card.picture.shape)
         chunks = (test.images[start : start + CHUNK] for start in range(0, len(test.labels), CHUNK))
         parts = [served.classifier.probabilities(images).float() for images in chunks]

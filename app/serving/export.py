@@ -103,4 +103,6 @@ def _to_onnx(version: Version) -> bytes:
 
 def _environment() -> dict[str, str]:
     """Without the settings of the service, whose keys are none of the child's business."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("MINIST_", "OTEL_"))}
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(("MINIST_", "OTEL_", "AWS_"))
+    }

@@ -18,11 +18,12 @@ from threading import Lock
 
 import torch
 
-from app.errors import DamagedModel, UnknownModel, UnloadedModel, WrongContentType
+from app.errors import DamagedModel, StorageTrouble, UnknownModel, UnloadedModel, WrongContentType
 from app.serving.batching import MAX_BATCH_ROWS, MAX_BATCH_SIZE
 from app.serving.damage import DamagedVersions
 from app.serving.decoding.tables import JSON, TABLES, example
 from app.serving.encoding import PredictionEncoder
+from app.store.errors import ArtifactsAway
 from app.store.shipped import shipped_version
 from app.store.versions import PRODUCTION, Snapshot, Version, Versions
 from app.telemetry.counters import Counters
@@ -198,6 +199,9 @@ class Registry:
         try:
             served = self._load(version)
             self._damaged.discard(*key)
+        except ArtifactsAway as error:
+            log.error("version %d of %s cannot be fetched now: %s", version.version, version.model, error)
+            self._damaged.add(*key, error.detail, away=True)
         except CheckpointError as error:
             self._damaged.add(*key, str(error))
             served = served or self._stand_in(version, error)
@@ -211,7 +215,7 @@ class Registry:
         name = f"version {version.version} of {version.model}"
         if shipped is not None and shipped.sha256 == version.sha256 and shipped.directory != version.directory:
             with suppress(CheckpointError):
-                served = self._load(replace(version, directory=shipped.directory))
+                served = self._load(replace(version, directory=shipped.directory, folders=None))
                 log.error("%s is damaged, and read from the files that came with the service: %s", name, error)
                 return served
         log.error("%s cannot be served: %s", name, error)
@@ -232,7 +236,7 @@ class Registry:
     def find(self, name: str | None) -> ServedModel:
         """The classifier that a name means, read from disk if need be.
 
-        Raises UnknownModel, UnloadedModel or DamagedModel.
+        Raises UnknownModel, UnloadedModel, DamagedModel, or StorageTrouble where it cannot be fetched now.
         """
         name = self.default if name is None else name
         served = self.get(name)
@@ -270,10 +274,17 @@ class Registry:
         self.refresh()  # it may have been deleted meanwhile
         if (model, number) not in self.snapshot.versions:
             raise UnknownModel(f"there is no model {name!r}", f"ask for one of {', '.join(self._known(model))}")
+        seconds = max(1, round(self._damaged.wait(model, number)))
+        if self._damaged.is_away(model, number):
+            raise StorageTrouble(
+                f"version {number} of {model!r} is not on this machine, and the store does not answer",
+                "try again, or ask for another version; the operator should look at MINIST_STORE",
+                retry_after=seconds,
+            )
         raise DamagedModel(
             f"version {number} of {model!r} is damaged and cannot be loaded",
             f"ask for another version; the operator should run 'minist models verify {model}'",
-            retry_after=max(1, round(self._damaged.wait(model, number))),
+            retry_after=seconds,
         )
 
     def _forget(self) -> None:
@@ -289,8 +300,8 @@ class Registry:
         return mine or [served.name for served in self.models]
 
     def _load(self, version: Version) -> ServedModel:
-        """Raises CheckpointError."""
-        classifier, forward = self._read(version)
+        """Raises CheckpointError or ArtifactsAway."""
+        classifier, forward = self._read(version.bring(*_checkpoint(version)))
         seconds, taken = forward.seconds(), classifier.card.input
         rows = isinstance(taken, TableInput)
         return ServedModel(
@@ -312,3 +323,8 @@ class Registry:
         if classifier.card.sha256 != version.sha256:
             raise CheckpointError(f"{version.weights}: its card is not the one that was published")
         return classifier, forward
+
+
+def _checkpoint(version: Version) -> tuple[str, str]:
+    """What a model is loaded from; card first."""
+    return version.weights.with_suffix(".json").name, version.weights.name

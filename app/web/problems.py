@@ -19,7 +19,7 @@ import models.errors
 from app import errors
 from app.jobs import imports, queue
 from app.store import datasets, feedback, versions
-from app.store.errors import is_of_home, public_reason, reason
+from app.store.errors import ArtifactsAway, is_of_home, public_reason, reason
 from models.errors import ImageError
 
 log = logging.getLogger("minist")
@@ -94,6 +94,7 @@ _TABLE: Mapping[type[Exception], _Row] = {
     ),
     errors.NoTestSet: _Row(409, "The test set is not here"),
     errors.StorageTrouble: _Row(503, "Storage trouble"),
+    ArtifactsAway: _Row(503, "Storage trouble"),
     versions.NoSuchVersion: _Row(
         404, "Unknown model", "GET /models and /models/{name}/versions list what there is"
     ),

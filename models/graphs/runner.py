@@ -163,5 +163,7 @@ def _read(stream: IO[bytes], size: int) -> bytes:
 
 def _environment() -> dict[str, str]:
     """Nothing of ours: no keys of the service."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MINIST_", "OTEL_"))}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MINIST_", "OTEL_", "AWS_"))
+    }
     return kept | _ONE_THREAD

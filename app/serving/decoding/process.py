@@ -84,5 +84,5 @@ class Decoder:
 
 def environment() -> dict[str, str]:
     """Nothing of ours: no keys of the service."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MINIST_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MINIST_", "AWS_"))}
     return kept | _ONE_THREAD

@@ -19,7 +19,7 @@ from app import errors
 from app.clock import utc
 from app.jobs import imports as importing
 from app.jobs.executor import Profile, TableDraft, check_options
-from app.jobs.imports import DatasetInUse, DatasetNotReady, is_built_in, profile_of
+from app.jobs.imports import DatasetInUse, DatasetNotReady, folder_of, is_built_in, profile_of
 from app.jobs.queue import QueueFull, Submitter
 from app.origins import MAX_URL
 from app.serving.corrections import options_of_rows, write_corrections, write_rows
@@ -375,9 +375,9 @@ def show_samples(
         classes = _classes(version)
         label = _class(classes, class_)
         if version.kind == TABLE:
-            rows = row_samples(version.directory, label, split, limit)
+            rows = row_samples(folder_of(version), label, split, limit)
             return [_row_sample(row, classes) for row in rows]
-        found = samples(version.directory, label, split, limit)
+        found = samples(folder_of(version), label, split, limit)
     return [_sample(sample, classes) for sample in found]
 
 
@@ -400,7 +400,8 @@ def export_dataset(reference: Reference, services: ServicesDep, identity: MayTra
     table = version.kind == TABLE
     name = f"{version.name}-{version.version}.{'csv' if table else 'zip'}"
     headers = {"content-disposition": f'attachment; filename="{name}"', "cache-control": "no-store"}
-    pieces = export_rows(version.directory) if table else export(version.directory, classes)
+    folder = folder_of(version)
+    pieces = export_rows(folder) if table else export(folder, classes)
     media_type = "text/csv" if table else "application/zip"
     return StreamingResponse(pieces, media_type=media_type, headers=headers)
 
@@ -568,7 +569,7 @@ def _ready(services: Services, reference: str) -> DatasetVersion:
 
 def _classes(version: DatasetVersion) -> tuple[str, ...]:
     """Raises DatasetNotReady."""
-    profile = profile_of(version.directory)
+    profile = profile_of(version)
     return () if isinstance(profile, TableDraft) else profile.classes
 
 
@@ -626,7 +627,7 @@ def _body(services: Services, version: DatasetVersion) -> DatasetBody:
             eta_seconds=progress["eta_seconds"],
         ),
         versions=[_line(one) for one in services.imports.datasets.versions(version.name)],
-        profile=profile_of(version.directory) if version.status in ("ready", "needs_target") else None,
+        profile=profile_of(version) if version.status in ("ready", "needs_target") else None,
     )
 
 

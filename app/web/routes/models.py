@@ -11,6 +11,7 @@ from app import errors
 from app.clock import utc
 from app.serving.export import MEDIA_TYPES, Format
 from app.serving.registry import ServedModel
+from app.store.errors import ArtifactsAway
 from app.store.shipped import shipped_version
 from app.store.versions import PRODUCTION, NoSuchAlias, NoSuchVersion, Snapshot, Version
 from app.web import problems
@@ -277,6 +278,8 @@ def _version(snapshot: Snapshot, name: str, number: int) -> VersionBody:
         accuracy, problem = _accuracy(version.listed_card()), None
     except CheckpointError as error:
         accuracy, problem = None, str(error)
+    except ArtifactsAway as error:
+        accuracy, problem = None, error.detail
     return VersionBody(
         version=number,
         aliases=sorted(pointing),

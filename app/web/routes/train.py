@@ -1,6 +1,7 @@
 """Training jobs: start, watch, cancel, resume."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,7 +23,6 @@ from app.origins import MAX_URL, split
 from app.settings import Settings
 from app.store.datasets import NoSuchDataset
 from app.store.keys import Identity
-from app.store.paths import HomePaths
 from app.store.versions import Versions
 from app.web import problems
 from app.web.dependencies import (
@@ -37,6 +37,7 @@ from app.web.dependencies import (
 from app.web.followers import EventStream
 from app.web.pages import ARTIFACT_POLICY, security_headers
 from app.web.paths import url_of
+from models.errors import CheckpointError
 
 NOTIFY = Query(
     max_length=MAX_URL,
@@ -328,7 +329,7 @@ def list_artifacts(id: str, request: Request, services: ServicesDep) -> list[Art
         ArtifactBody(
             name=name, bytes=path.stat().st_size, url=url_of(request.scope, f"/train/{id}/artifacts/{name}")
         )
-        for name, path in _artifacts(services.queue, services.settings, id).items()
+        for name, path in _artifacts(services, id).items()
     ]
 
 
@@ -344,7 +345,7 @@ def list_artifacts(id: str, request: Request, services: ServicesDep) -> list[Art
 )
 def show_artifact(id: str, name: str, services: ServicesDep) -> FileResponse:
     """One file by its name in the list."""
-    found = _artifacts(services.queue, services.settings, id)
+    found = _artifacts(services, id)
     if name not in found:  # a name is looked up, never opened as a path
         raise errors.UnknownArtifact(
             f"the job has no file {name!r}", f"ask for one of {', '.join(found) or 'none'}"
@@ -444,8 +445,20 @@ def _notify_body(job_id: str, url: str, queue: Queue) -> NotifyBody:
     )
 
 
-def _artifacts(queue: Queue, settings: Settings, job_id: str) -> Mapping[str, Path]:
-    """From the run directory; once that was cleared away, from the version that came out."""
-    job = _job(queue, job_id)
-    paths = HomePaths(settings.home)
-    return artifacts(paths.run(job.id)) or artifacts(paths.version(job.model, job.version or 0))
+def _artifacts(services: Services, job_id: str) -> Mapping[str, Path]:
+    """From the run directory, or from the version that came out: where that was cleared away, or is another
+    machine's."""
+    job, versions = _job(services.queue, job_id), services.versions
+    run = artifacts(versions.paths.run(job.id))
+    if versions.folders.objects is not None:  # the run may have ended elsewhere
+        return _of_version(versions, job) or run
+    return run or _of_version(versions, job)
+
+
+def _of_version(versions: Versions, job: Job) -> Mapping[str, Path]:
+    version = versions.snapshot().versions.get((job.model, job.version or 0))
+    if version is None:
+        return {}
+    with suppress(CheckpointError):  # then there is what is left on this disk
+        version.bring()
+    return artifacts(version.directory)
