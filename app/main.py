@@ -212,6 +212,8 @@ async def _lifespan(
     draining.watch()
     home = await _opened(settings, draining)
     services = _start(home, observer.counters, draining)
+    if rates is not None:
+        rates.share(home.database)
     end_with_parent()
     _repeat(services, observer.log, home.cache)
     usual = gc.get_threshold()

@@ -139,8 +139,8 @@ class Settings(BaseSettings):
     )
     rate_limit: str | None = Field(
         default=None,
-        description="Requests per key (or address, without one) and worker, such as `100/second;5000/hour`; "
-        "more are answered 429. Probes and metrics are not counted.",
+        description="Requests per key (or address, without one) and worker, or of all on one Postgres, "
+        "such as `100/second;5000/hour`; more are answered 429. Probes and metrics are not counted.",
     )
     threads: int = Field(
         default=1,

@@ -1,8 +1,11 @@
 """So many requests per key or address, and no more."""
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,10 +15,13 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings, rate_limits
+from app.store.database import Database
+from app.store.rates import SharedCounts
 from app.telemetry.counters import Counters
 from app.web.access_log import RequestObserver
-from app.web.rate_limit import FREE, RateLimited, _network
+from app.web.rate_limit import FREE, RateLimited, Rates, _network
 from tests.conftest import ADMIN
+from tests.postgres import Server
 from tests.samples import PNG, is_problem
 
 
@@ -154,3 +160,86 @@ def test_every_limited_operation_says_so(client: TestClient) -> None:
     for path, operations in client.get("/openapi.json").json()["paths"].items():
         for operation in operations.values():
             assert ("429" in operation["responses"]) == (path not in FREE), path
+
+
+# -- of several processes ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def processes(postgres: Server, template: str, tmp_path: Path) -> Iterator[list[Rates]]:
+    """The limits of three processes on one Postgres."""
+    url, found = postgres.database(template), []
+    with ExitStack() as closed:
+        for number in range(3):
+            database = Database(tmp_path / str(number), url=url)
+            closed.callback(database.close)
+            found.append(Rates("100/minute"))
+            found[-1].share(database)
+        yield found
+
+
+async def admitted(rates: Rates, requests: int) -> int:
+    return [await rates.admit("somebody") for _ in range(requests)].count(None)
+
+
+@pytest.mark.postgres
+def test_processes_on_one_postgres_share_a_limit(processes: list[Rates]) -> None:
+    """Together never more, whoever is asked; at most what idle ones hold is not used."""
+
+    async def ask_all() -> list[int]:
+        return await asyncio.gather(*(admitted(rates, 200) for rates in processes for _ in range(4)))
+
+    wait_for_the_next_minute()
+    assert sum(asyncio.run(ask_all())) == 100
+
+
+@pytest.mark.postgres
+def test_a_caller_of_one_process_has_most_of_the_limit(processes: list[Rates]) -> None:
+    async def ask() -> tuple[int, int, int | None]:
+        others = [await rates.admit("somebody") for rates in processes[1:]]
+        mine = await admitted(processes[0], 200)
+        refused = await processes[0].admit("somebody")
+        assert refused is not None
+        assert await processes[0].admit("another") is None
+        return others.count(None), mine, refused.retry_after
+
+    wait_for_the_next_minute()
+    others, mine, retry_after = asyncio.run(ask())
+    assert others == 2
+    assert 80 <= mine <= 98
+    assert retry_after is not None
+    assert 1 <= retry_after <= 60
+
+
+@pytest.mark.postgres
+def test_most_requests_ask_nobody(processes: list[Rates], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    take = SharedCounts.take
+
+    def counted(self: SharedCounts, wishes: Any) -> Any:
+        asked.append(len(wishes))
+        return take(self, wishes)
+
+    monkeypatch.setattr(SharedCounts, "take", counted)
+    wait_for_the_next_minute()
+    assert asyncio.run(admitted(processes[0], 60)) == 60
+    assert len(asked) < 12
+
+
+@pytest.mark.postgres
+def test_without_the_database_each_process_counts_alone(processes: list[Rates], postgres: Server) -> None:
+    async def ask() -> int:
+        await processes[0].admit("somebody")
+        postgres.kill()
+        return await admitted(processes[0], 200)
+
+    try:
+        assert 100 <= asyncio.run(ask()) <= 110
+    finally:
+        postgres.start()
+
+
+def wait_for_the_next_minute() -> None:
+    """Unless this one has some seconds left."""
+    while time.time() % 60 > 50:
+        time.sleep(0.5)

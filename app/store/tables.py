@@ -184,6 +184,15 @@ supervisors = Table(
     Column("seen_at", Float, nullable=False),
 )
 
+rates = Table(
+    "rates",  # how many requests callers have made: MINIST_RATE_LIMIT of several processes
+    metadata,
+    Column("key", Name(64), primary_key=True),  # of a caller and a limit
+    Column("taken", BigNumber, nullable=False),
+    Column("ends", Float, nullable=False),  # the window, on the server's clock
+    Index("rates_by_end", "ends"),
+)
+
 predictions = Table(
     "predictions",  # that can still be corrected
     metadata,

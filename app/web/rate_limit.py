@@ -2,22 +2,30 @@
 
 This stands in front of the service only where there is a limit. Windows are fixed: they take two numbers per
 caller and are forgotten when they end. (The moving windows of `limits` in memory keep an entry per request,
-and every address for ever.)
+and every address for ever.) On a Postgres all processes share them (`app.web.shared_rates`).
 """
 
 import math
 import time
 from ipaddress import IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import OperationalError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import TooManyRequests
 from app.settings import rate_limits
+from app.store.database import Database
+from app.store.rates import SharedCounts
 from app.web.access_log import RequestObserver, RequestObserverMiddleware
 from app.web.auth import presented_key
 from app.web.dependencies import services_of
 from app.web.paths import path_of
 from app.web.problems import response_of
+from app.web.shared_rates import SharedRates
+
+if TYPE_CHECKING:
+    from limits import RateLimitItem
 
 FREE = ("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready")  # monitoring is not held up
 
@@ -31,21 +39,40 @@ class Rates:
 
         self.limits = rate_limits(text)
         self.windows = FixedWindowRateLimiter(MemoryStorage())
+        self._shared: SharedRates | None = None
+
+    def share(self, database: Database) -> None:
+        """Count together with all processes on a Postgres; on SQLite each counts for itself."""
+        if not database.in_home:
+            self._shared = SharedRates(self.limits, SharedCounts(database))
+
+    async def admit(self, caller: str) -> TooManyRequests | None:
+        """Count a request of `caller`, unless one of the limits is reached; then why it is refused."""
+        if self._shared is not None:
+            try:
+                reached = await self._shared.seconds_to_wait(caller)
+            except OperationalError:  # then each process counts for itself
+                return self.refusal(caller)
+            return None if reached is None else _refusal(*reached)
+        return self.refusal(caller)
 
     def refusal(self, caller: str) -> TooManyRequests | None:
-        """Count a request of `caller`, unless one of the limits is reached; then why it is refused."""
+        """The same of this process alone."""
         for limit in self.limits:
             if not self.windows.test(limit, caller):
                 reset = self.windows.get_window_stats(limit, caller).reset_time
-                seconds = max(1, math.ceil(reset - time.time()))
-                return TooManyRequests(
-                    f"no more than {limit} are answered",
-                    f"try again in {seconds} s, and ask more slowly",
-                    retry_after=seconds,
-                )
+                return _refusal(limit, max(1, math.ceil(reset - time.time())))
         for limit in self.limits:
             self.windows.hit(limit, caller)
         return None
+
+
+def _refusal(limit: "RateLimitItem", seconds: int) -> TooManyRequests:
+    return TooManyRequests(
+        f"no more than {limit} are answered",
+        f"try again in {seconds} s, and ask more slowly",
+        retry_after=seconds,
+    )
 
 
 class RateLimited:
@@ -63,7 +90,7 @@ class RateLimited:
         if scope["type"] != "http" or path_of(scope) in FREE:
             await self.app(scope, receive, send)
             return
-        refusal = self.rates.refusal(await caller_of(scope))
+        refusal = await self.rates.admit(await caller_of(scope))
         if refusal is None:
             await self.app(scope, receive, send)
         else:

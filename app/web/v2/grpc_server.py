@@ -172,7 +172,7 @@ class InferenceServer:
         request_id = self.observer.request_id(headers)
         try:
             if not free and self.rates is not None:
-                refusal = self.rates.refusal(await caller_of(scope))
+                refusal = await self.rates.admit(await caller_of(scope))
                 if refusal is not None:
                     self.observer.counters.refused["rate"] += 1
                     raise refusal
