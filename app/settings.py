@@ -262,8 +262,8 @@ class Settings(BaseSettings):
     def _names_a_store(cls, url: str | None) -> str | None:
         if url is not None and not re.fullmatch(r"s3://[\w.-]+(/[\w./=-]*)?|file://(/[^?#]*)", url, re.ASCII):
             raise ValueError(
-                f"{url!r} names no object store: write one like s3://BUCKET/PREFIX or file:///FOLDER, without "
-                "keys or options, which are read from AWS_* variables"
+                "it names no object store: write one like s3://BUCKET/PREFIX or file:///FOLDER, without keys "
+                "or options, which are read from AWS_* variables"
             )
         return url
 

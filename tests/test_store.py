@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import update
 
+from app.settings import Settings
 from app.store import cache as caches
 from app.store.cache import Cache
 from app.store.check import check
@@ -198,6 +200,15 @@ def test_a_check_names_what_the_store_lacks_and_what_nobody_knows(
     problems = " ".join(finding.problem or "" for finding in check(versions))
     assert f"{prefix}/cnn.pth, of models/cnn/1, is not there" in problems
     assert "models/stray" in problems
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://KEY:SECRET@bucket", "s3://", "file://host", "gs://b", "s3://b/p?key=SECRET"]
+)
+def test_a_store_is_named_without_keys(url: str) -> None:
+    with pytest.raises(ValidationError, match="names no object store") as refused:
+        Settings(store=url)
+    assert "SECRET" not in str(refused.value)
 
 
 def test_a_folder_that_cannot_be_made_is_a_store_that_cannot_be_used(tmp_path: Path) -> None:

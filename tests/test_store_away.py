@@ -3,9 +3,13 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import zipfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,7 @@ import pytest
 import torch
 
 from app.store.objects import Objects
-from tests.conftest import ADMIN_KEY, SAMPLE
+from tests.conftest import ADMIN_KEY, ROOT, SAMPLE, WEIGHTS
 from tests.object_store import SECRET, ObjectStore
 from tests.own import archive
 from tests.postgres import Server
@@ -48,6 +52,25 @@ def deployment(
     monkeypatch.setenv("MINIST_FEEDBACK", "true")
 
 
+@contextmanager
+def worker(home: Path) -> Iterator[None]:
+    """A training worker on a machine of its own."""
+    command = [sys.executable, "-m", "app", "serve", "worker"]
+    environment = {
+        **os.environ,
+        "MINIST_HOME": str(home),
+        "MINIST_DATA_DIR": str(SAMPLE),
+        "MINIST_DEVICE": "cpu",
+    }
+    with (home / "service.log").open("w") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def folder(path: Path) -> Path:
     path.mkdir()
     return path
@@ -63,7 +86,8 @@ def done(client: httpx2.Client, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_home_that_is_lost_costs_nothing(tmp_path: Path) -> None:
-    """An empty home with the same database and store serves all, shows all, and goes on learning."""
+    """Empty homes with the same database and store serve all, show all, and go on learning: an API's, and a
+    worker's on another machine."""
     zipped = archive(tmp_path / "arrows.zip", ("left", "right"), 30, mode="L")
     with zipfile.ZipFile(zipped) as file:
         arrow = {"file": file.read("left/0.png")}
@@ -75,7 +99,7 @@ def test_a_home_that_is_lost_costs_nothing(tmp_path: Path) -> None:
         before = client.post("/predict?model=arrows", files=arrow).json()["probabilities"]
         samples = client.get("/datasets/arrows/samples").json()
     shutil.rmtree(tmp_path / "a")
-    with service(folder(tmp_path / "b")) as (_, client):
+    with worker(folder(tmp_path / "c")), service(folder(tmp_path / "b"), "api") as (_, client):
         answer = client.post("/predict?model=arrows", files=arrow).json()
         assert answer["probabilities"] == before
         assert client.get("/datasets/arrows/samples").json() == samples
@@ -83,9 +107,15 @@ def test_a_home_that_is_lost_costs_nothing(tmp_path: Path) -> None:
         said = {"prediction": answer["id"], "label": "right"}
         assert client.post("/feedback", json=said).status_code == 201
         tuned = {"model": "arrows", "recipe": "fine-tune", "epochs": 1, "promote": "always", "feedback": True}
-        assert done(client, tuned)["feedback"]["used"] == 1
+        job = done(client, tuned)
+        assert job["feedback"]["used"] == 1
+        files = {file["name"]: file["url"] for file in client.get(f"/train/{job['id']}/artifacts").json()}
+        assert client.get(files["report.html"]).status_code == 200
+        uploaded = client.post("/models/mine/versions", files={"file": (WEIGHTS / "minist.pth").read_bytes()})
+        assert uploaded.status_code in (201, 202), uploaded.text
+        wait_for(lambda: client.get("/models/mine/versions").status_code == 200, 60)
         assert client.delete("/datasets/arrows@1?force=true").status_code == 204
-        logs = (tmp_path / "b" / "service.log").read_text()
+        logs = "".join((tmp_path / home / "service.log").read_text() for home in "bc")
     assert not any(secret in logs for secret in (SECRET, ADMIN_KEY))
     assert not any("datasets/" in key for key, _ in Objects(os.environ["MINIST_STORE"]).sizes())
 

@@ -44,7 +44,7 @@ class Cache:
         """Remove what was deleted, and then what is too much. Nothing happens without a store."""
         if self.folders.objects is None:
             return
-        kept, (deleted, needed) = self.folders.places(), self._rows()
+        kept, (deleted, needed) = self.folders.names(), self._rows()
         here = list(self._here())
         for cached in here:
             if cached.place in deleted and cached.place not in kept:

@@ -179,6 +179,11 @@ class Folders:
                 row.place: (row.prefix, {name: Facts(**one) for name, one in row.files.items()}) for row in rows
             }
 
+    def names(self) -> set[str]:
+        """The places alone."""
+        with self.database.read() as connection:
+            return set(connection.scalars(select(stored.c.place).where(stored.c.place.is_not(None))))
+
     def prefixes(self) -> set[str]:
         """All that the database knows of, nobody's too."""
         with self.database.read() as connection:

@@ -22,6 +22,7 @@ PIECE = 8 * 1024 * 1024  # bytes of one request
 AT_ONCE = 4  # pieces that are sent, and in memory
 TIMEOUT = timedelta(seconds=30)  # of one request
 CONNECT = timedelta(seconds=3)
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 RETRIES, RETRYING = 3, timedelta(seconds=10)  # the rest is for those who ask: they know how long they can wait
 
 
@@ -65,7 +66,7 @@ class Objects:
         temporary = path.with_name(f".{path.name}.{token_hex(4)}")
         try:
             digest = hashlib.sha256()
-            with temporary.open("xb") as file:
+            with os.fdopen(os.open(temporary, _NEW, 0o600), "wb") as file:  # some hold people's pictures
                 for piece in self._pieces(key, facts.bytes):
                     digest.update(piece)
                     file.write(piece)
@@ -96,12 +97,12 @@ class Objects:
 
     @contextmanager
     def _answers(self, what: str, key: str) -> Iterator[None]:
-        """Whatever the store does not do is ArtifactsAway, and what it has not is a FileNotFoundError."""
+        """What the store does not do is ArtifactsAway; what is not there to be read, a FileNotFoundError."""
         try:
             yield
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"{key} is not in the store {self.url}") from error
-        except (self._obstore.exceptions.BaseError, PermissionError, ValueError) as error:
+        except (self._obstore.exceptions.BaseError, OSError, ValueError) as error:
+            if isinstance(error, FileNotFoundError) and what == "read":
+                raise FileNotFoundError(f"{key} is not in the store {self.url}") from error
             why = " ".join(str(error).partition("Debug source")[0].split())[:300]
             raise ArtifactsAway(f"the store {self.url} does not {what} {key!r} now: {why}") from error
 
