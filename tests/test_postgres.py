@@ -341,6 +341,9 @@ def used(tmp_path: Path) -> Database:
             )
         )  # fmt: skip
         connection.execute(insert(tables.unloaded).values(model="cnn"))
+        connection.execute(insert(tables.rates).values(key="f" * 64, taken=2**40, ends=1234567890.0))
+        files = {"": {"bytes": 2**40, "sha256": "0" * 64}}
+        connection.execute(insert(tables.stored).values(prefix="d/1", place="d", files=files, since=1.5))
         connection.execute(
             insert(tables.deliveries).values(
                 id="e" * 32, job_id=connection.scalar(select(tables.jobs.c.id)), url="https://example.org/done",

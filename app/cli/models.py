@@ -7,7 +7,7 @@ from contextlib import closing
 
 from app.cli.deployment import open_home, read_settings, who
 from app.clock import utc
-from app.store.errors import ArtifactsAway, StoreError
+from app.store.errors import ArtifactsAway
 from app.store.versions import NoSuchAlias, NoSuchVersion, Version, VersionInUse, Versions
 from models.errors import CheckpointError
 
@@ -19,7 +19,7 @@ def run(words: Sequence[str]) -> int:
     try:
         with closing(home.database):
             status: int = chosen.act(home.versions, chosen)
-    except (NoSuchVersion, NoSuchAlias, VersionInUse, StoreError) as error:
+    except (NoSuchVersion, NoSuchAlias, VersionInUse) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return status
