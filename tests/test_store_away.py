@@ -85,25 +85,39 @@ def done(client: httpx2.Client, request: dict[str, Any]) -> dict[str, Any]:
     return job
 
 
-def test_a_home_that_is_lost_costs_nothing(tmp_path: Path) -> None:
+def kill_all(process: subprocess.Popen[str]) -> None:
+    """As a power cut of the machine."""
+    supervisor = supervisor_of(process)
+    for pid in (process.pid, supervisor, *children(supervisor)):
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_a_machine_that_is_lost_costs_nothing(tmp_path: Path, undisturbed: dict[str, torch.Tensor]) -> None:
     """Empty homes with the same database and store serve all, show all, and go on learning: an API's, and a
     worker's on another machine."""
     zipped = archive(tmp_path / "arrows.zip", ("left", "right"), 30, mode="L")
     with zipfile.ZipFile(zipped) as file:
         arrow = {"file": file.read("left/0.png")}
     request = {**SHORT, "model": "arrows", "dataset": "arrows", "promote": "always", "validation_images": 6}
-    with service(folder(tmp_path / "a")) as (_, client):
+    with service(folder(tmp_path / "a")) as (process, client):
         client.post("/datasets?name=arrows", files={"file": zipped.read_bytes()}).raise_for_status()
         import_ended(client, "arrows")
         assert done(client, request)["version"] == 1
         before = client.post("/predict?model=arrows", files=arrow).json()["probabilities"]
         samples = client.get("/datasets/arrows/samples").json()
+        job_id = post(client, **FEW)
+        in_epoch(client, job_id, 4)
+        kill_all(process)
     shutil.rmtree(tmp_path / "a")
     with worker(folder(tmp_path / "c")), service(folder(tmp_path / "b"), "api") as (_, client):
         answer = client.post("/predict?model=arrows", files=arrow).json()
         assert answer["probabilities"] == before
         assert client.get("/datasets/arrows/samples").json() == samples
         assert client.get("/models/arrows/versions/1/confusion").status_code == 200
+        resumed = ended(client, job_id)
+        assert_same(tmp_path / "c", resumed, undisturbed)
+        epochs = [e for e in client.get(f"/train/{job_id}/metrics").json() if e["event"] == "epoch"]
+        assert (resumed["attempts"], len(epochs) <= 12 + 3) == (2, True)  # it did not begin anew
         said = {"prediction": answer["id"], "label": "right"}
         assert client.post("/feedback", json=said).status_code == 201
         tuned = {"model": "arrows", "recipe": "fine-tune", "epochs": 1, "promote": "always", "feedback": True}
@@ -118,26 +132,6 @@ def test_a_home_that_is_lost_costs_nothing(tmp_path: Path) -> None:
         logs = "".join((tmp_path / home / "service.log").read_text() for home in "bc")
     assert not any(secret in logs for secret in (SECRET, ADMIN_KEY))
     assert not any("datasets/" in key for key, _ in Objects(os.environ["MINIST_STORE"]).sizes())
-
-
-def test_another_machine_goes_on_with_a_job_from_its_last_checkpoint(
-    tmp_path: Path, undisturbed: dict[str, torch.Tensor]
-) -> None:
-    with service(folder(tmp_path / "a")) as (process, client):
-        job_id = post(client, **FEW)
-        in_epoch(client, job_id, 4)
-        supervisor = supervisor_of(process)
-        doomed = [process.pid, supervisor, *children(supervisor)]
-        for pid in doomed:
-            os.kill(pid, signal.SIGKILL)
-    shutil.rmtree(tmp_path / "a")
-    with service(folder(tmp_path / "b")) as (_, client):
-        job = ended(client, job_id)
-        began = [e["data"] for e in client.get(f"/train/{job_id}/metrics").json() if e["event"] == "epoch"]
-        client.get(f"/train/{job_id}/artifacts").raise_for_status()
-    assert_same(tmp_path / "b", job, undisturbed)
-    assert job["attempts"] == 2
-    assert len(began) <= 12 + 3  # it did not begin anew
 
 
 def test_a_store_that_is_killed_costs_neither_an_answer_nor_a_result(
