@@ -27,9 +27,9 @@ RUN pip --python /opt/venv/bin/python install --require-hashes --no-deps --requi
 COPY deploy/extras extras
 ARG EXTRAS
 RUN for extra in $(echo "$EXTRAS" | tr , ' '); do \
-        if [ "$extra" = postgres ]; then continue; fi; \
+        case "$extra" in postgres | store) continue ;; esac; \
         if [ ! -f "extras/$extra.txt" ]; then \
-            echo "EXTRAS: there is no '$extra'; choose of postgres $(cd extras && echo *.txt | sed 's/\.txt//g')" >&2; exit 1; \
+            echo "EXTRAS: there is no '$extra'; choose of postgres store $(cd extras && echo *.txt | sed 's/\.txt//g')" >&2; exit 1; \
         fi; \
         pip --python /opt/venv/bin/python install --require-hashes --no-deps --requirement "extras/$extra.txt" || exit 1; \
     done; \

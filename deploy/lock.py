@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OF_TORCH = ("filelock", "fsspec", "jinja2", "networkx", "setuptools", "sympy", "typing-extensions")
-NO_EXTRAS = ("dev", "postgres")  # MINIST_DATABASE_URL needs no other image
+NO_EXTRAS = ("dev", "postgres", "store")  # MINIST_DATABASE_URL and MINIST_STORE need no other image
 OPTIONS = ("--generate-hashes", "--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host")
 PLAIN = ("--no-header", "--no-annotate", "--strip-extras", "--allow-unsafe", "--quiet")
 HEADER = "# Written by `make lock`. With --require-hashes pip takes these files and no others.\n"
@@ -47,7 +47,6 @@ if __name__ == "__main__":
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     ours = [line for line in project["dependencies"] if not line.startswith("torch")]
-    # MINIST_DATABASE_URL and MINIST_STORE need no other image
     always = locked([*ours, *extras["postgres"], *extras["store"], *OF_TORCH])
     write("requirements.txt", always)
     (ROOT / "deploy" / "extras").mkdir(exist_ok=True)

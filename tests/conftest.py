@@ -34,7 +34,14 @@ SHIPPED = (
 )
 
 
-SLOW = ("test_survival.py", "test_soak.py", "test_container.py", "test_fuzz.py", "test_weights.py")
+SLOW = (
+    "test_survival.py",
+    "test_soak.py",
+    "test_container.py",
+    "test_store_away.py",
+    "test_fuzz.py",
+    "test_weights.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

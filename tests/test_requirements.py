@@ -38,8 +38,8 @@ def test_every_dependency_is_on_the_list() -> None:
     always = set(pinned("deploy/requirements.txt")) | {"torch", "torchvision"}
     assert names_of(project["dependencies"]) <= always
     extras = project["optional-dependencies"]
-    assert set(extras) - {"dev", "postgres"} == set(EXTRAS)
-    assert names_of(extras["postgres"]) <= always
+    assert set(extras) - {"dev", "postgres", "store"} == set(EXTRAS)
+    assert names_of([*extras["postgres"], *extras["store"]]) <= always
     for extra in EXTRAS:
         assert names_of(extras[extra]) <= always | set(pinned(f"deploy/extras/{extra}.txt"))
 
