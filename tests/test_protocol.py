@@ -1,6 +1,7 @@
 """What a connection may send, and how slowly: asked by raw sockets, since HTTP clients are too polite."""
 
 import asyncio
+import gc
 import json
 import socket
 import threading
@@ -16,14 +17,14 @@ import uvicorn
 import app.web.connections
 import app.web.protocol
 from app.web.connections import Connections
-from app.web.protocol import MAX_HEAD_BYTES, HttpProtocol
+from app.web.protocol import MAX_HEAD_BYTES, WHOLE_ANSWER, HttpProtocol
 
 H2C = b"Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"
 
 
 class Echo:
     """ASGI: answers with what it understood; `/refuse` answers before it has read the body, `/stream`
-    sends its body some time after the head."""
+    sends its body some time after the head, `/whole` its answer by one call."""
 
     def __init__(self, connections: Connections) -> None:
         self.connections = connections
@@ -48,6 +49,8 @@ class Echo:
         headers = [(b"content-length", b"%d" % len(answer))]
         if status == 413:
             headers.append((b"connection", b"close"))
+        if scope["path"] == "/whole" and scope["extensions"][WHOLE_ANSWER]["write"](200, headers, answer):
+            return
         await send({"type": "http.response.start", "status": status, "headers": headers})
         if scope["path"] == "/stream":
             await asyncio.sleep(0.5)
@@ -314,6 +317,31 @@ def test_an_answer_comes_in_one_piece(port: int) -> None:
             assert bodies(connection.recv(65536))[0][:3] == ["POST", "/one", 4]
 
 
+def test_an_answer_by_one_call_is_the_same(port: int) -> None:
+    with closing(connect(port)) as connection:
+        connection.sendall(request("/same!", b"body", close=False))
+        usual = connection.recv(65536)
+        connection.sendall(request("/whole", b"body", close=False))
+        whole = connection.recv(65536)
+    assert whole.replace(b"/whole", b"/same!") == usual
+    assert b"connection: close" in ask(port, request("/whole"))
+
+
+@pytest.mark.parametrize("path", ["/one", "/whole"])
+def test_a_request_leaves_nothing_to_the_garbage_collector(port: int, path: str) -> None:
+    """Else it stops the event loop for long: the server is in this process."""
+    with closing(connect(port)) as connection:
+        for count in range(205):
+            if count == 5:
+                gc.collect()
+                gc.disable()
+            connection.sendall(request(path, b"body", close=False))
+            assert bodies(connection.recv(65536))[0][:3] == ["POST", path, 4]
+        found = gc.collect()
+        gc.enable()
+    assert found < 100
+
+
 def test_the_head_of_a_stream_does_not_wait_for_the_body(port: int) -> None:
     with closing(connect(port)) as connection:
         connection.settimeout(0.4)
@@ -333,6 +361,6 @@ def test_an_answer_without_a_body_is_written(port: int) -> None:
 
 
 def test_answers_to_pipelined_requests_stay_in_order(port: int) -> None:
-    paths = ["/one", "/stream", "/two", "/stream", "/three"]
+    paths = ["/one", "/stream", "/whole", "/two", "/whole", "/stream", "/whole", "/whole"]
     sent = b"".join(request(path, close=False) for path in paths[:-1]) + request(paths[-1])
     assert [path for _, path, *_ in bodies(ask(port, sent))] == paths

@@ -9,7 +9,6 @@ upgrades  are ignored: the request is answered as if it had not asked for one (R
 import asyncio
 import json
 from collections.abc import Iterable
-from functools import partial
 from typing import Any, cast
 
 import httptools
@@ -26,7 +25,7 @@ from app.web.dependencies import Services
 from app.web.rate_limit import FREE
 from app.web.v2.errors import as_error, is_theirs
 
-WHOLE_ANSWER = "minist.whole_answer"  # ASGI extension: its "write" is `_answer_whole` of the request
+WHOLE_ANSWER = "minist.whole_answer"  # ASGI extension: its "write" is `HttpProtocol.write_answer`
 MAX_HEAD_BYTES = 64 * 1024
 MAX_JOINED = 64 * 1024  # bytes of a body that are copied to follow its head
 MAX_PIPELINED = 100  # requests that wait on one connection
@@ -108,6 +107,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         services: Services = app_state["services"]
         self._all: Connections = services.connections
+        self._extensions: dict[str, dict[object, object]] = {WHOLE_ANSWER: {"write": self.write_answer}}
         self.lingering = False
         self._lingered = 0  # bytes
         self._upgrading = False
@@ -136,6 +136,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self._drop_unread()
         self.pipeline.clear()
+        self._extensions.clear()  # else this object would stay until the garbage is collected
 
     def on_response_complete(self) -> None:
         self._drop_unread()
@@ -271,7 +272,7 @@ class HttpProtocol(HttpToolsProtocol):
             raise errors.MalformedRequest("too many requests wait on this connection", "wait for the answers")
         self._in_head, self._in_body, self._fed = False, True, 0
         super().on_headers_complete()
-        self.scope["extensions"] = {WHOLE_ANSWER: {"write": partial(_answer_whole, self.cycle)}}
+        self.scope["extensions"] = self._extensions
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -284,6 +285,26 @@ class HttpProtocol(HttpToolsProtocol):
         if not self._upgrading:
             self._in_body = False
             super().on_message_complete()
+
+    # -- what is written ---------------------------------------------------------------------------
+
+    def write_answer(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Write the answer to the present request at once, in a third of the time of two calls of `send`;
+        whether that could be done.
+
+        Header names are in lower case; names and values are the service's own: they are not checked.
+        """
+        cycle = self.cycle
+        if self.pipeline or cycle.disconnected or not cycle.keep_alive or self.flow.write_paused:
+            return False  # with a pipeline the present request is not the one of `cycle`
+        lines = [STATUS_LINE[status]]
+        for name, value in (*cycle.default_headers, *headers):
+            lines += (name, b": ", value, b"\r\n")
+        cycle.response_started = cycle.response_complete = True
+        self._answer_transport.write_answer(cycle, b"".join((*lines, b"\r\n", body)))
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
 
     # -- refusals ----------------------------------------------------------------------------------
 
@@ -328,25 +349,6 @@ class ProbesOnly:
             response = Response(content, response.status_code, {"retry-after": "1"}, "application/json")
         response.headers["connection"] = "close"
         await response(scope, receive, send)
-
-
-def _answer_whole(
-    cycle: RequestResponseCycle, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes
-) -> bool:
-    """Write an answer at once, in a third of the time of two calls of `send`; whether that could be done.
-
-    Header names are in lower case; names and values are the service's own: they are not checked.
-    """
-    if cycle.flow.write_paused or cycle.disconnected or not cycle.keep_alive:
-        return False
-    lines = [STATUS_LINE[status]]
-    for name, value in (*cycle.default_headers, *headers):
-        lines += (name, b": ", value, b"\r\n")
-    cycle.response_started = cycle.response_complete = True
-    cast(AnswerTransport, cycle.transport).write_answer(cycle, b"".join((*lines, b"\r\n", body)))
-    cycle.message_event.set()
-    cycle.on_response()
-    return True
 
 
 def _cause(error: httptools.HttpParserError) -> errors.RequestError:
