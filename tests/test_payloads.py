@@ -188,7 +188,7 @@ def test_a_gzip_bomb_is_413_and_costs_no_more_than_the_limit(client: TestClient)
     assert time.process_time() - began < 2
 
 
-@pytest.mark.parametrize("body", [b"", b"junk", gzip.compress(b"x" * 1000)[:-9], zlib.compress(b"x")])
+@pytest.mark.parametrize("body", [b"", b"junk", gzip.compress(b"x" * 1000, mtime=0)[:-9], zlib.compress(b"x")])
 def test_what_is_no_gzip_is_a_problem(body: bytes) -> None:
     with pytest.raises(RequestError):
         unpacked("gzip", body, 10_000)
