@@ -152,12 +152,12 @@ class Home:
             settings.keep_jobs_days,
         )
 
-    def supervisor(self) -> Supervisor:
-        """A supervisor for the training jobs of this home."""
+    def supervisor(self, gpu: str | None = None) -> Supervisor:
+        """A supervisor for the training jobs of this home, which see this GPU alone (default: all)."""
         settings = self.settings
         return Supervisor(
             self.queue,
-            LocalExecutor(settings.data_dir, settings.device, self.paths.datasets),
+            LocalExecutor(settings.data_dir, settings.device, self.paths.datasets, gpu),
             Preparation(self.paths, self.versions, self.feedback, self.datasets),
             Publication(self.queue, self.versions),
             self._retention(),

@@ -167,6 +167,13 @@ class Settings(BaseSettings):
         default=20, ge=1, description="Training jobs that may wait or run; more are refused with 429."
     )
     train_threads: int = Field(default=1, ge=1, le=256, description="CPU threads of a training job.")
+    train_jobs: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Training jobs that one training worker runs at a time; where there are several GPUs, "
+        "they take turns.",
+    )
     lease_seconds: float = Field(
         default=10,
         ge=1,

@@ -28,15 +28,16 @@ def train(
     feedback: bool = False,
     idempotency_key: str | None = None,
     notify: str | None = None,
+    priority: int | None = None,
     **settings: Any,
 ) -> Plan[Job]:
     """Start a job that makes a new version of `model`. `settings` are those of the recipe (`epochs=3`,
     `lr=0.1`); None: as the recipe has it. `notify` is a URL that is told how the job ended,
-    where the service may.
+    where the service may. Of jobs that wait, larger priorities (-10 to 10) are started first.
 
     The request has an idempotency key of its own, so that sending it again never starts a second job.
     """
-    wanted = {"dataset": dataset, "notify": notify, **settings}
+    wanted = {"dataset": dataset, "notify": notify, "priority": priority, **settings}
     found = {"model": model, "recipe": recipe, "promote": promote, "feedback": feedback}
     found |= {name: value for name, value in wanted.items() if value is not None}
     headers = {"idempotency-key": idempotency_key or token_hex(16)}

@@ -88,6 +88,19 @@ def test_jobs_are_claimed_in_order_of_arrival(queue: Queue) -> None:
     assert queue.position(current(queue, first)) is None
 
 
+def test_larger_priorities_are_claimed_first(queue: Queue) -> None:
+    """Of one priority by arrival; positions say so, and a job that is resumed keeps its own."""
+
+    def add(name: str, priority: int) -> Job:
+        return queue.submit({**CONFIG, "name": name}, "if_better", 20, None, priority=priority)
+
+    added = [add("usual", 0), add("later", -3), add("urgent", 5), add("second", 0)]
+    assert [queue.position(job) for job in added] == [2, 4, 1, 3]
+    queue.cancel(added[2].id)
+    queue.resume(added[2].id, limit=20)
+    assert [claim(queue).model for _ in added] == ["urgent", "usual", "second", "later"]
+
+
 def test_many_claimants_at_once_get_different_jobs(queue: Queue) -> None:
     submitted = {submit(queue).id for _ in range(12)}
     with ThreadPoolExecutor(16) as pool:

@@ -12,6 +12,7 @@ from types import FrameType
 
 from app.cli.deployment import await_home, read_settings
 from app.interpreter import module_command
+from app.jobs.gpus import one_each, visible_gpus
 from app.jobs.supervisor import Supervisor
 from app.jobs.webhooks import Courier
 from app.store.supervisors import Heartbeat, Supervisors
@@ -23,12 +24,18 @@ RETRY_SECONDS = 5.0
 
 
 def supervise(attached: str | None) -> int:
-    """Run jobs until a signal; attached, under the name that its parent gave: also until its input closes."""
+    """Run jobs until a signal, MINIST_TRAIN_JOBS of training at a time.
+
+    Attached, under the name that its parent gave: also until its input closes.
+    """
     settings = read_settings()
     home = await_home(settings)
     logging.config.dictConfig(logs.config(settings.log_level))
-    training, courier = home.supervisor(), home.courier()
+    gpus = visible_gpus(os.environ) if settings.device in ("auto", "cuda") else []
+    training, *more = (home.supervisor(gpu) for gpu in one_each(settings.train_jobs, gpus))
+    courier = home.courier()
     others: list[Supervisor | Courier] = [
+        *more,
         home.importer(),
         home.weights_reader(),
         *([courier] if courier else []),

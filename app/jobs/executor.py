@@ -71,17 +71,21 @@ class Executor(Protocol):
 class LocalExecutor:
     """One child process per job on this machine, at low priority."""
 
-    def __init__(self, data_dir: Path, device: str, datasets_dir: Path | None = None) -> None:
-        """`datasets_dir` holds the data sets that were imported, as NAME/VERSION."""
+    def __init__(
+        self, data_dir: Path, device: str, datasets_dir: Path | None = None, gpu: str | None = None
+    ) -> None:
+        """`datasets_dir` holds the data sets that were imported, as NAME/VERSION. Of several GPUs the children
+        see the one that `gpu` names, as CUDA_VISIBLE_DEVICES does."""
         self.data_dir = data_dir
         self.device = device
         self.datasets_dir = datasets_dir
+        self.gpu = gpu
 
     def start(self, run: RunDirectory, lease: float) -> "ChildProcess":
         options = {"--data-dir": self.data_dir.absolute(), "--device": self.device, "--lease": lease}
         if self.datasets_dir is not None:
             options["--datasets-dir"] = self.datasets_dir.absolute()
-        return _child("work", run, options)
+        return _child("work", run, options, {"CUDA_VISIBLE_DEVICES": self.gpu} if self.gpu else None)
 
 
 class ImportExecutor:

@@ -64,6 +64,7 @@ class Job:
     submitted_by: str | None
     by_admin: bool
     notify: str | None  # URL that is told how it ended
+    priority: int  # larger ones are started first
 
     @classmethod
     def from_row(cls, row: RowMapping) -> "Job":
@@ -110,7 +111,7 @@ class ClaimLost(Exception):
 
 
 class Queue:
-    """Jobs by arrival."""
+    """Jobs by priority, and by arrival where that is the same."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -126,13 +127,14 @@ class Queue:
         feedback: bool = False,
         submitter: Submitter | None = None,
         notify: str | None = None,
+        priority: int = 0,
     ) -> Job:
         """Add a job, that learns the model's corrections too where `feedback`, and tells the URL `notify` how
-        it ended; the same key and request again give the same job.
+        it ended; the same key and request again give the same job. Larger priorities are started first.
 
         Raises QueueFull, or KeyReused.
         """
-        request = [config, promote, *([feedback] if feedback else []), *([notify] if notify else [])]
+        request = [config, promote, *filter(None, (feedback, notify, priority))]
         digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
         with self.database.write(locks.QUEUE) as connection:
             if idempotency_key is not None:
@@ -153,6 +155,7 @@ class Queue:
                 request_digest=digest,
                 feedback={} if feedback else None,
                 notify=notify,
+                priority=priority,
             )
 
     def add_import(
@@ -222,7 +225,11 @@ class Queue:
         """How many jobs will be started before it, and itself: 1 is the next. None once it is claimed."""
         if job.status != "queued":
             return None
-        ahead = and_(jobs.c.status == "queued", jobs.c.kind == job.kind, jobs.c.number <= job.number)
+        before = or_(
+            jobs.c.priority > job.priority,
+            and_(jobs.c.priority == job.priority, jobs.c.number <= job.number),
+        )
+        ahead = and_(jobs.c.status == "queued", jobs.c.kind == job.kind, before)
         with self.database.read() as connection:
             return connection.scalar(select(func.count()).select_from(jobs).where(ahead))
 
@@ -267,7 +274,7 @@ class Queue:
     # -- by supervisors ----------------------------------------------------------------------------
 
     def claim(self, watch: LeaseWatch | None = None, kind: Kind = "train") -> Job | None:
-        """Take the oldest job that is queued, or whose claimant has gone silent as `watch` has seen it."""
+        """Take the next job that is queued, or whose claimant has gone silent as `watch` has seen it."""
         silent = self.look(watch) if watch else []
         free = and_(jobs.c.kind == kind, or_(jobs.c.status == "queued", *map(_is_claim, silent)))
         with self.database.read() as connection:  # asked several times a second: take no write lock for nothing
@@ -279,7 +286,7 @@ class Queue:
                 watch.reset()  # the database was locked: the claimants could not give signs of life either
                 return None
             _give_up_on_crashers(connection, silent)
-            return _claim_oldest(connection, free)
+            return _claim_next(connection, free)
 
     def look(self, watch: LeaseWatch) -> list[Claim]:
         """Let `watch` see the claims of all running jobs; those that have gone silent."""
@@ -486,14 +493,14 @@ def _give_up_on_crashers(connection: Connection, silent: Sequence[Claim]) -> Non
             _ended(connection, claim.job_id)
 
 
-def _claim_oldest(connection: Connection, free: ColumnElement[bool]) -> Job | None:
+def _claim_next(connection: Connection, free: ColumnElement[bool]) -> Job | None:
     """In one statement, so that no two claimants get the same job.
 
     On Postgres the inner query passes over rows that others are claiming now; `free` stands outside as well,
     since the row may have changed between the two.
     """
-    waiting = select(jobs.c.id).where(free).order_by(jobs.c.number).limit(1)
-    oldest = waiting.with_for_update(skip_locked=True).scalar_subquery()
+    waiting = select(jobs.c.id).where(free).order_by(jobs.c.priority.desc(), jobs.c.number).limit(1)
+    first = waiting.with_for_update(skip_locked=True).scalar_subquery()
     values = {
         "status": "running",
         "token": jobs.c.token + 1,
@@ -503,7 +510,7 @@ def _claim_oldest(connection: Connection, free: ColumnElement[bool]) -> Job | No
         "started_at": func.coalesce(jobs.c.started_at, time.time()),
         "error": None,
     }
-    claimed = update(jobs).where(jobs.c.id == oldest, free).values(**values).returning(*jobs.c)
+    claimed = update(jobs).where(jobs.c.id == first, free).values(**values).returning(*jobs.c)
     row = connection.execute(claimed).mappings().first()
     if row is None:
         return None

@@ -62,6 +62,7 @@ jobs = Table(
     Column("feedback", JSON),  # corrections that it learns, and what that changed; null: it was not asked to
     Column("kind", Name(16), nullable=False, default="train", server_default="train"),  # or import, weights
     Column("notify", Text),  # URL that is told how it ended
+    Column("priority", Integer, nullable=False, default=0, server_default="0"),  # larger ones are started first
     Index("jobs_by_status", "status", "number"),
 )
 

@@ -77,6 +77,7 @@ class _Request(BaseModel):
         max_length=MAX_URL,
         description="URL of an origin in MINIST_WEBHOOK_ORIGINS; gets a signed POST when the job has ended",
     )
+    priority: int = Field(default=0, ge=-10, le=10, description="larger ones are started first")
 
 
 TrainRequest: type[_Request] = create_model(
@@ -119,6 +120,7 @@ class JobBody(BaseModel):
     promote: str
     config: dict[str, Any] = Field(description="every setting of the run")
     position: int | None = Field(description="in the queue; 1 is the next to start")
+    priority: int = Field(description="larger ones are started first")
     epoch: int = Field(description="complete epochs")
     epochs: int | None = Field(
         description="of the whole run; null until it has begun, where they are chosen by the data"
@@ -200,6 +202,7 @@ def start(
     """Queue a run of a recipe. Answers at once; watch the job at `Location`, or live at its `/events`."""
     overrides = request.model_dump(exclude_none=True)  # type: ignore[attr-defined]
     model, recipe, promote, feedback = (overrides.pop(n) for n in ("model", "recipe", "promote", "feedback"))
+    priority = overrides.pop("priority")
     notify = notified(overrides.pop("notify", None), settings)
     feedback = feedback or recipe == "fine-tune"  # which learns nothing else
     if feedback and not settings.feedback:
@@ -215,7 +218,9 @@ def start(
         raise RequestValidationError(error.errors()) from error
     require_promotion(services, model, promote, identity)
     submitter = Submitter(identity.who, identity.may("admin"))
-    job = queue.submit(config, promote, settings.queue_limit, idempotency_key, feedback, submitter, notify)
+    job = queue.submit(
+        config, promote, settings.queue_limit, idempotency_key, feedback, submitter, notify, priority
+    )
     response.headers["location"] = url_of(http.scope, f"/train/{job.id}")
     return job_body(job, queue, services.training_workers.warning())
 
@@ -423,6 +428,7 @@ def job_body(job: Job, queue: Queue, warning: str | None = None) -> JobBody:
         **known,
         warning=warning,
         position=queue.position(job),
+        priority=job.priority,
         step=within.get("step", 0),
         steps=job.progress["steps"] if job.progress else None,
         images_per_second=running.get("images_per_second"),
