@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: serve test install lint page types fast full weights lock image clean
+.PHONY: serve test install lint page types fast full weights lock manifests image clean
 
 serve: install
 	$(BIN)/python -m app
@@ -47,6 +47,11 @@ weights: install
 lock: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip-tools
 	$(BIN)/python deploy/lock.py
+
+# deploy/kubernetes.yaml: after a change of the chart in deploy/helm.
+manifests: install
+	$(BIN)/python deploy/manifests.py > deploy/kubernetes.yaml.new
+	mv deploy/kubernetes.yaml.new deploy/kubernetes.yaml
 
 # The image on a base that is named by its digest.
 image:
