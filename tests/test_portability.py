@@ -50,8 +50,6 @@ def test_page_prediction_and_job_need_nothing_that_only_posix_has(
     home.mkdir()
     with service(
         home,
-        "--workers",
-        "2",
         PYTHONPATH=str(tmp_path),
         USERNAME="somebody",
         LC_ALL="C",

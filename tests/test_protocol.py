@@ -38,7 +38,7 @@ class Echo:
             await send({"type": "lifespan.shutdown.complete"})
             return
         body, status = b"", 200
-        if scope["path"] == "/refuse":
+        if scope["path"] in ("/refuse", "/whole-413"):
             status = 413
         else:
             while (message := await receive()).get("more_body"):
@@ -49,7 +49,8 @@ class Echo:
         headers = [(b"content-length", b"%d" % len(answer))]
         if status == 413:
             headers.append((b"connection", b"close"))
-        if scope["path"] == "/whole" and scope["extensions"][WHOLE_ANSWER]["write"](200, headers, answer):
+        write = scope["extensions"][WHOLE_ANSWER]["write"]
+        if scope["path"].startswith("/whole") and write(send, status, headers, answer):
             return
         await send({"type": "http.response.start", "status": status, "headers": headers})
         if scope["path"] == "/stream":
@@ -325,6 +326,14 @@ def test_an_answer_by_one_call_is_the_same(port: int) -> None:
         whole = connection.recv(65536)
     assert whole.replace(b"/whole", b"/same!") == usual
     assert b"connection: close" in ask(port, request("/whole"))
+
+
+def test_an_answer_that_closes_the_connection_is_read_while_the_body_comes(port: int) -> None:
+    """`write` leaves it to `send`: the rest of the body is read, or the client would get a reset."""
+    with closing(connect(port)) as connection:
+        connection.sendall(b"POST /whole-413 HTTP/1.1\r\nHost: x\r\nContent-Length: 30000000\r\n\r\n")
+        connection.sendall(bytes(20_000_000))
+        assert rest(connection).startswith(b"HTTP/1.1 413 ")
 
 
 @pytest.mark.parametrize("path", ["/one", "/whole"])

@@ -55,7 +55,7 @@ class FastPath:
             status, more, body = await _answer(scope, options, headers, receive, request_id)
             found = [*more, (b"content-length", b"%d" % len(body)), (b"x-request-id", request_id)]
             whole = scope.get("extensions", {}).get(WHOLE_ANSWER)
-            if whole is None or not whole["write"](status, found, body):
+            if whole is None or not whole["write"](send, status, found, body):
                 await send({"type": "http.response.start", "status": status, "headers": found})
                 await send({"type": "http.response.body", "body": body})
         except ClientDisconnect:
