@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from sqlalchemy import insert
 
 from app.errors import DamagedModel, UnknownModel
 from app.jobs.executor import RunDirectory
@@ -18,6 +19,7 @@ from app.jobs.publication import Publication
 from app.jobs.queue import ClaimLost, Job, Queue, Submitter
 from app.serving.damage import FIRST_WAIT, DamagedVersions
 from app.serving.registry import Registry
+from app.store import tables
 from app.store.audit import KEPT, prune
 from app.store.database import Database
 from app.store.paths import HomePaths
@@ -247,6 +249,26 @@ def test_versions_and_aliases_are_asked_for_by_name(
     for unknown in ("minist@9", "minist@beta", "minist@", "@1", "nope@1", "minist@99999999999999"):
         with pytest.raises(UnknownModel, match="there is no model"):
             registry.find(unknown)
+
+
+def test_many_versions_and_aliases_cost_no_more_than_there_are(registry: Registry, versions: Versions) -> None:
+    with versions.database.write() as connection:
+        row = {"model": "minist", "job_id": None, "sha256": "", "created_at": 0.0, "deleted": False}
+        connection.execute(insert(tables.versions), [{**row, "version": number} for number in range(2, 3000)])
+        row = {"model": "minist", "version": 1}
+        connection.execute(insert(tables.aliases), [{**row, "alias": f"a{number}"} for number in range(3000)])
+    versions.move("minist", "canary", 1, "me", "")
+    assert registry.refresh()
+    versions.move("minist", "canary", 1, "me", "")
+    begun = time.process_time()
+    assert registry.refresh()
+    assert time.process_time() - begun < 1
+    assert registry.find("minist@a2999") is registry.find("minist")
+    with pytest.raises(UnknownModel) as told:
+        registry.find("minist@nothing")
+    assert told.value.hint is not None
+    assert told.value.hint.endswith(", or of 5,951 others, which GET /models/minist/versions lists")
+    assert len(told.value.hint) < 1000
 
 
 def damage(versions: Versions, number: int) -> None:

@@ -36,6 +36,7 @@ from models.verification import load_verified
 log = logging.getLogger("minist.registry")
 
 HEAVY = 0.005  # seconds of a forward pass that the event loop does not bear
+TOLD = 50  # names of models in a message
 KEPT = 8  # classifiers that no alias points at: asked for by number, or until lately pointed at
 
 
@@ -177,12 +178,15 @@ class Registry:
     def _candidates(self, snapshot: Snapshot, model: str, alias: str, number: int) -> Iterator[Version]:
         """What may answer for an alias, the best first: its version, the one that answers now, those before it,
         those after it, the file that came with the service."""
+        if (meant := snapshot.versions.get((model, number))) is not None:
+            yield meant  # nearly always enough: the others are looked for when it is not
         before = self._names.get(f"{model}@{alias}")
-        mine = sorted((version for name, version in snapshot.versions if name == model), reverse=True)
-        order = [number, *([before.version] if before else [])]
+        mine = snapshot.numbers.get(model, ())
+        order = [before.version] if before else []
         order += [other for other in mine if other < number] + [other for other in mine[::-1] if other > number]
         for candidate in dict.fromkeys(order):
-            if (version := snapshot.versions.get((model, candidate))) is not None:
+            version = snapshot.versions.get((model, candidate))
+            if version is not None and candidate != number:
                 yield version
         if (shipped := shipped_version(model)) is not None:
             yield shipped
@@ -273,7 +277,7 @@ class Registry:
             return served
         self.refresh()  # it may have been deleted meanwhile
         if (model, number) not in self.snapshot.versions:
-            raise UnknownModel(f"there is no model {name!r}", f"ask for one of {', '.join(self._known(model))}")
+            raise UnknownModel(f"there is no model {name!r}", self._instead(model))
         seconds = max(1, round(self._damaged.wait(model, number)))
         if self._damaged.is_away(model, number):
             raise StorageTrouble(
@@ -293,11 +297,16 @@ class Registry:
         for key in spare[: max(0, len(spare) - KEPT)]:
             del self._loaded[key]
 
-    def _known(self, model: str) -> list[str]:
+    def _instead(self, model: str) -> str:
         """What may be asked for: of that model, or the models."""
-        mine = [f"{model}@{version}" for name, version in self.snapshot.versions if name == model]
+        mine = [f"{model}@{version}" for version in self.snapshot.numbers.get(model, ())]
         mine += [f"{model}@{alias}" for name, alias in self.snapshot.aliases if name == model]
-        return mine or [served.name for served in self.models]
+        known = mine or [served.name for served in self.models]
+        told = f"ask for one of {', '.join(known[:TOLD])}"
+        if len(known) <= TOLD:
+            return told
+        listed = f"GET /models/{model}/versions" if mine else "GET /models"
+        return f"{told}, or of {len(known) - TOLD:,} others, which {listed} lists"
 
     def _load(self, version: Version) -> ServedModel:
         """Raises CheckpointError or ArtifactsAway."""

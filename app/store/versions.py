@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from secrets import token_hex
 from tempfile import mkdtemp
@@ -125,6 +125,14 @@ class Snapshot:
     aliases: Mapping[tuple[str, str], int]
     versions: Mapping[tuple[str, int], Version]
     unloaded: frozenset[str] = frozenset()  # models that are out of service
+
+    @cached_property
+    def numbers(self) -> Mapping[str, Sequence[int]]:
+        """The versions of each model, newest first."""
+        found: dict[str, list[int]] = {}
+        for model, number in sorted(self.versions, reverse=True):
+            found.setdefault(model, []).append(number)
+        return found
 
 
 class Versions:
@@ -313,8 +321,7 @@ class Versions:
         """Delete all but the newest `keep` versions, sparing what an alias points at."""
         snapshot = self.snapshot()
         pointed = {version for (name, _), version in snapshot.aliases.items() if name == model}
-        mine = sorted((version for name, version in snapshot.versions if name == model), reverse=True)
-        for version in mine[keep:]:
+        for version in snapshot.numbers.get(model, ())[keep:]:
             if version not in pointed:
                 with suppress(NoSuchVersion, VersionInUse):  # others prune and point at the same time
                     self.delete(model, version, "minist", f"more than the {keep} versions that are kept")

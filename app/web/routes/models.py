@@ -160,7 +160,7 @@ async def export(
 def list_versions(name: str, versions: VersionsDep) -> list[VersionBody]:
     """Newest first."""
     snapshot = versions.snapshot()
-    mine = sorted((number for model, number in snapshot.versions if model == name), reverse=True)
+    mine = snapshot.numbers.get(name, ())
     if not mine:
         raise NoSuchVersion(f"there is no model {name!r}")
     return [_version(snapshot, name, number) for number in mine]

@@ -91,7 +91,7 @@ def model_body(served: ServedModel, registry: Registry) -> ModelBody:
 
 def versions_of(registry: Registry, served: ServedModel) -> list[str]:
     """Those that can be asked for, oldest first."""
-    found = {number for name, number in registry.snapshot.versions if name == served.name}
+    found = {*registry.snapshot.numbers.get(served.name, ())}
     return [str(number) for number in sorted(found | {served.version})]
 
 
