@@ -45,7 +45,8 @@ class DamagedVersions:
     def due(self, versions: Iterable[tuple[str, int]]) -> bool:
         """Whether one of these may be tried again now."""
         now = self._clock()
-        return any((found := self._found.get(key)) is not None and found.until <= now for key in versions)
+        due = {key for key, damage in self._found.items() if damage.until <= now}
+        return bool(due) and not due.isdisjoint(versions)
 
     def is_away(self, model: str, version: int) -> bool:
         """Whether all that was wrong is that the object store did not answer."""

@@ -147,7 +147,7 @@ class Registry:
     def refresh(self) -> bool:
         """Load what has changed since the last time; whether anything had. Reads the database and files."""
         with self._refreshing:
-            pointed = [(model, number) for (model, _), number in self.snapshot.aliases.items()]
+            pointed = ((model, number) for (model, _), number in self.snapshot.aliases.items())
             if self._versions.change() == self.snapshot.change and not self._damaged.due(pointed):
                 return False
             self._replace(self._versions.snapshot())
