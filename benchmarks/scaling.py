@@ -114,8 +114,8 @@ def sizes(cost: Cost, p99: float) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turn", type=float, default=480, help="microseconds of CPU of each turn of the loop")
-    parser.add_argument("--request", type=float, default=300, help="microseconds of CPU of each request in it")
+    parser.add_argument("--turn", type=float, default=767, help="microseconds of CPU of each turn of the loop")
+    parser.add_argument("--request", type=float, default=255, help="microseconds of CPU of each request in it")
     parser.add_argument("--p99", type=float, default=10, help="milliseconds")
     parser.add_argument("--measure", action="store_true")
     parser.add_argument("--seconds", type=float, default=4, help="of each measurement")
