@@ -33,13 +33,13 @@ DOORS: Mapping[str, set[str]] = {
     },
     "app.home": {"app", "app.jobs", "app.store"},
     "app.serving": {
-        "app", "app.store", "app.telemetry", "models", "models.card", "models.datasets", "models.errors",
-        "models.graphs", "models.idx", "models.imported", "models.preprocessing", "models.rows",
+        "app", "app.store", "app.telemetry", "models", "models.card", "models.datasets", "models.environment",
+        "models.errors", "models.graphs", "models.idx", "models.imported", "models.preprocessing", "models.rows",
         "models.tables",
     },
     "app.jobs": {
-        "app", "app.store", "models", "models.card", "models.datasets", "models.errors", "training",
-        "training.directory", "training.foreign", "training.importing",
+        "app", "app.store", "models", "models.card", "models.datasets", "models.environment", "models.errors",
+        "training", "training.directory", "training.foreign", "training.importing",
     },
     "app.store": {"models", "models.card", "models.errors"},
     "app.telemetry": set(),
@@ -74,7 +74,7 @@ DOORS: Mapping[str, set[str]] = {
         "models.state_dicts", "models.table_columns", "models.table_networks",
         "models.tables", "models.weights_file",
     },
-    "models.graphs": {"models.card", "models.errors", "models.weights_file"},
+    "models.graphs": {"models.card", "models.environment", "models.errors", "models.weights_file"},
     "models.layers": {"models.card", "models.errors"},
     "models.stacks": {"models.card", "models.errors", "models.layers"},
     "models.preprocessing": {"models.errors"},
@@ -97,6 +97,7 @@ DOORS: Mapping[str, set[str]] = {
     "models.table_parts": {"models.table_columns"},
     "models.table_columns": set(),
     "models.errors": set(),
+    "models.environment": set(),
 }  # fmt: skip
 HTTP = {"fastapi", "starlette", "uvicorn"}
 DATA = {"torchvision", "matplotlib"}

@@ -19,6 +19,7 @@ from app.jobs.executor import RunDirectory
 from app.jobs.queue import ClaimLost, Job, Queue
 from app.store.errors import ArtifactsAway
 from app.store.folders import Folders
+from app.store.paths import run_place
 
 log = logging.getLogger("minist.jobs")
 
@@ -69,7 +70,7 @@ class Checkpoints:
             upload = self.folders.upload("runs", files)
         with self.queue.database.write() as connection:
             self.queue.require_claim(connection, job)
-            self.folders.keep(connection, upload, f"runs/{job.id}")
+            self.folders.keep(connection, upload, run_place(job.id))
         self.folders.sweep()
 
 

@@ -4,7 +4,6 @@ Another executor (Ray, Kubernetes) implements the two protocols and knows nothin
 """
 
 import json
-import os
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from pydantic import Field
 
 from app.interpreter import module_command
 from models.datasets import DATASETS
+from models.environment import without_secrets
 from training.directory import RunDirectory as RunDirectory  # for the rest of app, too
 from training.foreign.order import check_order
 from training.importing.dataset import ImageProfile as ImageProfile  # for the rest of app, too
@@ -30,7 +30,6 @@ from training.importing.tables.facts import TableDraft as TableDraft  # for the 
 from training.importing.tables.facts import TableOptions
 from training.recipes import FROM_SCRATCH, RECIPES, Config, Recipe
 
-SECRET = ("MINIST_", "OTEL_", "AWS_")  # environment variables with keys among them
 DECIDED_HERE = (
     "recipe",
     "name",
@@ -207,10 +206,8 @@ class ChildProcess:
 
 
 def _environment() -> dict[str, str]:
-    """A child's: without the settings of the service, whose keys are none of its business."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(SECRET)}
     # LOGNAME: torch asks for the user's name, which a container's arbitrary uid has not
-    return {"LOGNAME": "minist", **kept, "MPLBACKEND": "agg", "PYTHONUNBUFFERED": "1"}
+    return {"LOGNAME": "minist", **without_secrets(), "MPLBACKEND": "agg", "PYTHONUNBUFFERED": "1"}
 
 
 _OF_TABLES = frozenset(TableOptions.model_fields) - frozenset(PictureOptions.model_fields)

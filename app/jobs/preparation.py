@@ -11,7 +11,7 @@ from app.jobs.executor import RunDirectory
 from app.jobs.queue import Job
 from app.store.datasets import IMPORTED, Datasets
 from app.store.feedback import Feedback
-from app.store.paths import HomePaths
+from app.store.paths import HomePaths, run_place
 from app.store.versions import Version, Versions
 from models.errors import CheckpointError
 from models.files import write_atomically
@@ -49,13 +49,13 @@ class Preparation:
 
     def _bring_run(self, job: Job, run: RunDirectory) -> bool:
         """Fetch the checkpoint, unless the one that is here is as new; whether there is one in the store."""
-        facts, name = self.versions.folders.facts(f"runs/{job.id}"), run.metrics.name
+        facts, name = self.versions.folders.facts(run_place(job.id)), run.metrics.name
         if not facts:
             return False
         here = run.metrics.stat().st_size if run.metrics.exists() else -1  # a line for each epoch
         if here < (facts[name].bytes if name in facts else 0):
             with suppress(CheckpointError):  # gone after all: it goes on from what is here, or begins anew
-                self.versions.folders.bring(f"runs/{job.id}")
+                self.versions.folders.bring(run_place(job.id))
         return True
 
     def _bring_dataset(self, name: Any) -> None:

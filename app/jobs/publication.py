@@ -13,6 +13,7 @@ from app.jobs.queue import Job, Queue
 from app.store import locks
 from app.store.audit import Change, note
 from app.store.feedback import mark_used
+from app.store.paths import run_place
 from app.store.versions import PRODUCTION, Staged, Version, Versions, digest_of, point
 from models.card import Card, read_card
 from models.errors import CheckpointError
@@ -46,7 +47,7 @@ class Publication:
             number = self.versions.add(connection, staged, card, job.id, publish)
             self._settle(connection, decision, publish, number)
             self.queue.finish(connection, job, number, asdict(decision), card.corrections)
-            self.versions.folders.let_go(connection, f"runs/{job.id}")  # its checkpoints
+            self.versions.folders.let_go(connection, run_place(job.id))  # its checkpoints
             if job.feedback is not None:
                 mark_used(connection, job.id, job.model, card.classes, job.created_at)
         self.versions.folders.sweep()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from app.jobs.queue import Queue
 from app.store import audit
-from app.store.paths import HomePaths
+from app.store.paths import HomePaths, run_place
 from app.store.versions import Versions
 
 EVERY_SECONDS = 600.0
@@ -43,10 +43,12 @@ class Retention:
         """Of ended jobs: here, and in the object store."""
         for job_id in job_ids:
             shutil.rmtree(self.paths.run(job_id), ignore_errors=True)
-        if self.versions.folders.objects is not None and job_ids:
+        folders = self.versions.folders
+        stored = {run_place(job_id) for job_id in job_ids} & folders.names() if folders.objects else ()
+        if stored:  # most were let go when the job ended
             with self.versions.database.write() as connection:
-                for job_id in sorted(job_ids):
-                    self.versions.folders.let_go(connection, f"runs/{job_id}")
+                for place in sorted(stored):
+                    folders.let_go(connection, place)
 
     def prune_versions(self, model: str) -> None:
         """Delete a model's oldest versions."""

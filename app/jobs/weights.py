@@ -17,6 +17,7 @@ from app.jobs.promotion import Rule
 from app.jobs.queue import TERMINAL, Job, Queue, Submitter
 from app.store import locks
 from app.store.datasets import IMPORTED, Datasets, Source
+from app.store.paths import run_place
 from models.errors import CheckpointError
 from models.files import flush, write_atomically
 
@@ -116,4 +117,4 @@ class WeightsPreparation:
 
 def _place(job: Job) -> str:
     """Of the file that was uploaded, under MINIST_HOME and in the object store."""
-    return f"runs/{job.id}/upload"
+    return f"{run_place(job.id)}/upload"

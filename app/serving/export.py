@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import os
 import subprocess
 import tempfile
 import zipfile
@@ -16,6 +15,7 @@ from safetensors.torch import save
 from app import errors
 from app.interpreter import module_command
 from app.store.versions import Version
+from models.environment import without_secrets
 from models.errors import CheckpointError
 from models.graphs.module import ONNX
 
@@ -90,7 +90,7 @@ def _to_onnx(version: Version) -> bytes:
                 capture_output=True,
                 text=True,
                 timeout=SECONDS,
-                env={"LOGNAME": "minist", **_environment()},
+                env={"LOGNAME": "minist", **without_secrets()},
                 creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),
             )
         except subprocess.TimeoutExpired as error:
@@ -99,10 +99,3 @@ def _to_onnx(version: Version) -> bytes:
             lines = done.stderr.strip().splitlines() or ["no reason was given"]
             raise CheckpointError(f"it cannot be exported: {lines[-1][:500]}")
         return out.read_bytes()
-
-
-def _environment() -> dict[str, str]:
-    """Without the settings of the service, whose keys are none of the child's business."""
-    return {
-        name: value for name, value in os.environ.items() if not name.startswith(("MINIST_", "OTEL_", "AWS_"))
-    }

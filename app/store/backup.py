@@ -26,9 +26,9 @@ from filelock import FileLock
 from sqlalchemy import delete
 
 from app.store.database import Database
-from app.store.datasets import Datasets, DatasetVersion, source_damage, source_place
+from app.store.datasets import Datasets, DatasetVersion, source_damage
 from app.store.errors import ArtifactsAway, StoreError
-from app.store.paths import HomePaths
+from app.store.paths import HomePaths, source_place
 from app.store.sqlite import check_file, copy_file, require_unused
 from app.store.tables import stored
 from app.store.versions import Version, Versions
@@ -98,7 +98,7 @@ def _add_version(archive: tarfile.TarFile, version: Version) -> str | None:
     """Why it could not be added; None where it was."""
     try:
         version.intact_card()
-        _add_files(archive, version.directory, f"models/{version.model}/{version.version}")
+        _add_files(archive, version.directory, version.place)
     except (CheckpointError, ArtifactsAway, FileNotFoundError) as error:
         return str(error)
     return None

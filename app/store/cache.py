@@ -15,6 +15,7 @@ from secrets import token_hex
 from sqlalchemy import select
 
 from app.store.folders import Folders
+from app.store.paths import dataset_place, source_place, version_place
 from app.store.tables import datasets, jobs, versions
 
 log = logging.getLogger("minist.store")
@@ -64,15 +65,15 @@ class Cache:
         unfinished = select(jobs.c.config).where(jobs.c.status.in_(("queued", "running")))
         with self.folders.database.read() as connection:
             gone = {
-                f"models/{row.model}/{row.version}"
+                version_place(row.model, row.version)
                 for row in connection.execute(select(versions).where(versions.c.deleted))
             } | {
-                f"datasets/{row.name}/{row.version}"
+                dataset_place(row.name, row.version)
                 for row in connection.execute(select(datasets).where(datasets.c.deleted))
             }
             configs = list(connection.scalars(unfinished))
         needed = {f"datasets/{str(config.get('dataset')).replace('@', '/')}" for config in configs}
-        return gone, needed | {f"datasets/.sources/{config.get('source')}" for config in configs}
+        return gone, needed | {source_place(str(config.get("source"))) for config in configs}
 
     def _here(self) -> Iterator[Cached]:
         root = self.folders.root

@@ -29,7 +29,7 @@ from app.store import locks
 from app.store.database import Database
 from app.store.errors import ArtifactsAway
 from app.store.folders import Folders, Upload, files_of
-from app.store.paths import HomePaths
+from app.store.paths import HomePaths, dataset_place, source_place
 from app.store.tables import datasets, jobs
 from app.store.versions import DELETED, numbered
 from models.errors import CheckpointError
@@ -88,7 +88,7 @@ class DatasetVersion:
     @property
     def place(self) -> str:
         """Under MINIST_HOME, and in the object store."""
-        return place_of(self.name, self.version)
+        return dataset_place(self.name, self.version)
 
     def bring(self, *names: str) -> Path:
         """The folder of what was imported; files (all or those named) are fetched where they are in the object
@@ -227,11 +227,11 @@ class Datasets:
         return DatasetVersion(**same, status=status, error=error, progress=row["progress"], **own)
 
     def _is_stored(self, row: RowMapping) -> bool:
-        return bool(self.folders.facts(place_of(row["name"], row["version"])))
+        return bool(self.folders.facts(dataset_place(row["name"], row["version"])))
 
     def bring(self, name: str, version: int) -> None:
         """Fetch what was imported, where it is in the object store and not here. Raises as `DatasetVersion`."""
-        self.folders.bring(place_of(name, version))
+        self.folders.bring(dataset_place(name, version))
 
     def bring_source(self, digest: str) -> Path:
         """The file that data sets came as, fetched where need be; it may be gone. Raises as `bring`."""
@@ -321,7 +321,7 @@ class Datasets:
         values |= {"kind": imported.kind, "options": dict(imported.options)}  # a zip may hold either kind
         row = update(datasets).where(_is(name, version)).values(**values, ready_at=time.time())
         connection.execute(row)
-        self.folders.keep(connection, upload, place_of(name, version))
+        self.folders.keep(connection, upload, dataset_place(name, version))
 
     # -- deleting ----------------------------------------------------------------------------------
 
@@ -426,16 +426,6 @@ def _used(connection: Connection) -> int:
     files = select(datasets.c.source, func.max(datasets.c.source_bytes).label("size")).where(_ALIVE)
     each = files.group_by(datasets.c.source).subquery()
     return int(imported) + int(connection.scalar(select(func.sum(each.c.size))) or 0)  # Postgres: Decimal
-
-
-def place_of(name: str, version: int) -> str:
-    """Of a version under MINIST_HOME, and in the object store."""
-    return f"datasets/{name}/{version}"
-
-
-def source_place(digest: str) -> str:
-    """The same of a file that came."""
-    return f"datasets/.sources/{digest}"
 
 
 def _status(row: RowMapping, is_there: Callable[[], bool]) -> tuple[Status, str | None]:

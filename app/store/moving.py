@@ -5,9 +5,10 @@ from collections.abc import Container, Mapping
 from pathlib import Path
 
 from app.store import locks
-from app.store.datasets import Datasets, source_damage, source_place
+from app.store.datasets import Datasets, source_damage
 from app.store.errors import ArtifactsAway
 from app.store.folders import files_of
+from app.store.paths import source_place
 from app.store.versions import Versions
 from models.errors import CheckpointError
 
@@ -31,15 +32,14 @@ def move_in(versions: Versions, datasets: Datasets) -> None:
 
 def _versions(versions: Versions, there: Container[str]) -> Mapping[str, Mapping[str, Path]]:
     found = {}
-    for (model, number), version in versions.snapshot().versions.items():
-        place = f"models/{model}/{number}"
-        if place not in there and version.directory.is_dir():
+    for version in versions.snapshot().versions.values():
+        if version.place not in there and version.directory.is_dir():
             try:
                 version.intact_card()
             except CheckpointError as error:
-                log.error("%s is not uploaded: %s", place, error)
+                log.error("%s is not uploaded: %s", version.place, error)
             else:
-                found[place] = files_of(version.directory)
+                found[version.place] = files_of(version.directory)
     return found
 
 

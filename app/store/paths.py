@@ -1,7 +1,27 @@
-"""Where things lie under MINIST_HOME."""
+"""Where things lie under MINIST_HOME: their paths, and their places, which are the same in every home."""
 
 from dataclasses import dataclass
 from pathlib import Path
+
+
+def version_place(model: str, version: int) -> str:
+    """Of a version's files."""
+    return f"models/{model}/{version}"
+
+
+def dataset_place(name: str, version: int) -> str:
+    """Of what was imported."""
+    return f"datasets/{name}/{version}"
+
+
+def source_place(digest: str) -> str:
+    """Of a file that a data set came as."""
+    return f"datasets/.sources/{digest}"
+
+
+def run_place(job_id: str) -> str:
+    """Of a job's run directory."""
+    return f"runs/{job_id}"
 
 
 @dataclass(frozen=True)
@@ -40,7 +60,7 @@ class HomePaths:
         return self.models / model
 
     def version(self, model: str, version: int) -> Path:
-        return self.models / model / str(version)
+        return self.root / version_place(model, version)
 
     @property
     def datasets(self) -> Path:
@@ -51,10 +71,10 @@ class HomePaths:
         return self.datasets / ".sources"
 
     def dataset(self, name: str, version: int) -> Path:
-        return self.datasets / name / str(version)
+        return self.root / dataset_place(name, version)
 
     def source(self, digest: str) -> Path:
-        return self.sources / digest
+        return self.root / source_place(digest)
 
     def run(self, job_id: str) -> Path:
-        return self.runs / job_id
+        return self.root / run_place(job_id)

@@ -26,7 +26,7 @@ from app.store import locks
 from app.store.audit import AuditEntry, Change, note
 from app.store.database import Database
 from app.store.folders import Folders, Upload, files_of
-from app.store.paths import HomePaths
+from app.store.paths import HomePaths, version_place
 from app.store.tables import aliases, audit, unloaded, versions
 from models.card import Card, read_card
 from models.errors import CheckpointError
@@ -73,10 +73,15 @@ class Version:
         """Where they lie; `bring` sees to it that they do."""
         return self.directory / f"{self.model}.pth"
 
+    @property
+    def place(self) -> str:
+        """Under MINIST_HOME, in the object store, and in a backup."""
+        return version_place(self.model, self.version)
+
     def bring(self, *names: str) -> "Version":
         """Fetch what is in the object store and not here: the files that are named, or all."""
         if self.folders is not None:
-            self.folders.bring(f"models/{self.model}/{self.version}", *names)
+            self.folders.bring(self.place, *names)
         return self
 
     def card(self) -> Card:
@@ -98,7 +103,7 @@ class Version:
 
     @property
     def _is_stored(self) -> bool:
-        return self.folders is not None and bool(self.folders.facts(f"models/{self.model}/{self.version}"))
+        return self.folders is not None and bool(self.folders.facts(self.place))
 
     def _published(self, digest: Callable[[Path], str]) -> Card:
         card = self.card()
@@ -164,6 +169,13 @@ class Versions:
         """Who moved what, when, why; newest first."""
         return audit_list.entries(self.database, model)
 
+    def get(self, model: str, number: int) -> Version | None:
+        """One version, unless there is none of that number any more."""
+        row = (versions.c.model == model) & (versions.c.version == number) & versions.c.deleted.is_(False)
+        with self.database.read() as connection:
+            found = connection.execute(select(versions).where(row)).mappings().first()
+        return None if found is None else self._version(found)
+
     def in_production(self, connection: Connection, model: str) -> Version | None:
         """The version that `production` points at."""
         row = (versions.c.model == model) & (versions.c.version == _current(connection, model))
@@ -206,7 +218,7 @@ class Versions:
         flush_directory(staged.folder)
         staged.folder.rename(self.paths.version(model, number))
         flush(self.paths.model(model))
-        self.folders.keep(connection, staged.upload, f"models/{model}/{number}")
+        self.folders.keep(connection, staged.upload, version_place(model, number))
         row = {"model": model, "version": number, "job_id": job_id, "sha256": card.sha256}
         connection.execute(insert(versions).values(**row, created_at=time.time(), deleted=False))
         note(connection, Change(change.who, change.action, model, change.why, to_version=number))
@@ -310,7 +322,7 @@ class Versions:
         row = (versions.c.model == change.model) & (versions.c.version == change.from_version)
         connection.execute(update(versions).where(row).values(deleted=True))
         note(connection, change)
-        self.folders.let_go(connection, f"models/{change.model}/{change.from_version}")
+        self.folders.let_go(connection, version_place(change.model, change.from_version))
         directory = self.paths.version(change.model, change.from_version)
         aside = directory.with_name(f"{DELETED}{directory.name}-{token_hex(4)}")
         with suppress(FileNotFoundError):

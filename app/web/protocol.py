@@ -27,7 +27,6 @@ from app.web.v2.errors import as_error, is_theirs
 
 WHOLE_ANSWER = "minist.whole_answer"  # ASGI extension: its "write" is `HttpProtocol.write_answer`
 MAX_HEAD_BYTES = 64 * 1024
-MAX_JOINED = 64 * 1024  # bytes of a body that are copied to follow its head
 MAX_PIPELINED = 100  # requests that wait on one connection
 LINGER_BYTES = 64 * 1024 * 1024
 LINGER_SECONDS = 5.0
@@ -51,9 +50,7 @@ class AnswerTransport:
     def write(self, data: bytes) -> None:
         if self._head:
             head, self._head = self._head, b""
-            self._transport.write(head + data if len(data) < MAX_JOINED else head)
-            if len(data) >= MAX_JOINED:
-                self._transport.write(data)
+            self._transport.writelines((head, data))
             return
         cycle = self._protocol.cycle
         if cycle is not self._answered and cycle.response_started:

@@ -1,6 +1,5 @@
 """The process that computes an ONNX graph, as those who ask it see it."""
 
-import os
 import signal
 import struct
 import subprocess
@@ -17,6 +16,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from models.environment import without_secrets
 from models.errors import CheckpointError, GraphFailed
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -162,8 +162,4 @@ def _read(stream: IO[bytes], size: int) -> bytes:
 
 
 def _environment() -> dict[str, str]:
-    """Nothing of ours: no keys of the service."""
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("MINIST_", "OTEL_", "AWS_"))
-    }
-    return kept | _ONE_THREAD
+    return without_secrets() | _ONE_THREAD

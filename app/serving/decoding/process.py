@@ -1,7 +1,6 @@
 """A decoder process, as the event loop sees it."""
 
 import asyncio
-import os
 import subprocess
 from asyncio.subprocess import Process
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from math import prod
 from app.interpreter import module_command
 from app.serving.decoding import wire
 from app.serving.decoding.wire import AnyTask, Limits, Result, TableTask, TensorTask
+from models.environment import without_secrets
 
 START_SECONDS = 60  # on a machine that is very busy
 CLOSE_SECONDS = 1
@@ -83,6 +83,4 @@ class Decoder:
 
 
 def environment() -> dict[str, str]:
-    """Nothing of ours: no keys of the service."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MINIST_", "AWS_"))}
-    return kept | _ONE_THREAD
+    return without_secrets() | _ONE_THREAD

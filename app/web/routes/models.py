@@ -264,8 +264,7 @@ def delete_model(name: str, versions: VersionsDep, registry: RegistryDep, identi
 def _exported(services: Services, name: str) -> Version:
     """The version that answers to a name. Raises UnknownModel, UnloadedModel or DamagedModel."""
     served = services.registry.find(name)
-    found = services.versions.snapshot().versions.get((served.name, served.version))
-    version = found or shipped_version(served.name)
+    version = services.versions.get(served.name, served.version) or shipped_version(served.name)
     if version is None:
         raise NoSuchVersion(f"there is no model {name!r} any more")
     return version

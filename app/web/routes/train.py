@@ -462,7 +462,7 @@ def _artifacts(services: Services, job_id: str) -> Mapping[str, Path]:
 
 
 def _of_version(versions: Versions, job: Job) -> Mapping[str, Path]:
-    version = versions.snapshot().versions.get((job.model, job.version or 0))
+    version = versions.get(job.model, job.version or 0)
     if version is None:
         return {}
     with suppress(CheckpointError):  # then there is what is left on this disk
