@@ -51,6 +51,7 @@ from app.web.near_misses import known_parameters
 from app.web.paths import Paths
 from app.web.rate_limit import RateLimited, Rates
 from app.web.routes import (
+    dataset_imports,
     datasets,
     evaluation,
     feedback,
@@ -151,13 +152,13 @@ def _telemetry(settings: Settings, tracer_provider: TracerProvider | None) -> Te
 def _route(application: FastAPI) -> None:
     for reading in (
         predict.router,
-        datasets.uploads,
+        dataset_imports.uploads,
         weights.router,
         v2.tensors,
         v1.reading,
     ):  # limits of their own
         application.include_router(reading)
-    for part in (train, datasets, recipes, models, evaluation, feedback, status):
+    for part in (train, dataset_imports, datasets, recipes, models, evaluation, feedback, status):
         application.include_router(
             part.router, max_body_size=MAX_JSON_BYTES, dependencies=[Depends(known_parameters)]
         )

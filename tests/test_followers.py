@@ -13,7 +13,8 @@ import httpx2
 import pytest
 
 from app.errors import Overloaded
-from app.jobs.queue import Job, Queue
+from app.jobs.job import Job
+from app.jobs.queue import Queue
 from app.store.database import Database
 from app.telemetry.counters import Counters
 from app.web import followers as module

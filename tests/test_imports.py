@@ -34,8 +34,8 @@ DOORS: Mapping[str, set[str]] = {
     "app.home": {"app", "app.jobs", "app.store"},
     "app.serving": {
         "app", "app.store", "app.telemetry", "models", "models.card", "models.datasets", "models.environment",
-        "models.errors", "models.graphs", "models.idx", "models.imported", "models.preprocessing", "models.rows",
-        "models.tables",
+        "models.errors", "models.graphs", "models.idx", "models.imported", "models.preprocessing",
+        "models.rows", "models.tables",
     },
     "app.jobs": {
         "app", "app.store", "models", "models.card", "models.datasets", "models.environment", "models.errors",

@@ -20,7 +20,8 @@ from sqlalchemy.exc import OperationalError
 
 from app.cli import main
 from app.home import Home
-from app.jobs.queue import Queue, QueueFull, Submitter
+from app.jobs.job import QueueFull, Submitter
+from app.jobs.queue import Queue
 from app.settings import Settings
 from app.store import tables
 from app.store.copying import copy

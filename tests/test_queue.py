@@ -14,8 +14,9 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
+from app.jobs.job import MAX_CRASHES, ClaimLost, Job, KeyReused, QueueFull, WrongStatus
 from app.jobs.leases import LeaseWatch
-from app.jobs.queue import MAX_CRASHES, ClaimLost, Job, KeyReused, Queue, QueueFull, WrongStatus
+from app.jobs.queue import Queue
 from app.store.database import Database
 from app.store.errors import StoreError
 from app.store.schema import MIGRATIONS, upgrade

@@ -8,7 +8,8 @@ import pytest
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
-from app.jobs.queue import Job, Queue
+from app.jobs.job import Job
+from app.jobs.queue import Queue
 from app.main import create_app
 from app.settings import Settings
 from app.store.database import Database

@@ -14,9 +14,10 @@ from sqlalchemy import insert
 
 from app.errors import DamagedModel, UnknownModel
 from app.jobs.executor import RunDirectory
+from app.jobs.job import ClaimLost, Job, Submitter
 from app.jobs.promotion import Rule
 from app.jobs.publication import Publication
-from app.jobs.queue import ClaimLost, Job, Queue, Submitter
+from app.jobs.queue import Queue
 from app.serving.damage import FIRST_WAIT, DamagedVersions
 from app.serving.registry import Registry
 from app.store import tables

@@ -21,7 +21,8 @@ from app.cli import main
 from app.jobs import webhooks
 from app.jobs.deliveries import LONGEST_WAIT, MAX_ATTEMPTS, Deliveries, Delivery, wait
 from app.jobs.facts import facts
-from app.jobs.queue import Job, Queue
+from app.jobs.job import Job
+from app.jobs.queue import Queue
 from app.jobs.webhooks import Courier
 from app.main import create_app
 from app.origins import origins, split

@@ -16,7 +16,7 @@ from torch import nn
 
 from app.cli import main
 from app.home import Home
-from app.jobs.queue import Submitter
+from app.jobs.job import Submitter
 from app.jobs.weights import WeightsRequest
 from app.main import create_app
 from app.settings import Settings

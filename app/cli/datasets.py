@@ -20,7 +20,7 @@ from app.clock import utc
 from app.home import Home
 from app.jobs.executor import TableDraft, check_options
 from app.jobs.imports import DatasetInUse, DatasetNotReady, Request, is_built_in, is_name, profile_of
-from app.jobs.queue import QueueFull, Submitter
+from app.jobs.job import QueueFull, Submitter
 from app.store.datasets import INCOMING, TABLE, DatasetsFull, DatasetVersion, NoSuchDataset, Source
 
 POLL_SECONDS = 0.2

@@ -18,7 +18,7 @@ from app.cli.deployment import open_home, read_settings, who
 from app.home import Home
 from app.jobs.executor import check_card
 from app.jobs.imports import DatasetNotReady, is_built_in, is_name
-from app.jobs.queue import TERMINAL, Job, QueueFull, Submitter
+from app.jobs.job import TERMINAL, Job, QueueFull, Submitter
 from app.jobs.weights import WeightsRequest
 from app.store.datasets import INCOMING, NoSuchDataset, Source
 from models.errors import first_problem

@@ -16,7 +16,8 @@ from tempfile import TemporaryDirectory
 from sqlalchemy.exc import OperationalError
 
 from app.jobs.executor import RunDirectory
-from app.jobs.queue import ClaimLost, Job, Queue
+from app.jobs.job import ClaimLost, Job
+from app.jobs.queue import Queue
 from app.store.errors import ArtifactsAway
 from app.store.folders import Folders
 from app.store.paths import run_place

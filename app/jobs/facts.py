@@ -1,17 +1,15 @@
 """What is known of a job as JSON: the same in `GET /train/{id}` and in what a job notifies."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from app.clock import utc
-
-if TYPE_CHECKING:
-    from app.jobs.queue import Job
+from app.jobs.job import Job
 
 _NO_CHANGE = dict.fromkeys(("used", "right_before", "right_after"))
 
 
-def facts(job: "Job") -> dict[str, Any]:
+def facts(job: Job) -> dict[str, Any]:
     """All of a job that does not depend on the moment: without its place in the queue and its progress."""
     return {
         "id": job.id,
@@ -37,7 +35,7 @@ def facts(job: "Job") -> dict[str, Any]:
     }
 
 
-def _epochs(job: "Job") -> int | None:
+def _epochs(job: Job) -> int | None:
     for source in (job.config, job.progress or {}, job.last or {}):
         if source.get("epochs") is not None:
             return int(source["epochs"])

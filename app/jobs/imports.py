@@ -26,7 +26,9 @@ from app.jobs.executor import (
     read_profile,
     same_options,
 )
-from app.jobs.queue import ACTIVE, Job, Queue, Submitter, cancel, resume
+from app.jobs.job import ACTIVE, Job, Submitter
+from app.jobs.queue import Queue
+from app.jobs.transitions import cancel, resume
 from app.store import locks
 from app.store.datasets import IMAGES, Datasets, DatasetsFull, DatasetVersion, Imported, Source, remove
 from app.store.tables import jobs

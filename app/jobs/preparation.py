@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from app.jobs.executor import RunDirectory
-from app.jobs.queue import Job
+from app.jobs.job import Job
 from app.store.datasets import IMPORTED, Datasets
 from app.store.feedback import Feedback
 from app.store.paths import HomePaths, run_place

@@ -8,8 +8,9 @@ from sqlalchemy.engine import Connection
 
 from app.jobs.artifacts import artifacts
 from app.jobs.executor import RunDirectory
+from app.jobs.job import Job
 from app.jobs.promotion import Current, Decision, Rule, decide
-from app.jobs.queue import Job, Queue
+from app.jobs.queue import Queue
 from app.store import locks
 from app.store.audit import Change, note
 from app.store.feedback import mark_used

@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy.exc import OperationalError
 
 from app.jobs.executor import Execution
-from app.jobs.queue import ClaimLost, Job, Queue
+from app.jobs.job import ClaimLost, Job
+from app.jobs.queue import Queue
 from app.store.errors import reason
 
 log = logging.getLogger("minist.jobs")

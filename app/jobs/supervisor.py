@@ -17,8 +17,9 @@ from sqlalchemy.exc import OperationalError
 
 from app.jobs.checkpoints import Checkpoints
 from app.jobs.executor import Execution, Executor, RunDirectory
+from app.jobs.job import ClaimLost, Job, Kind
 from app.jobs.leases import LeaseWatch
-from app.jobs.queue import ClaimLost, Job, Kind, Queue
+from app.jobs.queue import Queue
 from app.jobs.relay import Relay
 from app.jobs.retention import Retention
 from app.store.errors import ArtifactsAway, reason

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.jobs.executor import RunDirectory
+from app.jobs.job import TERMINAL, Job, Submitter
 from app.jobs.promotion import Rule
-from app.jobs.queue import TERMINAL, Job, Queue, Submitter
+from app.jobs.queue import Queue
 from app.store import locks
 from app.store.datasets import IMPORTED, Datasets, Source
 from app.store.paths import run_place

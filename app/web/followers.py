@@ -19,7 +19,8 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from app.errors import Overloaded
-from app.jobs.queue import TERMINAL, Event, Queue
+from app.jobs.job import TERMINAL, Event
+from app.jobs.queue import Queue
 from app.telemetry.counters import Counters
 from app.web.draining import Draining
 from app.web.schemas import to_json

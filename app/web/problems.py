@@ -17,7 +17,7 @@ from starlette.routing import Match
 
 import models.errors
 from app import errors
-from app.jobs import imports, queue
+from app.jobs import imports, job
 from app.store import datasets, feedback, versions
 from app.store.errors import ArtifactsAway, is_of_home, public_reason, reason
 from models.errors import ImageError
@@ -101,9 +101,9 @@ _TABLE: Mapping[type[Exception], _Row] = {
     versions.NoSuchAlias: _Row(404, "Unknown alias", "GET /models/{name}/versions lists what points where"),
     versions.VersionInUse: _Row(409, "Conflict", "move that alias first"),
     versions.NothingBefore: _Row(409, "Conflict", "choose a version by PUT /models/{name}/aliases/production"),
-    queue.QueueFull: _Row(429, "Queue is full", "try again after the seconds in Retry-After, or cancel a job"),
-    queue.KeyReused: _Row(422, "Invalid request", "choose a new key"),
-    queue.WrongStatus: _Row(
+    job.QueueFull: _Row(429, "Queue is full", "try again after the seconds in Retry-After, or cancel a job"),
+    job.KeyReused: _Row(422, "Invalid request", "choose a new key"),
+    job.WrongStatus: _Row(
         409, "Conflict", "queued and running jobs can be cancelled, cancelled and failed ones resumed"
     ),
     feedback.NoSuchPrediction: _Row(

@@ -18,7 +18,8 @@ from app.jobs.deliveries import Deliveries
 from app.jobs.executor import check_config, override_fields, recipe_names
 from app.jobs.facts import facts
 from app.jobs.imports import DatasetNotReady, Imports, is_built_in
-from app.jobs.queue import TERMINAL, Job, Kind, Queue, QueueFull, Submitter
+from app.jobs.job import TERMINAL, Job, Kind, QueueFull, Submitter
+from app.jobs.queue import Queue
 from app.origins import MAX_URL, split
 from app.settings import Settings
 from app.store.datasets import NoSuchDataset

@@ -14,8 +14,8 @@ from pydantic import BaseModel, Field, ValidationError
 from app import errors
 from app.jobs.executor import check_card
 from app.jobs.imports import DatasetNotReady
+from app.jobs.job import TERMINAL, Job, QueueFull, Submitter
 from app.jobs.promotion import Rule
-from app.jobs.queue import TERMINAL, Job, QueueFull, Submitter
 from app.jobs.weights import WeightsRequest
 from app.serving.decoding.forms import FORM
 from app.store.datasets import Source
