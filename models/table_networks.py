@@ -33,7 +33,7 @@ class TableNetwork(nn.Module):
         parts: Sequence[dict[str, float]] = ({},),
     ) -> None:
         """`parts` holds keyword arguments of NetworkPart; `{"linear": 1}` and `{"linear": 2}` are LinearPart,
-        with piecewise-linear encoding and without, `{"gaussian": 1}` is GaussianPart."""
+        with piecewise-linear encoding and without, `{"gaussian": 1, "degrees": 10}` is GaussianPart."""
         super().__init__()
         _check(classes, numeric, categorical, sizes, bins, groups, parts)
         self.columns = Columns(numeric, categorical, sizes, bins)
@@ -62,7 +62,7 @@ def _part(columns: Columns, groups: int, classes: int, settings: dict[str, float
     if settings.get("linear"):
         return LinearPart(columns, groups, classes, pieces=settings["linear"] == 1)
     if settings.get("gaussian"):
-        return GaussianPart(columns, groups, classes)
+        return GaussianPart(columns, groups, classes, float(settings.get("degrees", 0)))
     return NetworkPart(
         columns,
         groups,
@@ -98,7 +98,7 @@ def _check(
             and 1 <= groups <= MOST["side"]
             and 1 <= len(parts) <= MOST["parts"]
             and max(sides, default=0) <= MOST["side"]
-            and all(0 <= part.get("dropout", 0) < 1 for part in parts)
+            and all(0 <= part.get("dropout", 0) < 1 and part.get("degrees", 0) >= 0 for part in parts)
         )
     except (TypeError, ValueError, AttributeError):
         sound = False

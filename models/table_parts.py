@@ -1,7 +1,8 @@
 """The parts of a network for tables: each makes logits of encoded rows, in `groups` that share nothing.
 
 Members that share a network: Gorishniy, Kotelnikov and Babenko, "TabM", arXiv:2410.24210 (its form with one
-adapter, in front). Normal distributions of the classes: Friedman, "Regularized discriminant analysis", 1989.
+adapter, in front). Normal distributions of the classes: Friedman, "Regularized discriminant analysis", 1989; with
+the tails of Student's t: Lange, Little and Taylor, "Robust statistical modeling using the t distribution", 1989.
 """
 
 import math
@@ -103,22 +104,28 @@ def _uniform(groups: int, inputs: int, outputs: int) -> Tensor:
 
 
 class GaussianPart(nn.Module):
-    """A normal distribution of the numbers for each class, fitted at once (`training.tables.gaussian`).
+    """A distribution of the numbers for each class, fitted at once (`training.tables.gaussian`): multivariate t
+    of so many `degrees` of freedom, by which one odd row is no proof of anything; normal where they are 0.
 
     Classes that differ in how columns go together, in differences of columns that are nearly the same, are told
     apart by few rows; a network needs many.
     """
 
-    def __init__(self, columns: Columns, groups: int, classes: int) -> None:
+    def __init__(self, columns: Columns, groups: int, classes: int, degrees: float = 0.0) -> None:
         super().__init__()
-        self.groups, self.classes, self.members = groups, classes, 1
+        self.groups, self.classes, self.members, self.degrees = groups, classes, 1, degrees
         count = len(columns.numeric)
         self.centre = nn.Parameter(torch.zeros(groups * classes, 1, count))
         self.whitening = nn.Parameter(torch.zeros(groups * classes, count, count))
         self.bias = nn.Parameter(torch.zeros(groups * classes))
+        if degrees:
+            self.slope = nn.Parameter(torch.zeros(1))
 
     def forward(self, rows: Encoded) -> Tensor:
         """Logits [groups, 1, N, classes]."""
         apart = rows.numbers[:, :, 0] - self.centre
-        found = self.bias[:, None] - torch.bmm(apart, self.whitening).square().sum(2)
+        far = torch.bmm(apart, self.whitening).square().sum(2)
+        if self.degrees:
+            far = self.slope * far.log1p()
+        found = self.bias[:, None] - far
         return found.view(self.groups, 1, self.classes, -1).transpose(2, 3)

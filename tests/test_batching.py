@@ -29,6 +29,8 @@ class Echo:
     batches: list[int] = field(default_factory=list)
     heavy_seconds: float = 0.0
     poison: int | None = None  # a first pixel on which it fails
+    name: str = "echo"
+    version: int = 1
 
     def forward(self, images: Tensor) -> Tensor:
         self.batches.append(len(images))
@@ -105,6 +107,8 @@ class Slow(Echo):
     """A large model: a forward pass ends when it may."""
 
     heavy_seconds: float = 0.1
+    name: str = "slow"
+    version: int = 1
     may_end: threading.Event = field(default_factory=threading.Event)
 
     def forward(self, images: Tensor) -> Tensor:

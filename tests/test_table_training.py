@@ -443,12 +443,13 @@ def banana(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.stack([first, first * (1 - 2 * labels) + 0.3 * noise, other], 1), labels
 
 
-def test_normal_distributions_tell_what_columns_say_together() -> None:
+@pytest.mark.parametrize("degrees", [0, 10])
+def test_distributions_of_classes_tell_what_columns_say_together(degrees: float) -> None:
     rows, labels = banana(120)
     held = torch.arange(120) % 3
     columns = Columns([0, 1, 2], [], [], 4)
     columns.fit(rows)
-    part = GaussianPart(columns, 3, 2)
+    part = GaussianPart(columns, 3, 2, degrees)
     fit_gaussian(part, columns, rows, labels, held)
     more, answers = banana(1_000, seed=1)
     with torch.inference_mode():
@@ -457,12 +458,29 @@ def test_normal_distributions_tell_what_columns_say_together() -> None:
     assert float(torch.nn.functional.nll_loss(found.log(), answers)) < 0.35
 
 
+def test_one_odd_row_says_little_to_a_t_distribution() -> None:
+    rows, labels = banana(300)
+    rows[7, :2] = torch.tensor([8.0, -8.0])  # seems sure to be of the other class
+    labels[7] = 0
+    columns = Columns([0, 1, 2], [], [], 4)
+    columns.fit(rows)
+    more, answers = banana(1_000, seed=1)
+    losses = []
+    for degrees in (0, 10):
+        part = GaussianPart(columns, 3, 2, degrees)
+        fit_gaussian(part, columns, rows, labels, torch.arange(300) % 3)
+        with torch.inference_mode():
+            found = part(columns(more))[:, 0].softmax(2).mean(0)
+        losses.append(float(torch.nn.functional.nll_loss(found.log(), answers)))
+    assert losses[1] < 0.8 * losses[0]
+
+
 def test_a_group_s_distribution_has_not_seen_the_rows_that_it_holds_out() -> None:
     rows, labels = banana(90)
     held = torch.arange(90) % 2
     columns = Columns([0, 1, 2], [], [], 4)
     columns.fit(rows)
-    parts = GaussianPart(columns, 2, 2), GaussianPart(columns, 2, 2)
+    parts = GaussianPart(columns, 2, 2, 10), GaussianPart(columns, 2, 2, 10)
     fit_gaussian(parts[0], columns, rows, labels, held)
     changed = rows.clone()
     changed[held == 0] = 5
@@ -478,7 +496,7 @@ def test_classes_of_one_row_and_constant_columns_have_a_distribution() -> None:
     labels[0] = 2
     columns = Columns([0, 1, 2], [], [], 4)
     columns.fit(rows)
-    part = GaussianPart(columns, 2, 4)  # of the last class there is none
+    part = GaussianPart(columns, 2, 4, 10)  # of the last class there is none
     fit_gaussian(part, columns, rows, labels, torch.arange(40) % 2)
     with torch.inference_mode():
         assert part(columns(rows)).isfinite().all()

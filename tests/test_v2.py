@@ -417,12 +417,13 @@ def test_statistics_metrics_and_the_log_count_it(asked: TestClient, pixels: dict
         return dict(found)
 
     url = "/v2/models/softmax-mnist/infer"
-    before = stats()["inference_count"]
+    before, executions = stats()["inference_count"], stats()["execution_count"]
     assert asked.post(url, json=body(tensor(np.stack([pixels["1"]] * 3)))).status_code == 200
     refused(asked.post(url, json=body(tensor([[1]]))), 422)
     found = stats("/v2/models/softmax-mnist/versions/1/stats")
     assert (found["name"], found["version"]) == ("softmax-mnist", "1")
     assert found["inference_count"] == before + 3
+    assert found["execution_count"] == executions + 1
     times = found["inference_stats"]
     assert (times["success"]["count"], times["fail"]["count"]) == (1, 1)
     parts = [times[part] for part in ("queue", "compute_input", "compute_infer", "compute_output")]

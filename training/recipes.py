@@ -291,7 +291,7 @@ RECIPES: Mapping[str, Recipe] = {
         ),
         Recipe(
             "table",
-            "networks with piecewise-linear embeddings, softmax regression, normal distributions: for tables",
+            "networks with piecewise-linear embeddings, softmax regression, t distributions: for tables",
             "arXiv:2203.05556 and 2410.24210",
             {"dataset": "mnist", "architecture": "table", "optimizer": "adamw", "lr": 0.002},
         ),

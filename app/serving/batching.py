@@ -47,6 +47,12 @@ class Model(Protocol):
     """What a batch is made for: images that were submitted for the same object may share one."""
 
     @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> int: ...
+
+    @property
     def forward(self) -> Forward: ...  # the rows of a batch: see models.inference
 
     @property
@@ -314,6 +320,8 @@ class Batcher:
     def _deliver(self, slices: list[Slice], rows: Rows, seconds: float) -> None:
         self.counters.seconds["forward"].observe(seconds)
         self.counters.batches.observe(len(rows))
+        model = slices[0][0].model
+        self.counters.executions[model.name, model.version] += 1
         at = 0
         for pending, number in slices:
             if pending.times is not None:

@@ -78,6 +78,7 @@ class Counters:
         self.seconds = {stage: Histogram(SECONDS) for stage in ("total", "decode", "queue", "forward")}
         self.batches = Histogram(IMAGES)
         self.predictions: dict[tuple[str, int, tuple[str, ...]], list[int]] = {}
+        self.executions: defaultdict[tuple[str, int], int] = defaultdict(int)  # forward passes, by version
         self.inferences: defaultdict[tuple[str, int], Inferences] = defaultdict(Inferences)  # by version
         self.refused: defaultdict[str, int] = defaultdict(int)  # by reason
         self.decoders_lost: defaultdict[str, int] = defaultdict(int)  # by reason
@@ -94,6 +95,7 @@ class Counters:
             "seconds": {stage: [found.counts, found.sum] for stage, found in self.seconds.items()},
             "batches": [self.batches.counts, self.batches.sum],
             "predictions": [[*key, numbers] for key, numbers in self.predictions.items()],
+            "executions": [[*key, number] for key, number in self.executions.items()],
             "inferences": [[*key, found.numbers()] for key, found in self.inferences.items()],
             "refused": dict(self.refused),
             "decoders_lost": dict(self.decoders_lost),

@@ -1,4 +1,4 @@
-"""A normal distribution of the numbers of each class, fitted in one step: all the training of a GaussianPart.
+"""A distribution of the numbers of each class, fitted in one step: all the training of a GaussianPart.
 
 Regularised discriminant analysis (Friedman, 1989): covariances of classes are drawn towards that of all, which
 is drawn towards its diagonal. How far, and how much is believed of the whole, rows that were held out tell.
@@ -42,7 +42,10 @@ def fit_gaussian(part: GaussianPart, columns: Columns, rows: Tensor, labels: Ten
     for together, apart in product(TOGETHER, APART):
         distributions = [_distributions(group, together, apart) for group in moments]
         logits = torch.cat(
-            [_logits(distributions, numbers[chunk], held[chunk]) for chunk in torch.split(judged, CHUNK)]
+            [
+                _logits(distributions, numbers[chunk], held[chunk], part.degrees)
+                for chunk in torch.split(judged, CHUNK)
+            ]
         )
         temperature = max(1.0, likeliest_temperature(logits, labels[judged]))
         loss = float(torch.nn.functional.cross_entropy(logits / temperature, labels[judged]))
@@ -80,19 +83,31 @@ def _distributions(moments: Moments, together: float, apart: float) -> Distribut
     return moments.means, inverse.transpose(1, 2) / math.sqrt(2), bias
 
 
-def _logits(distributions: list[Distributions], numbers: Tensor, held: Tensor) -> Tensor:
+def _logits(distributions: list[Distributions], numbers: Tensor, held: Tensor, degrees: float) -> Tensor:
     """Of each row, by the group that holds it out, [N, C]."""
     found = numbers.new_empty(len(numbers), len(distributions[0][2]))
     for group, (means, whitening, bias) in enumerate(distributions):
         mine = held == group
         apart = numbers[mine] - means[:, None]
-        found[mine] = (bias[:, None] - (apart @ whitening).square().sum(2)).T
+        far = (apart @ whitening).square().sum(2)
+        if degrees:
+            far = _slope(numbers.shape[1], degrees) * (far * (2 / degrees)).log1p()
+        found[mine] = (bias[:, None] - far).T
     return found
+
+
+def _slope(count: int, degrees: float) -> float:
+    """Of the logarithm of a t density of `count` numbers against that of 1 + distance**2 / degrees."""
+    return (degrees + count) / 2
 
 
 @torch.no_grad()
 def _write(part: GaussianPart, distributions: list[Distributions], temperature: float) -> None:
     means, whitening, bias = (torch.cat(each) for each in zip(*distributions, strict=True))
     part.centre.copy_(means[:, None])
-    part.whitening.copy_(whitening / math.sqrt(temperature))
+    if part.degrees:
+        part.slope.fill_(_slope(means.shape[1], part.degrees) / temperature)
+        part.whitening.copy_(whitening * math.sqrt(2 / part.degrees))
+    else:
+        part.whitening.copy_(whitening / math.sqrt(temperature))
     part.bias.copy_(bias / temperature)

@@ -45,7 +45,8 @@ def network(lr: float, decay: float, **settings: float) -> PartPlan:
 
 
 LINEAR = PartPlan({"linear": 1}, lr=0.01, decay=0.1)
-GAUSSIAN = PartPlan({"gaussian": 1}, lr=0.0, decay=0.0)  # is fitted at once
+# is fitted at once; with these degrees of freedom an outlier costs little, and rows in the middle tell as much
+GAUSSIAN = PartPlan({"gaussian": 1, "degrees": 10}, lr=0.0, decay=0.0)
 MOST_GAUSSIAN = 64, 500_000  # numbers of a row, and of its parameters, with which it is tried
 
 
@@ -113,7 +114,7 @@ def plan_for(rows: int, columns: int, classes: int) -> Plan:
 
 
 def with_gaussian(plan: Plan, numbers: int, classes: int) -> Plan:
-    """With normal distributions of the classes, where there are numbers, and not too many."""
+    """With distributions of the classes, where there are numbers, and not too many."""
     most, parameters = MOST_GAUSSIAN
     fits = 2 <= numbers <= most and plan.groups * classes * numbers * numbers <= parameters
     return replace(plan, parts=(*plan.parts, GAUSSIAN)) if fits else plan

@@ -235,7 +235,11 @@ def _part(settings: dict[str, float]) -> str:
     if settings.get("linear"):
         return "softmax regression"
     if settings.get("gaussian"):
-        return "normal distributions of the classes"
+        return (
+            "t distributions of the classes"
+            if settings.get("degrees")
+            else "normal distributions of the classes"
+        )
     return (
         f"{settings['members']} members of {settings['width']} wide layers, dropout {settings['dropout']:.2g}"
     )

@@ -51,7 +51,7 @@ _FIELDS: Mapping[str, str] = {
     "compute_input: StatisticDuration 4, compute_infer: StatisticDuration 5, "
     "compute_output: StatisticDuration 6",
     "ModelStatistics": "name: string 1, version: string 2, last_inference: uint64 3, "
-    "inference_count: uint64 4, inference_stats: InferStatistics 6",
+    "inference_count: uint64 4, execution_count: uint64 5, inference_stats: InferStatistics 6",
     "ModelStatisticsRequest": "name: string 1, version: string 2",
     "ModelStatisticsResponse": "model_stats: ModelStatistics* 1",
     "ModelStreamInferResponse": "error_message: string 1, infer_response: ModelInferResponse 2",

@@ -1,5 +1,6 @@
 """What the protocol is told about a model: its tensors, its versions, what was counted."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -68,6 +69,7 @@ class VersionStatistics(BaseModel):
     version: str
     last_inference: int = Field(description="milliseconds since the epoch; 0: none")
     inference_count: int = Field(description="images or rows, also those of other endpoints")
+    execution_count: int = Field(description="forward passes; fewer than inferences where requests share one")
     inference_stats: InferenceTimes
 
 
@@ -146,9 +148,14 @@ def statistics(snapshots: Sequence[Mapping[str, Any]], name: str | None, version
     for snapshot in snapshots:
         for model, number, _, labels in snapshot["predictions"]:
             counts[model, number] = counts.get((model, number), 0) + sum(labels)
-    times = _times(snapshots)
+    times, executions = _times(snapshots), _executions(snapshots)
     found = [
-        _statistics(model, number, count, times.get((model, number), dict.fromkeys(INFERENCES, 0)))
+        _statistics(
+            (model, number),
+            count,
+            executions.get((model, number), 0),
+            times.get((model, number), dict.fromkeys(INFERENCES, 0)),
+        )
         for (model, number), count in sorted(counts.items())
         if name in (None, model) and version in (None, number)
     ]
@@ -166,13 +173,24 @@ def _times(snapshots: Sequence[Mapping[str, Any]]) -> dict[tuple[str, int], dict
     return found
 
 
-def _statistics(name: str, version: int, count: int, times: Mapping[str, int]) -> VersionStatistics:
+def _executions(snapshots: Sequence[Mapping[str, Any]]) -> Mapping[tuple[str, int], int]:
+    found: Counter[tuple[str, int]] = Counter()
+    for snapshot in snapshots:
+        for model, number, count in snapshot["executions"]:
+            found[model, number] += count
+    return found
+
+
+def _statistics(
+    version: tuple[str, int], count: int, executions: int, times: Mapping[str, int]
+) -> VersionStatistics:
     done = times["success"]
     return VersionStatistics(
-        name=name,
-        version=str(version),
+        name=version[0],
+        version=str(version[1]),
         last_inference=times["last_ms"],
         inference_count=count,
+        execution_count=executions,
         inference_stats=InferenceTimes(
             success=Duration(count=done, ns=times["success_ns"]),
             fail=Duration(count=times["fail"], ns=times["fail_ns"]),
