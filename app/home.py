@@ -12,6 +12,7 @@ from app.jobs.checkpoints import Checkpoints
 from app.jobs.deliveries import Deliveries
 from app.jobs.executor import ImportExecutor, LocalExecutor, WeightsExecutor
 from app.jobs.imports import ImportPreparation, ImportPublication, Imports
+from app.jobs.machine import Machine
 from app.jobs.preparation import Preparation
 from app.jobs.publication import Publication
 from app.jobs.queue import Queue
@@ -152,8 +153,9 @@ class Home:
             settings.keep_jobs_days,
         )
 
-    def supervisor(self, gpu: str | None = None) -> Supervisor:
-        """A supervisor for the training jobs of this home, which see this GPU alone (default: all)."""
+    def supervisor(self, gpu: str | None = None, machine: Machine | None = None) -> Supervisor:
+        """A supervisor for the training jobs of this home that fit on the machine (default: all); they see this
+        GPU alone (default: all)."""
         settings = self.settings
         return Supervisor(
             self.queue,
@@ -163,6 +165,7 @@ class Home:
             self._retention(),
             Limits(settings.lease_seconds, settings.job_hours * 3600),
             checkpoints=self._checkpoints,
+            machine=machine,
         )
 
 

@@ -154,6 +154,7 @@ class Job:
     feedback: Mapping[str, Any] | None = None
     notify: Mapping[str, Any] | None = None
     warning: str | None = None
+    search: Mapping[str, Any] | None = None  # trials, trial, best, ended: where settings are searched
 
     @property
     def ended(self) -> bool:

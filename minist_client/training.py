@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from secrets import token_hex
@@ -29,15 +29,22 @@ def train(
     idempotency_key: str | None = None,
     notify: str | None = None,
     priority: int | None = None,
+    search: Mapping[str, Sequence[Any]] | None = None,
+    resources: Mapping[str, int] | None = None,
     **settings: Any,
 ) -> Plan[Job]:
     """Start a job that makes a new version of `model`. `settings` are those of the recipe (`epochs=3`,
     `lr=0.1`); None: as the recipe has it. `notify` is a URL that is told how the job ended,
-    where the service may. Of jobs that wait, larger priorities (-10 to 10) are started first.
+    where the service may. Of jobs that wait, larger priorities (-10 to 10) are started first. With `search`,
+    such as `{"lr": [0.001, 0.003]}`, all combinations are trained; the best by validation becomes the version.
+    `resources`, such as `{"cpus": 2, "gpus": 1}`, are what it needs of the machine that trains it.
 
     The request has an idempotency key of its own, so that sending it again never starts a second job.
     """
-    wanted = {"dataset": dataset, "notify": notify, "priority": priority, **settings}
+    grid = None if search is None else {name: list(values) for name, values in search.items()}
+    needs = None if resources is None else dict(resources)
+    more = {"dataset": dataset, "notify": notify, "priority": priority, "search": grid, "resources": needs}
+    wanted = {**more, **settings}
     found = {"model": model, "recipe": recipe, "promote": promote, "feedback": feedback}
     found |= {name: value for name, value in wanted.items() if value is not None}
     headers = {"idempotency-key": idempotency_key or token_hex(16)}

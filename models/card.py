@@ -1,5 +1,6 @@
 """The facts that travel with a weights file: `<name>.json` beside `<name>.pth`. Imports no torch."""
 
+import math
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -134,6 +135,32 @@ class Corrections(_Facts):
     )
 
 
+class Trial(_Facts):
+    """One combination of settings of a search."""
+
+    number: int
+    settings: dict[str, Any] = Field(description="what it differs in from the others")
+    loss: float | None = Field(
+        default=None, description="log loss of its probabilities on validation inputs; null where it failed"
+    )
+    accuracy: float | None = Field(default=None, description="on validation inputs, 0..1")
+    epochs: int = 0
+    cpu_seconds: float = 0.0
+    error: str | None = Field(default=None, description="why it failed")
+
+    @property
+    def rank(self) -> tuple[float, int]:
+        """Smaller is better; those that have failed come last."""
+        return (math.inf if self.loss is None else self.loss, self.number)
+
+
+class Search(_Facts):
+    """The trials of a search, and which of them became the model: the one with the least loss."""
+
+    chosen: int
+    trials: tuple[Trial, ...]
+
+
 class Card(_Facts):
     """Everything needed to build, load, use and judge a model."""
 
@@ -155,6 +182,7 @@ class Card(_Facts):
     )
     notes: tuple[str, ...] = Field(default=(), description="what the run decided by the data set, and why")
     corrections: Corrections | None = Field(default=None, description="null where it was trained without any")
+    search: Search | None = Field(default=None, description="null where no settings were searched")
     cpu_seconds: float | None = Field(default=None, description="CPU time of all training epochs together")
     parameters: int = Field(default=0, description="number of trained parameters")
     torch: str = Field(default="", description="version of PyTorch that trained it")

@@ -50,7 +50,7 @@ class _Reporter:
             send(event="epoch", **asdict(event))
         elif isinstance(event, Note):
             print(event.text, file=sys.stderr, flush=True)
-            send(event="note", text=event.text)
+            send(event="note", text=event.text, **({} if event.trial is None else {"trial": event.trial}))
         elif time.monotonic() - self._sent >= STEP_SECONDS:
             self._sent = time.monotonic()
             send(event="step", **asdict(event))

@@ -29,6 +29,7 @@ from training.errors import TrainingError
 from training.progress import Display
 from training.recipes import RECIPES, Augment, Loss, Optimizer, Precision, Recipe, Schedule
 from training.run import Run, card_of, rewrite_report
+from training.search import search_of
 from training.tables.columns import alike
 from training.tables.dataset import load_table, table_directory
 from training.tables.ending import evaluated
@@ -65,7 +66,9 @@ _OVERRIDES = {
     "threads": (int, "CPU threads (default 1)"),
 }
 
-
+SEARCH = (
+    "values of a setting, as lr=0.001,0.003: all are trained, the best by validation is kept; may be repeated"
+)
 _METAVARS: dict[Any, str] = {int: "N", float: "X", str: "TEXT"}
 
 Entry = Callable[[Sequence[str]], int]
@@ -116,10 +119,13 @@ def train(arguments: Sequence[str]) -> int:
     for name, (kind, description) in _OVERRIDES.items():
         values = {"choices": kind} if isinstance(kind, tuple) else {"type": kind, "metavar": _METAVARS[kind]}
         settings.add_argument(f"--{name.replace('_', '-')}", help=description, **values)
+    settings.add_argument("--search", action="append", default=[], metavar="NAME=X,Y", help=SEARCH)
     options = parser.parse_args(arguments)
     if options.list:
         return _list()
     overrides = {key: value for key in _OVERRIDES if (value := getattr(options, key)) is not None}
+    if options.search:
+        overrides["search"] = search_of(options.search, overrides)
     if bool(options.recipe) == bool(options.resume):
         parser.error("give either --recipe NAME (see --list) or --resume DIR")
     if options.resume and (overrides or options.out):
@@ -142,7 +148,7 @@ def _run(run: Run, options: argparse.Namespace) -> int:
             )
         except KeyboardInterrupt:
             display.print(
-                f"interrupted after {len(run.history())} complete epochs; continue with:\n"
+                f"interrupted after {run.epochs_done()} complete epochs; continue with:\n"
                 f"  minist train --resume {run.directory}"
             )
             return 130

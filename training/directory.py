@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+TRIALS = "trials"
+
 
 @dataclass(frozen=True)
 class RunDirectory:
@@ -17,9 +19,28 @@ class RunDirectory:
     dataset/        what an import has read, until it is moved to the data sets
     upload          weights that were brought, until they are read
     sample.npz      some of the pictures, kept with the version, to fine-tune it once the data set is gone
+    trials/N/       of a search: a run directory for each trial, with its result.json
+    search.json     of a search that has ended: what its trials came to
     """
 
     path: Path
+    of_run: Path | None = None  # of a trial: the directory of its run, whose corrections it learns
+
+    def trial(self, number: int) -> "RunDirectory":
+        return RunDirectory(self.path / TRIALS / str(number), self.path)
+
+    def trials(self) -> list["RunDirectory"]:
+        """Of a search: those that have begun."""
+        begun = (path.name for path in (self.path / TRIALS).glob("*") if path.name.isdecimal())
+        return [self.trial(number) for number in sorted(map(int, begun))]
+
+    @property
+    def result(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def search(self) -> Path:
+        return self.path / "search.json"
 
     @property
     def config(self) -> Path:
@@ -51,7 +72,7 @@ class RunDirectory:
 
     @property
     def corrections(self) -> Path:
-        return self.path / "corrections.json"
+        return (self.of_run or self.path) / "corrections.json"
 
     @property
     def dataset(self) -> Path:

@@ -1,7 +1,8 @@
 """The events of a run: frozen values, passed to its listener."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,27 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class TrialStep(Step):
+    """Of trial number `trial` of `trials`; epochs are counted over all of them."""
+
+    trial: int = 0
+    trials: int = 0
+
+
+@dataclass(frozen=True)
+class TrialEpoch(Epoch):
+    """As TrialStep."""
+
+    trial: int = 0
+    trials: int = 0
+
+
+@dataclass(frozen=True)
 class Note:
-    """Something that the run has decided, and why."""
+    """Something that the run has decided, and why; `trial` is what one of a search came to."""
 
     text: str
+    trial: Mapping[str, Any] | None = None
 
 
 Event = Step | Epoch | Note

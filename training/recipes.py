@@ -5,9 +5,21 @@ Plain data, without torch: the service checks requests against it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
+from math import prod
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from models.errors import first_problem
 
 Loss = Literal["cross-entropy", "brier", "double-softmax"]
 Optimizer = Literal["sgd", "adam", "adamw", "from-scratch"]
@@ -15,6 +27,31 @@ Schedule = Literal["constant", "cosine", "one-cycle"]
 Augment = Literal["none", "slight", "light", "strong", "mixed", "garments", "pictures"]
 Precision = Literal["float32", "bfloat16"]
 FROM_SCRATCH = ("softmax-scratch", "mlp-scratch")  # architectures whose gradients are in training.scratch
+MOST_TRIALS = 16  # of a search
+OF_TABLES = (
+    "epochs",
+    "batch_size",
+    "lr",
+    "weight_decay",
+    "label_smoothing",
+)  # what the architecture table reads
+SEARCHED = (
+    *OF_TABLES, "optimizer", "schedule", "momentum", "loss", "augment", "ema_decay", "precision",
+    "synthetic_images",
+)  # fmt: skip
+DECIDES_ITSELF = ("auto", "efficientnet-lite0", "fine-tune")  # architectures that try settings of their own
+
+
+class Resources(BaseModel):
+    """What a job needs of the machine that it runs on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cpus: int | None = Field(
+        default=None, ge=1, le=256, description="CPUs, and threads that train; null: MINIST_TRAIN_THREADS"
+    )
+    memory_bytes: int = Field(default=0, ge=0, le=2**50, description="bytes of memory; it is no limit")
+    gpus: int = Field(default=0, ge=0, le=1, description="1: a GPU of NVIDIA's")
 
 
 class Config(BaseModel):
@@ -87,6 +124,18 @@ class Config(BaseModel):
         description="CPU threads; part of the config, since the order of sums depends on it",
     )
 
+    resources: Resources | None = Field(
+        default=None,
+        exclude_if=lambda resources: resources is None,
+        description="what the job needs: a machine without it does not take it",
+    )
+    search: Mapping[str, tuple[int | float | str, ...]] | None = Field(
+        default=None,
+        exclude_if=lambda search: search is None,
+        description='values of settings, such as {"lr": [0.001, 0.003]}: every combination is trained, at most '
+        f"{MOST_TRIALS}, and the one with the least log loss on validation inputs becomes the result",
+    )
+
     @field_validator("optimizer")
     @classmethod
     def _from_scratch_where_implemented(cls, optimizer: Optimizer, info: ValidationInfo) -> Optimizer:
@@ -109,6 +158,62 @@ class Config(BaseModel):
         if self.synthetic_images and self.dataset != "mnist":
             raise ValueError("pictures can be simulated of digits only: use 0 on other data sets")
         return self
+
+    @field_validator("search")
+    @classmethod
+    def _is_a_grid(
+        cls, search: Mapping[str, tuple[int | float | str, ...]] | None, info: ValidationInfo
+    ) -> Mapping[str, tuple[int | float | str, ...]] | None:
+        """With the values as the settings have them. Nothing is said where other settings are wrong already."""
+        if search is None or not {"architecture", "validation_images", "seed"} <= info.data.keys():
+            return search
+        _check_names(search, info.data["architecture"])
+        _check_size(search)
+        if not info.data["validation_images"]:
+            raise ValueError("the best is chosen by validation images: hold some out (validation_images)")
+        tried = [_validated(cls, info.data, settings) for settings in _grid(search)]
+        found = {name: tuple(dict.fromkeys(getattr(config, name) for config in tried)) for name in search}
+        if any(len(found[name]) < len(values) for name, values in search.items()):
+            raise ValueError("the same value of a setting stands there twice")
+        return found
+
+    def trials(self) -> list[dict[str, Any]]:
+        """What the trials of the search differ in, in their order; empty without one."""
+        return _grid(self.search) if self.search else []
+
+    def trial(self, settings: Mapping[str, Any]) -> "Config":
+        """The config of one trial."""
+        return self.model_copy(update={**settings, "search": None})
+
+
+def _grid(search: Mapping[str, tuple[Any, ...]]) -> list[dict[str, Any]]:
+    return [dict(zip(search, values, strict=True)) for values in product(*search.values())]
+
+
+def _check_names(search: Mapping[str, Any], architecture: str) -> None:
+    if architecture in DECIDES_ITSELF:
+        raise ValueError(
+            "this recipe tries settings by itself: search with another, such as small-image or table"
+        )
+    allowed = OF_TABLES if architecture == "table" else SEARCHED
+    for name in search:
+        if name not in allowed:
+            raise ValueError(f"{name[:40]!r} cannot be searched; these can: {', '.join(allowed)}")
+
+
+def _check_size(search: Mapping[str, tuple[Any, ...]]) -> None:
+    trials = prod(map(len, search.values()))
+    if not search or not 2 <= trials <= MOST_TRIALS:
+        count = 0 if not search else trials
+        raise ValueError(f"a search has 2 to {MOST_TRIALS} combinations of values, not {count}")
+
+
+def _validated(config: type[Config], others: Mapping[str, Any], settings: Mapping[str, Any]) -> Config:
+    try:
+        return config(**{**others, **settings})
+    except ValidationError as error:
+        said = ", ".join(f"{name}={str(value)[:40]}" for name, value in settings.items())
+        raise ValueError(f"{said}: {first_problem(error)}") from error
 
 
 @dataclass(frozen=True)

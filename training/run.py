@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from models import checkpoint
-from models.card import Card, DatasetFacts, Input, Metrics, read_card
+from models.card import Card, DatasetFacts, Input, Metrics, Search, Trial, read_card
 from models.classifier import Classifier
 from models.errors import first_problem
 from models.files import write_atomically
@@ -34,6 +34,7 @@ from training.fine_tune import FineTuner, served_version
 from training.kept import keep_sample, read_sample
 from training.loop import Trainer, normalisation
 from training.recipes import Config
+from training.search import Score, Train, read_search, run_trial, search
 from training.synthetic.split import synthetic_split
 from training.tables.dataset import load_table, table_directory
 from training.tables.ending import evaluated
@@ -46,10 +47,11 @@ FINE_TUNE = "fine-tune"
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory and its config."""
+    """A run directory and its config; of a trial, also the directory of its run."""
 
     directory: Path
     config: Config
+    of_run: Path | None = None
 
     @classmethod
     def create(cls, directory: Path, config: Config) -> "Run":
@@ -74,7 +76,7 @@ class Run:
 
     @property
     def files(self) -> RunDirectory:
-        return RunDirectory(self.directory)
+        return RunDirectory(self.directory, self.of_run)
 
     @property
     def weights_path(self) -> Path:
@@ -92,6 +94,15 @@ class Run:
             return [Epoch(**json.loads(line)) for line in lines]
         except (ValueError, TypeError) as error:
             raise TrainingError(f"{path} is damaged: start a new run ({error})") from error
+
+    def epochs_done(self) -> int:
+        """Of all its trials where it searches."""
+        trials = [Run(files.path, self.config, self.directory) for files in self.files.trials()]
+        return sum(len(run.history()) for run in trials or [self])
+
+    def search(self) -> Search | None:
+        """What its trials came to, once they have ended. Raises TrainingError for a damaged file."""
+        return read_search(self.files)
 
     def write_history(self, epochs: list[Epoch]) -> None:
         text = "".join(json.dumps(asdict(epoch), allow_nan=False) + "\n" for epoch in epochs)
@@ -125,29 +136,90 @@ def train(
             return read_card(run.card_path)
         if run.config.architecture == FINE_TUNE:
             return _fine_tune(run, data_dir, datasets_dir, device, on_event)
-        if (directory := table_directory(run.config.dataset, datasets_dir)) is not None:
-            return train_table(run, load_table(directory, run.config.dataset), on_event)
-        if run.config.architecture == TABLE:
-            raise DatasetError(
-                f"the recipe {run.config.recipe} trains on a table, and {run.config.dataset} is none: "
-                "import a CSV file"
-            )
-        dataset = load_dataset(run.config.dataset, data_dir, datasets_dir)
-        choice = choose(
-            run.files,
-            run.config,
-            dataset,
-            lambda small, large: _compare(run, dataset, small, large, device, on_event),
+        if run.config.search:
+            config = search(run.files, run.config, _trial_of(data_dir, device, datasets_dir), on_event)
+            run, on_event = Run(run.directory, config), _notes_alone(on_event)  # its epochs were told
+        return _trained(run, data_dir, device, on_event, datasets_dir).finish()
+
+
+def train_trial(
+    run: Run, number: int, data_dir: Path, device: torch.device, on_event: Listener, datasets_dir: Path | None
+) -> Trial:
+    """Train one trial of a search to its end, from its last complete epoch, and write what it came to.
+
+    Raises DatasetError, or TrainingError.
+    """
+    return run_trial(run.files, run.config, number, _trial_of(data_dir, device, datasets_dir), on_event)
+
+
+def _trial_of(data_dir: Path, device: torch.device, datasets_dir: Path | None) -> Train:
+    def score(files: RunDirectory, config: Config, on_event: Listener) -> Score:
+        return _trained(Run(files.path, config, files.of_run), data_dir, device, on_event, datasets_dir).score()
+
+    return score
+
+
+def _notes_alone(on_event: Listener) -> Listener:
+    return lambda event: on_event(event) if isinstance(event, Note) else None
+
+
+class EndedRun(Protocol):
+    """A run whose epochs are over."""
+
+    def score(self) -> Score:
+        """On validation inputs, as it would serve. Raises DatasetError where there are none, or Diverged."""
+
+    def finish(self) -> Card:
+        """Evaluate on the test set, once; write report, weights and card (the card last)."""
+
+
+def _trained(
+    run: Run, data_dir: Path, device: torch.device, on_event: Listener, datasets_dir: Path | None
+) -> EndedRun:
+    """Train to the end of the epochs, from the last complete one."""
+    if (directory := table_directory(run.config.dataset, datasets_dir)) is not None:
+        return train_table(run, load_table(directory, run.config.dataset), on_event)
+    if run.config.architecture == TABLE:
+        raise DatasetError(
+            f"the recipe {run.config.recipe} trains on a table, and {run.config.dataset} is none: "
+            "import a CSV file"
         )
-        for note in choice.notes:
-            on_event(Note(note))
-        large = choice.config.architecture == LITE0
-        if large:
-            dataset = dataset.enlarged()
-        corrections = Corrections.read(run.files.corrections, dataset)
-        make = _train_head if large else _train_network
-        classifier, validation, notes = make(run, choice.config, dataset, corrections, device, on_event)
-        return _finish(run, classifier, dataset, validation, corrections, (*choice.notes, *notes))
+    dataset = load_dataset(run.config.dataset, data_dir, datasets_dir)
+    choice = choose(
+        run.files,
+        run.config,
+        dataset,
+        lambda small, large: _compare(run, dataset, small, large, device, on_event),
+    )
+    for note in choice.notes:
+        on_event(Note(note))
+    large = choice.config.architecture == LITE0
+    if large:
+        dataset = dataset.enlarged()
+    corrections = Corrections.read(run.files.corrections, dataset)
+    make = _train_head if large else _train_network
+    classifier, validation, notes = make(run, choice.config, dataset, corrections, device, on_event)
+    return _TrainedOnPictures(run, classifier, dataset, validation, corrections, (*choice.notes, *notes))
+
+
+@dataclass(frozen=True)
+class _TrainedOnPictures:
+    run: Run
+    classifier: Classifier
+    dataset: Dataset
+    validation: Split | None
+    corrections: Corrections | None
+    notes: Sequence[str]
+
+    def score(self) -> Score:
+        if self.validation is None:
+            raise DatasetError("a search chooses by validation images: hold some out (validation_images)")
+        self.classifier.model.eval()
+        served = calibrate(self.classifier, self.validation)
+        return Score.of(_evaluate(self.run, served, self.validation).metrics, self.run.history())
+
+    def finish(self) -> Card:
+        return _finish(self.run, self.classifier, self.dataset, self.validation, self.corrections, self.notes)
 
 
 def _compare(
@@ -347,6 +419,7 @@ def _finish(
             "parameters": sum(tensor.numel() for tensor in classifier.model.parameters()),
             "created": datetime.now(UTC),
             "cpu_seconds": sum(epoch.cpu_seconds for epoch in history),
+            "search": run.search(),
         }
     )
     keep_sample(dataset, run.files.sample, run.config.seed)

@@ -9,6 +9,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
+SEARCH = (
+    "values of a setting, as lr=0.002,0.004: all are trained, the best by validation is kept; may be repeated"
+)
 RECIPES = ("auto", "small-image", "transfer", "table", "softmax", "otto")
 
 
@@ -37,6 +40,8 @@ def _own(words: Sequence[str]) -> int:
         settings["epochs"] = chosen.epochs
     out = chosen.out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     try:
+        if chosen.search:
+            settings["search"] = import_module("training.search").search_of(chosen.search, settings)
         options = import_module("training.importing.cli").options_for(chosen.target, chosen.size)
         dataset = own.import_own(chosen.file, datasets_dir, name, options)
         own.train_own(dataset, datasets_dir.absolute(), chosen.recipe, settings, out, chosen.device)
@@ -67,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", type=int, help="side of the pictures in pixels (default: by the data)")
     parser.add_argument("--target", metavar="COLUMN", help="of a table: the column with the class")
     parser.add_argument("--epochs", type=int, help="passes over the training images (default: by the data)")
+    parser.add_argument("--search", action="append", default=[], metavar="NAME=X,Y", help=SEARCH)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=min(4, os.cpu_count() or 1), help="CPU threads")
     parser.add_argument("--device", default="auto", help="auto (cuda, then mps, then cpu), cpu, cuda, mps")

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from secrets import token_hex
 from types import FrameType
 
 from app.cli.deployment import await_home, read_settings
 from app.interpreter import module_command
 from app.jobs.gpus import one_each, visible_gpus
+from app.jobs.machine import Machine
 from app.jobs.supervisor import Supervisor
 from app.jobs.webhooks import Courier
 from app.store.supervisors import Heartbeat, Supervisors
@@ -32,7 +34,8 @@ def supervise(attached: str | None) -> int:
     home = await_home(settings)
     logging.config.dictConfig(logs.config(settings.log_level))
     gpus = visible_gpus(os.environ) if settings.device in ("auto", "cuda") else []
-    training, *more = (home.supervisor(gpu) for gpu in one_each(settings.train_jobs, gpus))
+    machine = Machine.here(len(gpus))
+    training, *more = (home.supervisor(gpu, machine) for gpu in one_each(settings.train_jobs, gpus))
     courier = home.courier()
     others: list[Supervisor | Courier] = [
         *more,
@@ -48,7 +51,7 @@ def supervise(attached: str | None) -> int:
     signal.signal(signal.SIGTERM, stop)
     # Ctrl-C reaches the whole process group: an attached supervisor ends when its parent does
     signal.signal(signal.SIGINT, signal.SIG_IGN if attached else stop)
-    with Heartbeat(home.supervisors, attached or token_hex(8)):
+    with Heartbeat(home.supervisors, attached or token_hex(8), asdict(machine)):
         alive = _watch_stdin() if attached else lambda: True
         threads = [threading.Thread(target=other.run, args=[alive], name=other.kind) for other in others]
         for thread in threads:

@@ -67,7 +67,7 @@ class Checkpoints:
     def save(self, job: Job, run: RunDirectory) -> None:
         """Upload the state of a run. Raises ClaimLost, ArtifactsAway, OperationalError or OSError."""
         with TemporaryDirectory(prefix=".checkpoint-", dir=run.path) as folder:
-            files = {path.name: path for path in _copies(run, Path(folder))}
+            files = {path.relative_to(folder).as_posix(): path for path in _copies(run, Path(folder))}
             upload = self.folders.upload("runs", files)
         with self.queue.database.write() as connection:
             self.queue.require_claim(connection, job)
@@ -77,6 +77,11 @@ class Checkpoints:
 
 def _copies(run: RunDirectory, folder: Path) -> Iterator[Path]:
     """Of what a run goes on from, as of one epoch: the history is written first, so it is copied last."""
-    for path in (run.config, run.corrections, run.choice, run.last_blocks, run.resume, run.metrics):
+    trials = [
+        part for trial in run.trials() for part in (trial.result, trial.choice, trial.resume, trial.metrics)
+    ]
+    for path in (run.config, run.corrections, *trials, run.choice, run.last_blocks, run.resume, run.metrics):
+        copy = folder / path.relative_to(run.path)
         with suppress(FileNotFoundError):
-            yield Path(shutil.copyfile(path, folder / path.name))
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            yield Path(shutil.copyfile(path, copy))

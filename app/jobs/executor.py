@@ -29,6 +29,7 @@ from training.importing.dataset import read_profile as read_profile  # for the r
 from training.importing.tables.facts import TableDraft as TableDraft  # for the rest of app, too
 from training.importing.tables.facts import TableOptions
 from training.recipes import FROM_SCRATCH, RECIPES, Config, Recipe
+from training.recipes import Resources as Resources  # for the rest of app, too
 
 DECIDED_HERE = (
     "recipe",
@@ -38,6 +39,8 @@ DECIDED_HERE = (
     "std",
     "threads",
     "init_from",
+    "search",
+    "resources",
 )  # by recipe, request, deployment
 
 _DATASET = (
@@ -81,10 +84,15 @@ class LocalExecutor:
         self.gpu = gpu
 
     def start(self, run: RunDirectory, lease: float) -> "ChildProcess":
+        environment = {"CUDA_VISIBLE_DEVICES": self.gpu} if self.gpu else None
+        return _child("work", run, self.options(lease), environment)
+
+    def options(self, lease: float) -> dict[str, object]:
+        """Of the command `work`."""
         options = {"--data-dir": self.data_dir.absolute(), "--device": self.device, "--lease": lease}
         if self.datasets_dir is not None:
             options["--datasets-dir"] = self.datasets_dir.absolute()
-        return _child("work", run, options, {"CUDA_VISIBLE_DEVICES": self.gpu} if self.gpu else None)
+        return options
 
 
 class ImportExecutor:

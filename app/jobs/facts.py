@@ -36,7 +36,9 @@ def facts(job: Job) -> dict[str, Any]:
 
 
 def _epochs(job: Job) -> int | None:
-    for source in (job.config, job.progress or {}, job.last or {}):
+    """Of a search those of all trials together, which are known once it has begun."""
+    told = (job.progress or {}, job.last or {})
+    for source in told if job.config.get("search") else (job.config, *told):
         if source.get("epochs") is not None:
             return int(source["epochs"])
     return None

@@ -52,8 +52,8 @@ class Preparation:
         facts, name = self.versions.folders.facts(run_place(job.id)), run.metrics.name
         if not facts:
             return False
-        here = run.metrics.stat().st_size if run.metrics.exists() else -1  # a line for each epoch
-        if here < (facts[name].bytes if name in facts else 0):
+        there = sum(one.bytes for path, one in facts.items() if path.rpartition("/")[2] == name)
+        if _progress(run) < there:
             with suppress(CheckpointError):  # gone after all: it goes on from what is here, or begins anew
                 self.versions.folders.bring(run_place(job.id))
         return True
@@ -103,3 +103,9 @@ class Preparation:
             if version is not None:
                 version.bring()
         return str((self.paths.version(model, number) / f"{model}.pth").absolute())
+
+
+def _progress(run: RunDirectory) -> int:
+    """Grows with every epoch, which is a line in a file; -1 without such a file."""
+    histories = [part.metrics for part in (run, *run.trials()) if part.metrics.exists()]
+    return sum(path.stat().st_size for path in histories) if histories else -1

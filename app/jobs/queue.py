@@ -25,6 +25,7 @@ from app.jobs.job import (
     Submitter,
 )
 from app.jobs.leases import Claim, LeaseWatch
+from app.jobs.machine import Machine
 from app.jobs.promotion import Rule
 from app.store import locks, tables
 from app.store.database import Database
@@ -175,6 +176,13 @@ class Queue:
         with self.database.read() as connection:
             return [(row["job_id"], transitions.event_of(row)) for row in connection.execute(query).mappings()]
 
+    def notes(self, job_id: str) -> list[Event]:
+        """What its run has decided, in order."""
+        mine = select(events).where(events.c.job_id == job_id, events.c.kind == "note")
+        with self.database.read() as connection:
+            rows = connection.execute(mine.order_by(events.c.id)).mappings()
+            return [transitions.event_of(row) for row in rows]
+
     def newest_event(self, job_id: str) -> int:
         """Its id; 0 without any."""
         with self.database.read() as connection:
@@ -197,10 +205,15 @@ class Queue:
 
     # -- by supervisors ----------------------------------------------------------------------------
 
-    def claim(self, watch: LeaseWatch | None = None, kind: Kind = "train") -> Job | None:
-        """Take the next job that is queued, or whose claimant has gone silent as `watch` has seen it."""
+    def claim(
+        self, watch: LeaseWatch | None = None, kind: Kind = "train", machine: Machine | None = None
+    ) -> Job | None:
+        """Take the next job that is queued, or whose claimant has gone silent as `watch` has seen it, of those
+        that fit on the machine."""
         silent = self.look(watch) if watch else []
         free = and_(jobs.c.kind == kind, or_(jobs.c.status == "queued", *map(transitions.is_claim, silent)))
+        if machine is not None:
+            free &= machine.fits()
         with self.database.read() as connection:  # asked several times a second: take no write lock for nothing
             if connection.scalar(select(jobs.c.id).where(free).limit(1)) is None:
                 return None

@@ -19,6 +19,7 @@ from app.jobs.checkpoints import Checkpoints
 from app.jobs.executor import Execution, Executor, RunDirectory
 from app.jobs.job import ClaimLost, Job, Kind
 from app.jobs.leases import LeaseWatch
+from app.jobs.machine import Machine
 from app.jobs.queue import Queue
 from app.jobs.relay import Relay
 from app.jobs.retention import Retention
@@ -72,8 +73,11 @@ class Supervisor:
         limits: Limits,
         kind: Kind = "train",
         checkpoints: Checkpoints | None = None,
+        machine: Machine | None = None,
     ) -> None:
-        """With `checkpoints` of an object store, jobs wait while that is away, and their claims are kept."""
+        """With `checkpoints` of an object store, jobs wait while that is away, and their claims are kept. With
+        a `machine`, jobs that ask for more than it has are left to others."""
+        self.machine = machine
         self.checkpoints = checkpoints
         self.queue = queue
         self.executor = executor
@@ -110,7 +114,7 @@ class Supervisor:
 
     def run_one(self, alive: Callable[[], bool] = lambda: True) -> bool:
         """Run the next job to its end; whether there was one."""
-        job = self.queue.claim(self.watch, self.kind)
+        job = self.queue.claim(self.watch, self.kind, self.machine)
         if job is None:
             return False
         log.info("job %s: attempt %d of %s", job.id, job.attempts, job.model)
@@ -290,8 +294,12 @@ class Supervisor:
 
 def _last_log_line(run: RunDirectory, code: int) -> str:
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    with contextlib.suppress(OSError):
-        lines = run.log.read_text(errors="replace").strip().splitlines()
-        if lines:
-            return f"the job's process {how}; its log ends with: {lines[-1][:1000]}"
-    return f"the job's process {how}"
+    said = _end_of_log(run)
+    return f"the job's process {how}; its log ends with: {said}" if said else f"the job's process {how}"
+
+
+def _end_of_log(run: RunDirectory) -> str:
+    """Its last line; empty where there is none."""
+    with contextlib.suppress(OSError, IndexError):
+        return run.log.read_text(errors="replace").strip().splitlines()[-1][:1000]
+    return ""

@@ -183,6 +183,7 @@ supervisors = Table(
     Column("name", Name(64), primary_key=True),
     Column("host", Name(255), nullable=False),
     Column("seen_at", Float, nullable=False),
+    Column("machine", JSON),  # what jobs may ask for (app.jobs.machine); none: it takes every job
 )
 
 rates = Table(

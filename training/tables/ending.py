@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models import checkpoint
-from models.card import Baseline, Card, Metrics
+from models.card import Baseline, Card, Metrics, Search
 from models.classifier import Classifier
 from training import report
 from training.calibration import likeliest_temperature
@@ -38,6 +38,7 @@ class TableRun(Protocol):
     def directory(self) -> Path: ...
     def history(self) -> list[Epoch]: ...
     def write_history(self, epochs: list[Epoch]) -> None: ...
+    def search(self) -> Search | None: ...
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ def finish(
             "parameters": sum(tensor.numel() for tensor in classifier.model.parameters()),
             "created": datetime.now(UTC),
             "cpu_seconds": max(cpu_seconds, sum(epoch.cpu_seconds for epoch in history)),
+            "search": run.search(),
         }
     )
     report.write(run.files, card, history, replace(dataset, test=test_split), test)

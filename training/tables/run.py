@@ -1,6 +1,7 @@
 """A run on a table: plan, epochs, card."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from time import monotonic, perf_counter, process_time
 from typing import Any
 
@@ -14,6 +15,7 @@ from models.tables import TableInput
 from training.errors import DatasetError, TrainingError
 from training.events import Epoch, Listener, Note, Step
 from training.recipes import RECIPES, Config
+from training.search import Score
 from training.tables.columns import fit_columns, folds, recode
 from training.tables.corrections import CorrectedRows
 from training.tables.dataset import TableDataset
@@ -27,8 +29,29 @@ SAVE_EVERY = 2.0  # seconds between two checkpoints: epochs of small tables take
 SOFTMAX_STEPS = 2_000  # of softmax regression where the epochs are the recipe's
 
 
-def train_table(run: TableRun, dataset: TableDataset, on_event: Listener) -> Card:
-    """Train to the end, from the last checkpoint where there is one; returns the card."""
+@dataclass(frozen=True)
+class TrainedTable:
+    """A run whose epochs are over, as `training.run.EndedRun`."""
+
+    run: TableRun
+    classifier: Classifier
+    dataset: TableDataset
+    judged: Judged
+    notes: Sequence[str]
+    cpu_seconds: float
+    on_event: Listener
+
+    def score(self) -> Score:
+        return Score.of(self.judged.figures(self.classifier.card), self.run.history())
+
+    def finish(self) -> Card:
+        return finish(
+            self.run, self.classifier, self.dataset, self.judged, self.notes, self.cpu_seconds, self.on_event
+        )
+
+
+def train_table(run: TableRun, dataset: TableDataset, on_event: Listener) -> TrainedTable:
+    """Train to the end of the epochs, from the last checkpoint where there is one."""
     config = run.config
     learned = dataset.learned
     spec = fit_columns(dataset.input, learned.images)
@@ -58,7 +81,7 @@ def train_table(run: TableRun, dataset: TableDataset, on_event: Listener) -> Car
     outcome = corrections.outcome(dataset, classifier) if corrections else None
     classifier = replace(classifier, card=card.model_copy(update={"corrections": outcome}))
     notes = _notes(plan, config, len(learned))
-    return finish(run, classifier, dataset, judged, notes, process_time() - cpu_begun, on_event)
+    return TrainedTable(run, classifier, dataset, judged, notes, process_time() - cpu_begun, on_event)
 
 
 def planned(config: Config, spec: TableInput, rows: int, classes: int, given: bool = False) -> Plan:

@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 from starlette.responses import FileResponse, StreamingResponse
 
 from app import errors
 from app.clock import utc
 from app.jobs.artifacts import artifacts
 from app.jobs.deliveries import Deliveries
-from app.jobs.executor import check_config, override_fields, recipe_names
+from app.jobs.executor import Resources, check_config, override_fields, recipe_names
 from app.jobs.facts import facts
 from app.jobs.imports import DatasetNotReady, Imports, is_built_in
 from app.jobs.job import TERMINAL, Job, Kind, QueueFull, Submitter
@@ -38,6 +38,7 @@ from app.web.dependencies import (
 from app.web.followers import EventStream
 from app.web.pages import ARTIFACT_POLICY, security_headers
 from app.web.paths import url_of
+from app.web.searches import SearchBody, search_body
 from models.errors import CheckpointError
 
 NOTIFY = Query(
@@ -79,6 +80,22 @@ class _Request(BaseModel):
         description="URL of an origin in MINIST_WEBHOOK_ORIGINS; gets a signed POST when the job has ended",
     )
     priority: int = Field(default=0, ge=-10, le=10, description="larger ones are started first")
+    resources: Resources | None = Field(
+        default=None, description="what the job needs: it waits for a training worker that has it"
+    )
+    search: dict[str, list[int | float | str]] | None = Field(
+        default=None,
+        description="values of settings: every combination is trained (at most 16), and the one with the least "
+        "log loss on validation inputs becomes the version",
+        examples=[{"lr": [0.03, 0.1], "batch_size": [32, 64]}],
+    )
+
+    @model_validator(mode="after")
+    def _is_said_once(self) -> "_Request":
+        for name in self.search or {}:
+            if getattr(self, name, None) is not None:
+                raise ValueError(f"{name[:40]} is both set and searched: leave one of them out")
+        return self
 
 
 TrainRequest: type[_Request] = create_model(
@@ -143,8 +160,11 @@ class JobBody(BaseModel):
     feedback: FeedbackChange | None = Field(description="null where the job does not learn from corrections")
     notify: NotifyBody | None = Field(default=None, description="null where nobody is told how it ends")
     warning: str | None = Field(
-        default=None, description="while it is queued: that no training worker is there to take it"
+        default=None,
+        description="while it is queued: that no training worker is there to take it, or none that has what it "
+        "asks for",
     )
+    search: SearchBody | None = Field(default=None, description="null where no settings are searched")
 
 
 class JobPage(BaseModel):
@@ -213,8 +233,9 @@ def start(
         )
     if "dataset" in overrides:
         overrides["dataset"] = pinned(services.imports, overrides["dataset"])
+    threads = overrides.get("resources", {}).get("cpus", settings.train_threads)
     try:
-        config = check_config(recipe, {**overrides, "name": model, "threads": settings.train_threads})
+        config = check_config(recipe, {**overrides, "name": model, "threads": threads})
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from error
     require_promotion(services, model, promote, identity)
@@ -223,7 +244,7 @@ def start(
         config, promote, settings.queue_limit, idempotency_key, feedback, submitter, notify, priority
     )
     response.headers["location"] = url_of(http.scope, f"/train/{job.id}")
-    return job_body(job, queue, services.training_workers.warning())
+    return job_body(job, queue, services.training_workers.warning(job.config))
 
 
 @router.get("", summary="List the jobs", dependencies=[MAY_READ])
@@ -248,9 +269,8 @@ def list_jobs(
 def show_job(id: str, services: ServicesDep) -> JobBody:
     """Where it stands: status, position in the queue, epoch and step, metrics, ETA, error, version."""
     job = _job(services.queue, id)
-    return job_body(
-        job, services.queue, services.training_workers.warning() if job.status == "queued" else None
-    )
+    waits = job.status == "queued"
+    return job_body(job, services.queue, services.training_workers.warning(job.config) if waits else None)
 
 
 @router.delete(
@@ -280,7 +300,7 @@ def resume(id: str, services: ServicesDep, identity: MayTrain) -> JobBody:
     queue = services.queue
     _require_own(_job(queue, id), identity)
     job = queue.resume(id, services.settings.queue_limit)
-    return job_body(job, queue, services.training_workers.warning())
+    return job_body(job, queue, services.training_workers.warning(job.config))
 
 
 @router.get(
@@ -435,6 +455,7 @@ def job_body(job: Job, queue: Queue, warning: str | None = None) -> JobBody:
         images_per_second=running.get("images_per_second"),
         eta_seconds=running.get("eta_seconds"),
         notify=None if job.notify is None else _notify_body(job.id, job.notify, queue),
+        search=search_body(job, queue),
     )
 
 
