@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from app.jobs.checkpoints import Checkpoints
 from app.jobs.deliveries import Deliveries
-from app.jobs.executor import ImportExecutor, LocalExecutor, WeightsExecutor
+from app.jobs.executor import Executor, ImportExecutor, LocalExecutor, RayExecutor, WeightsExecutor
 from app.jobs.imports import ImportPreparation, ImportPublication, Imports
 from app.jobs.machine import Machine
 from app.jobs.preparation import Preparation
@@ -153,13 +153,20 @@ class Home:
             settings.keep_jobs_days,
         )
 
+    def _executor(self, gpu: str | None) -> Executor:
+        settings, datasets = self.settings, self.paths.datasets
+        if settings.executor == "ray":
+            assert settings.ray_address is not None
+            return RayExecutor(settings.data_dir, settings.device, datasets, settings.ray_address)
+        return LocalExecutor(settings.data_dir, settings.device, datasets, gpu)
+
     def supervisor(self, gpu: str | None = None, machine: Machine | None = None) -> Supervisor:
         """A supervisor for the training jobs of this home that fit on the machine (default: all); they see this
         GPU alone (default: all)."""
         settings = self.settings
         return Supervisor(
             self.queue,
-            LocalExecutor(settings.data_dir, settings.device, self.paths.datasets, gpu),
+            self._executor(gpu),
             Preparation(self.paths, self.versions, self.feedback, self.datasets),
             Publication(self.queue, self.versions),
             self._retention(),

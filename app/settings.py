@@ -166,6 +166,18 @@ class Settings(BaseSettings):
     queue_limit: int = Field(
         default=20, ge=1, description="Training jobs that may wait or run; more are refused with 429."
     )
+    ray_address: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("MINIST_RAY_ADDRESS", "RAY_ADDRESS"),
+        pattern=r"^(ray://)?[\w.\[\]:-]+:[0-9]{1,5}$",
+        description="Address of the Ray cluster, as `10.0.0.5:6379` (this machine is part of it) or "
+        "`ray://HEAD:10001`. RAY_ADDRESS is read too.",
+    )
+    executor: Literal["local", "ray"] = Field(
+        default="local",
+        description="Where training jobs run: in processes of the training worker, or in a Ray cluster (extra "
+        "`ray`, MINIST_STORE).",
+    )
     train_threads: int = Field(default=1, ge=1, le=256, description="CPU threads of a training job.")
     train_jobs: int = Field(
         default=1,
@@ -273,6 +285,17 @@ class Settings(BaseSettings):
                 "or options, which are read from AWS_* variables"
             )
         return url
+
+    @field_validator("executor")
+    @classmethod
+    def _has_what_it_needs(cls, executor: str, others: ValidationInfo) -> str:
+        if executor == "ray" and others.data.get("store") is None:
+            raise ValueError(
+                "ray needs MINIST_STORE: another machine goes on from checkpoints in an object store"
+            )
+        if executor == "ray" and others.data.get("ray_address") is None:
+            raise ValueError("ray needs RAY_ADDRESS, of the cluster: 10.0.0.5:6379 or ray://HEAD:10001")
+        return executor
 
     @field_validator("webhook_origins")
     @classmethod

@@ -2,7 +2,7 @@
 
 import os
 
-_SECRET = ("MINIST_", "OTEL_", "AWS_")  # keys are among them
+_SECRET = ("MINIST_", "OTEL_", "AWS_", "RAY_")  # keys are among them
 
 
 def without_secrets() -> dict[str, str]:

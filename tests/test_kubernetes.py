@@ -108,6 +108,60 @@ def test_commands_are_those_of_the_image(manifests: list[Manifest]) -> None:
     }  # fmt: skip
 
 
+@helm
+def test_workers_train_in_the_cluster_of_the_example() -> None:
+    """With the same token, at a port that the head has and both policies allow."""
+    manifests = list(yaml.safe_load_all(rendered(DEPLOY / "helm" / "ray.yaml")))
+    worker, api = (pods(manifests)[part]["containers"][0] for part in ("worker", "api"))
+    variables = {entry["name"]: entry for entry in worker["env"]}
+    assert "RAY_AUTH_TOKEN" not in {entry["name"] for entry in api["env"]}
+    assert variables["RAY_AUTH_MODE"]["value"] == "token"
+    cluster, policy = yaml.safe_load_all((DEPLOY / "kuberay.yaml").read_text())
+    head, *nodes = ray_pods(cluster)
+    (inside, outside) = policy["spec"]["ingress"]
+    (port,) = (int(port["port"]) for port in outside["ports"])
+    service = f"{cluster['metadata']['name']}-head-svc"
+    assert variables["MINIST_RAY_ADDRESS"]["value"] == f"ray://{service}:{port}"
+    assert port in {one["containerPort"] for one in head["containers"][0]["ports"]}
+    allowed = [
+        one["port"]
+        for rule in of_kind(manifests, "NetworkPolicy")[0]["spec"]["egress"]
+        for one in rule["ports"]
+    ]
+    assert port in allowed
+    labels = next(
+        one["metadata"]["labels"]
+        for one in templates(manifests)
+        if one["spec"]["containers"][0]["name"] == "worker"
+    )
+    assert outside["from"][0]["podSelector"]["matchLabels"].items() <= labels.items()
+    assert inside["from"][0]["podSelector"] == policy["spec"]["podSelector"]
+    for node in (head, *nodes):
+        (container,) = node["containers"]
+        entries = {entry["name"]: entry for entry in container["env"]}
+        assert entries.keys() == {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "MINIST_DATA_DIR"}
+        assert entries["RAY_AUTH_TOKEN"] == variables["RAY_AUTH_TOKEN"]
+        assert entries["RAY_AUTH_MODE"] == variables["RAY_AUTH_MODE"]
+        assert f"MINIST_DATA_DIR={entries['MINIST_DATA_DIR']['value']}\n" in IMAGE
+
+
+def test_the_ray_cluster_is_of_the_version_that_is_tested() -> None:
+    """Kubernetes' schema knows pods and policies, but not the operator's own kind."""
+    cluster, policy = yaml.safe_load_all((DEPLOY / "kuberay.yaml").read_text())
+    assert f"ray=={cluster['spec']['rayVersion']}\n" in (ROOT / "constraints.txt").read_text()
+    made = [
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": pod} for pod in ray_pods(cluster)
+    ]
+    for manifest in (policy, *made):
+        for version in VERSIONS:
+            kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def ray_pods(cluster: Manifest) -> list[Manifest]:
+    spec = cluster["spec"]
+    return [group["template"]["spec"] for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"])]
+
+
 @pytest.mark.parametrize("words", ["serve api", "serve worker", "db upgrade", "health worker"])
 def test_the_command_takes_these_words(words: str) -> None:
     """Words that are not known are refused before --help is read."""

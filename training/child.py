@@ -10,26 +10,42 @@ from models.devices import choose_device
 from models.errors import ModelError
 from models.verification import load_verified
 from training.directory import RunDirectory
-from training.errors import RunBusy, TrainingError
+from training.errors import ClusterAway, RunBusy, TrainingError
 from training.events import Epoch, Event, Note
 from training.progress import epoch_line
+from training.remote.driver import Cluster, train_in_cluster
 from training.run import Run, train
-from training.supervision import BUSY, STEP_SECONDS, begin, failed, send
+from training.supervision import BUSY, LATER, STEP_SECONDS, begin, failed, send
 
 
-def work(directory: Path, data_dir: Path, device: str, lease: float, datasets_dir: Path | None = None) -> int:
+def work(
+    directory: Path,
+    data_dir: Path,
+    device: str,
+    lease: float,
+    datasets_dir: Path | None = None,
+    ray: str | None = None,
+) -> int:
     """Train the run in `directory` from its last checkpoint; returns the exit code.
 
-    `datasets_dir` holds the data sets that were imported, as NAME/VERSION.
+    `datasets_dir` holds the data sets that were imported, as NAME/VERSION. With `ray`, the address of a
+    cluster, it is trained there.
     """
     begin(lease)
     try:
         run = Run.open(directory)
-        train(run, data_dir, choose_device(device), _Reporter(), wait=lease, datasets_dir=datasets_dir)
+        if ray is None:
+            train(run, data_dir, choose_device(device), _Reporter(), wait=lease, datasets_dir=datasets_dir)
+        else:
+            cluster = Cluster(ray, data_dir, device, datasets_dir)
+            train_in_cluster(run, cluster, _Reporter(), wait=lease)
         load_verified(run.weights_path, choose_device("cpu"))  # what cannot answer is not published
     except RunBusy as error:
         print(error, file=sys.stderr)
         return BUSY
+    except ClusterAway as error:
+        print(error, file=sys.stderr)
+        return LATER
     except (TrainingError, ModelError) as error:
         return failed(str(error))
     except OSError as error:

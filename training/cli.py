@@ -280,8 +280,11 @@ def work(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--lease", type=float, required=True, help="seconds without a heartbeat after which this process ends"
     )
+    parser.add_argument("--ray", metavar="ADDRESS", help="of a Ray cluster, where the run is trained then")
     options = parser.parse_args(arguments)
-    return child.work(options.directory, options.data_dir, options.device, options.lease, options.datasets_dir)
+    return child.work(
+        options.directory, options.data_dir, options.device, options.lease, options.datasets_dir, options.ray
+    )
 
 
 def _recipe_of(weights: Path) -> Recipe:

@@ -3,6 +3,7 @@
 TrainingError
 ├── DatasetError   a data set is missing and cannot be downloaded, or is too small
 ├── RunBusy        another process is training in the same directory
+├── ClusterAway    the Ray cluster does not answer
 ├── NotFinite      a model answers with infinities or NaN
 └── Diverged       a run whose loss or answers are not finite any more
 """
@@ -18,6 +19,10 @@ class DatasetError(TrainingError):
 
 class RunBusy(TrainingError):
     """Another process is training in the same directory."""
+
+
+class ClusterAway(TrainingError):
+    """The Ray cluster does not answer: the run is tried again later."""
 
 
 class NotFinite(TrainingError):

@@ -14,8 +14,9 @@ import threading
 import time
 from types import FrameType
 
-# Exit codes: failed for a reason that an event gives; another process holds the run; the supervisor is gone.
-FAILED, BUSY, ORPHANED = 1, 75, 76
+# Exit codes: failed for a reason that an event gives; what it needs is away, so that it is to be tried later;
+# another process holds the run; the supervisor is gone.
+FAILED, LATER, BUSY, ORPHANED = 1, 69, 75, 76
 NICENESS = 15  # requests come first
 STEP_SECONDS = 0.5  # between two step events
 LAST_SECONDS = 10  # of CPU, to say that the others are over

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 
 from app.cli.deployment import await_home, read_settings
 from app.cli.listening import listen, own_names, url
-from app.cli.worker import AttachedSupervisor, supervise
+from app.cli.worker import AttachedSupervisor, check_executor, supervise
 from app.home import Home
 from app.settings import Settings
 from app.store.versions import PRODUCTION
@@ -64,6 +64,8 @@ def _serve(home: Home, sockets: list[socket.socket], alone: bool) -> int:
     _check_device(settings)
     _check_tracing(settings)
     _check_grpc(settings)
+    if not alone:
+        check_executor(settings)
     _check_default_model(home)
     _greet(home, url(settings.host, sockets))
     supervisor = None if alone else AttachedSupervisor(home.supervisors)

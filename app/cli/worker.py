@@ -5,9 +5,11 @@ import logging.config
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib.util import find_spec
 from secrets import token_hex
 from types import FrameType
 
@@ -17,6 +19,7 @@ from app.jobs.gpus import one_each, visible_gpus
 from app.jobs.machine import Machine
 from app.jobs.supervisor import Supervisor
 from app.jobs.webhooks import Courier
+from app.settings import Settings
 from app.store.supervisors import Heartbeat, Supervisors
 from app.telemetry import logs
 
@@ -31,10 +34,13 @@ def supervise(attached: str | None) -> int:
     Attached, under the name that its parent gave: also until its input closes.
     """
     settings = read_settings()
+    check_executor(settings)
     home = await_home(settings)
     logging.config.dictConfig(logs.config(settings.log_level))
     gpus = visible_gpus(os.environ) if settings.device in ("auto", "cuda") else []
-    machine = Machine.here(len(gpus))
+    machine = (
+        None if settings.executor == "ray" else Machine.here(len(gpus))
+    )  # a cluster finds a place by itself
     training, *more = (home.supervisor(gpu, machine) for gpu in one_each(settings.train_jobs, gpus))
     courier = home.courier()
     others: list[Supervisor | Courier] = [
@@ -51,7 +57,7 @@ def supervise(attached: str | None) -> int:
     signal.signal(signal.SIGTERM, stop)
     # Ctrl-C reaches the whole process group: an attached supervisor ends when its parent does
     signal.signal(signal.SIGINT, signal.SIG_IGN if attached else stop)
-    with Heartbeat(home.supervisors, attached or token_hex(8), asdict(machine)):
+    with Heartbeat(home.supervisors, attached or token_hex(8), asdict(machine) if machine else None):
         alive = _watch_stdin() if attached else lambda: True
         threads = [threading.Thread(target=other.run, args=[alive], name=other.kind) for other in others]
         for thread in threads:
@@ -64,6 +70,12 @@ def supervise(attached: str | None) -> int:
             for thread in threads:
                 thread.join()
     return 0
+
+
+def check_executor(settings: Settings) -> None:
+    """Ends the process with a line where jobs could never run."""
+    if settings.executor == "ray" and find_spec("ray") is None:
+        sys.exit("error: MINIST_EXECUTOR: Ray is not installed: pip install 'minist[ray]'")
 
 
 def _watch_stdin() -> Callable[[], bool]:

@@ -4,6 +4,7 @@ Another executor (Ray, Kubernetes) implements the two protocols and knows nothin
 """
 
 import json
+import os
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
@@ -93,6 +94,25 @@ class LocalExecutor:
         if self.datasets_dir is not None:
             options["--datasets-dir"] = self.datasets_dir.absolute()
         return options
+
+
+class RayExecutor:
+    """One child process per job on this machine, which is a Ray driver: it trains in a cluster.
+
+    Runs that learn corrections are trained here, as people's pictures stay on this machine.
+    """
+
+    def __init__(self, data_dir: Path, device: str, datasets_dir: Path, address: str) -> None:
+        """`data_dir` is where machines of the cluster look for the included data sets, unless they have a
+        MINIST_DATA_DIR of their own."""
+        self._local = LocalExecutor(data_dir, device, datasets_dir)
+        self._address = address
+
+    def start(self, run: RunDirectory, lease: float) -> "ChildProcess":
+        if run.corrections.exists():
+            return self._local.start(run, lease)
+        rays = {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
+        return _child("work", run, {**self._local.options(lease), "--ray": self._address}, rays)
 
 
 class ImportExecutor:

@@ -31,6 +31,8 @@ log = logging.getLogger("minist.jobs")
 POLL_SECONDS = 0.2
 RETRY_SECONDS = 5.0  # until what could not be started is tried again
 BUSY_EXIT = 75  # the child found the run directory held by another process
+LATER_EXIT = 69  # what the child needs is away: a cluster, of which its log says more
+LATER_SECONDS = 10.0  # until it is tried again
 
 
 @dataclass(frozen=True)
@@ -272,6 +274,11 @@ class Supervisor:
         elif code == BUSY_EXIT:
             self.queue.requeue(job)
             self._pause(POLL_SECONDS)
+        elif code == LATER_EXIT:
+            sentence = f"{_end_of_log(self.preparation.run_directory(job))}; it is tried again"
+            log.error("job %s: %s", job.id, sentence)
+            self.queue.requeue(job, sentence)
+            self._pause(LATER_SECONDS)
         else:
             assert code is not None
             self.queue.record_crash(job, _last_log_line(self.preparation.run_directory(job), code), code)

@@ -79,6 +79,11 @@ volumeMounts:
 {{- range $key := list "AWS_SESSION_TOKEN" "MINIST_WEBHOOK_SECRET" }}
 {{ include "minist.secret" (dict "secret" $values.existingSecret "key" $key "optional" true) }}
 {{- end }}
+{{- if eq (merge (dict) .settings $values.settings).MINIST_EXECUTOR "ray" }}
+{{ include "minist.secret" (dict "secret" $values.existingSecret "key" "RAY_AUTH_TOKEN") }}
+- name: RAY_AUTH_MODE
+  value: token
+{{- end }}
 {{- if and $values.ingress.enabled (ne $values.ingress.path "/") }}
 - name: MINIST_ROOT_PATH
   value: {{ $values.ingress.path | quote }}
