@@ -206,6 +206,8 @@ class StepEvent(JobEvent):
     accuracy: float | None = None
     images_per_second: float | None = None
     eta_seconds: float | None = None
+    trial: int | None = None  # of a search: which of how many
+    trials: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +225,8 @@ class EpochEvent(JobEvent):
     accuracy: float | None = None
     lr: float | None = None
     seconds: float | None = None
+    trial: int | None = None  # of a search: which of how many
+    trials: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,8 @@ def sent(client: TestClient) -> dict[str, set[str]]:
     """Fields by schema, and by server-sent event."""
     schemas: dict[str, Any] = client.get("/openapi.json").json()["components"]["schemas"]
     streamed = {
-        each.__name__: {field.name for field in dataclasses.fields(each)}
-        for each in (events.Step, events.Epoch)
+        each.__name__.removeprefix("Trial"): {field.name for field in dataclasses.fields(each)}
+        for each in (events.TrialStep, events.TrialEpoch)
     }
     return {name: set(schema.get("properties", {})) for name, schema in schemas.items()} | streamed
 

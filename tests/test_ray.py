@@ -17,6 +17,7 @@ from tests.conftest import SAMPLE
 from tests.processes import alive, children, free_port, service, supervisor_of, wait_for
 from tests.ray_cluster import RayCluster, needs_ray, running
 from tests.samples import config
+from tests.table_samples import CLASSES, mixed, spec_of_mixed, write_table
 from tests.test_survival import LEASE, OVERRIDES, assert_same, ended, in_epoch, post, told_once, weights
 from training.events import Epoch
 from training.recipes import RECIPES
@@ -223,6 +224,22 @@ class TestOnACluster:
                 trial.loss for trial in search.trials
             ]
             assert (job["search"]["best"], job["epochs"], most) == (search.chosen, 4, 2)
+
+    def test_a_data_set_of_ones_own_is_sent_to_the_node(self, cluster: RayCluster, tmp_path: Path) -> None:
+        rows, labels = mixed(200)
+        write_table(tmp_path / "datasets" / "mine" / "1", spec_of_mixed(), rows, labels, CLASSES)
+        wanted = RECIPES["softmax"].config(dataset="mine@1", name="minist")
+        runs = [Run.create(tmp_path / place, wanted) for place in ("here", "there")]
+        train(runs[0], SAMPLE, CPU, lambda event: None, datasets_dir=tmp_path / "datasets")
+        child = RayExecutor(SAMPLE, "cpu", tmp_path / "datasets", cluster.address).start(
+            runs[1].files, lease=60
+        )
+        try:
+            assert child.exit_code(wait=True) == 0, runs[1].files.log.read_text()
+        finally:
+            child.kill()
+        here, there = (weights(run.directory) for run in runs)
+        assert all(torch.equal(there[name], tensor) for name, tensor in here.items())
 
     def test_without_the_token_nobody_trains(
         self, cluster: RayCluster, deployment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

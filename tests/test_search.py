@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -10,23 +11,29 @@ from typing import Any
 
 import pytest
 import torch
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from starlette.testclient import TestClient
 
-from app.jobs.checkpoints import _copies
-from app.jobs.executor import RunDirectory
+from app.jobs.checkpoints import Checkpoints
+from app.jobs.preparation import Preparation
 from app.jobs.queue import Queue
 from app.main import create_app
 from app.settings import Settings
 from app.store.database import Database
+from app.store.datasets import Datasets
+from app.store.feedback import Feedback
+from app.store.folders import Folders
+from app.store.objects import Objects
+from app.store.paths import HomePaths
+from app.store.versions import Versions
 from models.card import Trial, read_card
-from tests.conftest import ADMIN, SAMPLE
+from tests.conftest import ADMIN, ADMIN_KEY, SAMPLE
 from tests.processes import children, service, supervisor_of, wait_for
 from tests.samples import is_problem
 from tests.table_samples import CLASSES, mixed, spec_of_mixed, write_table
 from training.cli import train as train_command
 from training.errors import TrainingError
-from training.events import Epoch, Event, Note, TrialEpoch, TrialStep
+from training.events import Epoch, Event, Note, Step, TrialEpoch, TrialStep
 from training.recipes import RECIPES, Config
 from training.run import Run, train
 from training.search import Count
@@ -201,21 +208,41 @@ def test_a_search_is_followed_as_one_run() -> None:
 
 
 def test_the_time_that_is_left_is_that_of_all_trials() -> None:
-    from training.events import Step
-
     count = Count(config())
     step = count.counted(1, Step(1, 2, 5, 10, 0.5, 0.8, 1000.0, eta_seconds=3.0))
     assert isinstance(step, TrialStep)
     assert step.eta_seconds == pytest.approx(3.0 * 7.5 / 1.5)
 
 
-def test_what_another_machine_needs_is_copied_with_the_trials(undisturbed: Run, tmp_path: Path) -> None:
-    files = RunDirectory(undisturbed.directory)
-    names = {path.relative_to(tmp_path).as_posix() for path in _copies(files, tmp_path)}
-    assert names >= {
-        f"trials/{number}/{name}" for number in range(1, 5) for name in ("result.json", "metrics.jsonl")
-    }
-    assert len([name for name in names if name.endswith("resume.pt")]) == 2
+def test_another_machine_goes_on_with_the_trials_that_have_ended(undisturbed: Run, tmp_path: Path) -> None:
+    """By the object store: results, and the state of the best. What is here and newer stays."""
+    database = Database(tmp_path)
+    database.migrate()
+    queue = Queue(database)
+    queue.submit(config().model_dump(), "never", 20, None)
+    job = queue.claim()
+    assert job is not None
+    here, there = (preparation(database, tmp_path / name, tmp_path / "store") for name in "ab")
+    run = here.prepare(job)
+    shutil.copytree(undisturbed.directory / "trials", run.path / "trials")
+    Checkpoints(queue, here.versions.folders).save(job, run)
+    found = there.prepare(job)
+    names = {path.relative_to(found.path).as_posix() for path in found.path.rglob("*") if path.is_file()}
+    parts = ("result.json", "metrics.jsonl")
+    assert names >= {f"trials/{number}/{name}" for number in range(1, 5) for name in parts}
+    assert len([name for name in names if name.endswith("resume.pt")]) == 1
+    found.trial(4).result.unlink()
+    with found.trial(4).metrics.open("a") as history:
+        history.write("{}\n")
+    assert not there.prepare(job).trial(4).result.exists()
+    database.close()
+
+
+def preparation(database: Database, root: Path, store: Path) -> Preparation:
+    """Of a machine with a home of its own."""
+    paths, folders = HomePaths(root), Folders(database, root, Objects(store.as_uri()))
+    versions, datasets = Versions(database, paths, folders), Datasets(database, paths, 10**9, folders)
+    return Preparation(paths, versions, Feedback(database, 10, 10**6), datasets)
 
 
 def test_the_command_line_searches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -245,10 +272,6 @@ JOB = {"model": "mine", "recipe": "softmax-mnist", **SMALL, "search": GRID}
 
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[TestClient]:
-    from pydantic import SecretStr
-
-    from tests.conftest import ADMIN_KEY
-
     settings = Settings(home=tmp_path, data_dir=SAMPLE, device="cpu", api_key=SecretStr(ADMIN_KEY))
     with TestClient(create_app(settings), headers=ADMIN) as client:
         yield client

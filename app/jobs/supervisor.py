@@ -32,7 +32,7 @@ POLL_SECONDS = 0.2
 RETRY_SECONDS = 5.0  # until what could not be started is tried again
 BUSY_EXIT = 75  # the child found the run directory held by another process
 LATER_EXIT = 69  # what the child needs is away: a cluster, of which its log says more
-LATER_SECONDS = 10.0  # until it is tried again
+LATER_SECONDS = 20.0  # until it is tried again
 
 
 @dataclass(frozen=True)

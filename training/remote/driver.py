@@ -27,7 +27,7 @@ from training.run import Run
 from training.search import Count, drop_states, note_of, results
 
 ASK_SECONDS = 1.0  # that a trainer waits for news before it answers
-PATIENCE_SECONDS = 8.0  # for a place in the cluster, before somebody is told
+PATIENCE_SECONDS = 20.0  # for a place in the cluster, before somebody is told
 MOST_LOSSES = 3  # of machines, without a complete epoch in between
 PIECE = 8 * 1024 * 1024  # bytes of a data set that are in memory at a time
 
@@ -82,8 +82,10 @@ class Driver:
 
     def __init__(self, ray: Any, run: Run, cluster: Cluster, on_event: Listener) -> None:
         self._ray, self._run, self._cluster, self._on_event = ray, run, cluster, on_event
+        self._errors: Any = ray.exceptions
         self._dataset = _put(ray, run.config.dataset, cluster.datasets_dir)
         self._losses = 0
+        self._told = False  # that there is no place in the cluster
 
     def search(self) -> None:
         """Run the trials that have not ended, as many at a time as there is room for."""
@@ -110,14 +112,11 @@ class Driver:
         actors = {number: self._place(number) for number in listeners}
         try:
             asked = {self._ask(actor): number for number, actor in actors.items()}
-            told = False
             while asked:
                 ready, _ = self._ray.wait(list(asked), num_returns=1, timeout=PATIENCE_SECONDS)
-                if not ready and not told:
-                    self._on_event(
-                        Note(f"the run waits for a machine of the Ray cluster with {self._wanted()}")
-                    )
-                told = True
+                if not ready and not self._told:
+                    self._told = True
+                    self._on_event(Note(f"the run waits for a node of the Ray cluster with {self._wanted()}"))
                 for reference in ready:
                     number = asked.pop(reference)
                     news = self._heard(reference, number, actors)
@@ -154,7 +153,8 @@ class Driver:
         config = self._run.config
         memory = config.resources.memory_bytes if config.resources else 0
         gpu = " and a GPU" if config.resources and config.resources.gpus else ""
-        return f"{config.threads} free CPUs{f', {memory:,} bytes of memory' if memory else ''}{gpu}"
+        cpus = f"{config.threads} free CPU{'' if config.threads == 1 else 's'}"
+        return f"{cpus}{f', {memory:,} bytes of memory' if memory else ''}{gpu}"
 
     def _ask(self, actor: Any) -> Any:
         return actor.news.remote(ASK_SECONDS)
@@ -166,7 +166,7 @@ class Driver:
         """
         try:
             news: News = self._ray.get(reference)
-        except self._ray.exceptions.RayActorError as error:
+        except (self._errors.RayActorError, self._errors.ObjectLostError) as error:
             self._lost(error)
             self._end(actors[number])  # it may only have been out of reach
             actors[number] = self._place(number)
@@ -176,7 +176,8 @@ class Driver:
         return news
 
     def _lost(self, error: Exception) -> None:
-        sys.stderr.write(f"the process that trains was lost: {_first_line(error)}\n")
+        sys.stderr.write(f"the process that trains was lost: {error}\n")
+        self._told = False
         require_head(self._cluster.address)  # else it is no wonder
         self._losses += 1
         if self._losses >= MOST_LOSSES:

@@ -126,10 +126,11 @@ class Watched {
    * @param {number} left seconds
    */
   #progress(data, done, speed, left) {
-    const { epoch, epochs, loss, accuracy } = data;
+    const { epoch, epochs, loss, accuracy, trial, trials } = data;
     this.bar.max = epochs;
     this.bar.value = epoch - 1 + done;
     const parts = [
+      trial ? `Trial ${trial} of ${trials}` : "",
       `Epoch ${epoch} of ${epochs}`,
       `loss ${loss.toFixed(3)}`,
       `accuracy ${percent(accuracy, 1)}`,

@@ -176,6 +176,8 @@ export interface Step {
   accuracy: number;
   images_per_second: number;
   eta_seconds: number;
+  trial?: number;
+  trials?: number;
 }
 
 /** The data of a server-sent event `epoch`. */
@@ -188,6 +190,8 @@ export interface Epoch {
   loss: number;
   accuracy: number;
   seconds: number;
+  trial?: number;
+  trials?: number;
 }
 
 export interface ArtifactBody {
