@@ -137,11 +137,13 @@ class Driver:
     def _place(self, trial: int | None) -> Any:
         """A trainer of the state that there is; it waits in the cluster until there is room for it."""
         files = state.read_state(self._run.files, trial)
-        order = Order(files, str(self._cluster.data_dir), self._cluster.device, trial)
         wanted = self._run.config.resources
+        gpus = wanted.gpus if wanted else 0
+        device = self._cluster.device if gpus else "cpu"  # a GPU that nobody asked for is another's
+        order = Order(files, str(self._cluster.data_dir), device, trial)
         options = {
             "num_cpus": self._run.config.threads,
-            "num_gpus": wanted.gpus if wanted else 0,
+            "num_gpus": gpus,
             "max_restarts": 0,
             "max_concurrency": 2,
             **({"memory": wanted.memory_bytes} if wanted and wanted.memory_bytes else {}),
