@@ -1,8 +1,8 @@
 """The parts of a network for tables: each makes logits of encoded rows, in `groups` that share nothing.
 
 Members that share a network: Gorishniy, Kotelnikov and Babenko, "TabM", arXiv:2410.24210 (its form with one
-adapter, in front). Normal distributions of the classes: Friedman, "Regularized discriminant analysis", 1989; with
-the tails of Student's t: Lange, Little and Taylor, "Robust statistical modeling using the t distribution", 1989.
+adapter, in front). Distributions of the classes: Friedman, "Regularized discriminant analysis", 1989; with the
+tails of Student's t: Lange, Little and Taylor, "Robust statistical modeling using the t distribution", 1989.
 """
 
 import math
