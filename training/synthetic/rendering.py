@@ -20,6 +20,12 @@ def enlarged(digit: NDArray[np.uint8], side: int, random: Generator) -> Ink:
     return np.clip((soft - random.uniform(0.3, 0.5)) * side / 20 + 0.5, 0, 1).astype(np.float32)
 
 
+def resized(digit: NDArray[np.uint8], side: int) -> Ink:
+    """A MNIST digit [28, 28] as it is, with its soft edges."""
+    large = Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)
+    return np.asarray(large, np.float32) / np.float32(255)
+
+
 def traced(digit: NDArray[np.uint8], side: int, width: float, random: Generator) -> Ink:
     """A MNIST digit as a pen of one width (a share of `side`) would follow its middle line."""
     large = Image.fromarray(digit).resize((112, 112), Image.Resampling.BICUBIC)
@@ -95,16 +101,29 @@ _RING = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
 class Writer:
     """Writes digits on request, in the shapes of MNIST or in strokes of our own."""
 
-    def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.int64], random: Generator) -> None:
-        self.images, self.labels, self.random = images, labels, random
+    def __init__(
+        self,
+        images: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        random: Generator,
+        our_share: float = OUR_SHARE,
+    ) -> None:
+        self.images, self.labels, self.random, self.our_share = images, labels, random, our_share
 
     def ink(self, label: int, side: int, width: float | None = None) -> Ink:
         """A digit in a box of `side` pixels; with strokes of `width` (a share of `side`) or MNIST's own."""
-        if self.random.random() < OUR_SHARE:
+        if self.random.random() < self.our_share:
             ways = WRITTEN[label]
             way = ways[int(self.random.integers(len(ways)))]
             return written(way, side, width or self.random.uniform(0.03, 0.1), self.random)
-        digit = self.images[self.random.choice(np.nonzero(self.labels == label)[0])]
+        digit = self._digit(label)
         if width is None:
             return enlarged(digit, side, self.random)
         return traced(digit, side, width, self.random)
+
+    def copied(self, label: int, side: int) -> Ink:
+        """A digit of MNIST in a box of `side` pixels, as it is."""
+        return resized(self._digit(label), side)
+
+    def _digit(self, label: int) -> NDArray[np.uint8]:
+        return self.images[self.random.choice(np.nonzero(self.labels == label)[0])]

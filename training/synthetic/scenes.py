@@ -114,7 +114,7 @@ def crop(writer: Writer, label: int) -> Picture:
     """Cut out without any margin, from a photograph or a scan."""
     random = writer.random
     side = int(random.integers(40, 400))
-    ink = _trimmed(writer.ink(label, side, random.uniform(0.03, 0.1) if random.random() < 0.5 else None))
+    ink = trimmed(writer.ink(label, side, random.uniform(0.03, 0.1) if random.random() < 0.5 else None))
     dark, light = random.uniform(0, 90), random.uniform(150, 255)
     page = (light - ink * (light - dark)) * lighting(ink.shape[0], ink.shape[1], random)
     page = page + random.normal(0, random.uniform(0, 6), ink.shape)
@@ -144,7 +144,7 @@ def scan(writer: Writer, label: int) -> Picture:
 def small_grey(writer: Writer, label: int) -> Picture:
     """16x16, grey, fills its box with the aspect kept, as digits cut from envelopes in the eighties."""
     random = writer.random
-    ink = _trimmed(writer.ink(label, 120, random.uniform(0.05, 0.13) if random.random() < 0.3 else None))
+    ink = trimmed(writer.ink(label, 120, random.uniform(0.05, 0.13) if random.random() < 0.3 else None))
     ink = _squared(ink)
     small = Image.fromarray((ink * 255).astype(np.uint8)).resize((16, 16), Image.Resampling.BOX)
     pixels = np.asarray(small, np.float32).clip(0, 255)
@@ -155,7 +155,7 @@ def small_grey(writer: Writer, label: int) -> Picture:
 def small_binary(writer: Writer, label: int) -> Picture:
     """16x16, black and white, stretched to fill the box."""
     random = writer.random
-    ink = _trimmed(writer.ink(label, 120, random.uniform(0.02, 0.09) if random.random() < 0.6 else None))
+    ink = trimmed(writer.ink(label, 120, random.uniform(0.02, 0.09) if random.random() < 0.6 else None))
     small = Image.fromarray((ink * 255).astype(np.uint8)).resize((16, 16), Image.Resampling.BOX)
     pixels = np.asarray(small) > random.uniform(70, 140)
     if random.random() < 0.5:
@@ -163,7 +163,8 @@ def small_binary(writer: Writer, label: int) -> Picture:
     return to_png(Image.fromarray((pixels * 255).astype(np.uint8)))
 
 
-def _trimmed(ink: Ink) -> Ink:
+def trimmed(ink: Ink) -> Ink:
+    """What has ink, without the room around it."""
     ys, xs = np.nonzero(ink > 0.3)
     return ink[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
 
