@@ -12,7 +12,8 @@ ModelError
     ├── ImageTooLarge         more pixels than are allowed (refused by the header)
     ├── CostlyImage           an image that takes more time or memory to decode than is allowed
     ├── WrongImageSize        an image of another size than the model was trained on
-    └── NothingFound          a blank page, or nothing on it that could be a digit
+    ├── NothingFound          a blank page, or nothing on it that could be a digit
+    └── TooManyDigits         more digits than are read from one picture
 """
 
 from typing import TYPE_CHECKING
@@ -81,6 +82,10 @@ class WrongImageSize(ImageError):
 
 class NothingFound(ImageError):
     """A blank page, or nothing on it that could be a digit."""
+
+
+class TooManyDigits(ImageError):
+    """More digits than are read from one picture."""
 
 
 def first_problem(error: "ValidationError") -> str:

@@ -91,7 +91,7 @@ def test_predict_is_documented_as_it_is(client: TestClient) -> None:
     assert {"image/png", "image/jpeg", "image/webp"} <= set(content)
     assert {"404", "413", "415", "422"} <= set(operation["responses"])
     parameters = {parameter["name"]: parameter["schema"] for parameter in operation["parameters"]}
-    assert set(parameters) == {"model", "preprocess", "explain"}
+    assert set(parameters) == {"model", "preprocess", "read", "explain"}
     assert parameters["preprocess"]["enum"] == ["auto", "none"]
     assert "Nothing found" in operation["responses"]["422"]["description"]
 

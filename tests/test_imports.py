@@ -25,17 +25,17 @@ DOORS: Mapping[str, set[str]] = {
     },
     "app.web.routes": {
         "app", "app.jobs", "app.serving", "app.store", "app.telemetry", "app.web", "models.card",
-        "models.datasets", "models.errors", "models.preprocessing", "models.tables",
+        "models.datasets", "models.errors", "models.numbers", "models.preprocessing", "models.tables",
     },
     "app.web": {
         "app", "app.jobs", "app.serving", "app.store", "app.telemetry", "models", "models.card",
-        "models.errors", "models.idx", "models.preprocessing", "models.tables",
+        "models.errors", "models.idx", "models.numbers", "models.preprocessing", "models.tables",
     },
     "app.home": {"app", "app.jobs", "app.store"},
     "app.serving": {
         "app", "app.store", "app.telemetry", "models", "models.card", "models.datasets", "models.environment",
-        "models.errors", "models.graphs", "models.idx", "models.imported", "models.preprocessing",
-        "models.rows", "models.tables",
+        "models.errors", "models.graphs", "models.idx", "models.imported", "models.numbers",
+        "models.preprocessing", "models.rows", "models.tables",
     },
     "app.jobs": {
         "app", "app.store", "models", "models.card", "models.datasets", "models.environment", "models.errors",
@@ -77,7 +77,8 @@ DOORS: Mapping[str, set[str]] = {
     "models.graphs": {"models.card", "models.environment", "models.errors", "models.weights_file"},
     "models.layers": {"models.card", "models.errors"},
     "models.stacks": {"models.card", "models.errors", "models.layers"},
-    "models.preprocessing": {"models.errors"},
+    "models.preprocessing": {"models.errors", "models.numbers"},
+    "models.numbers": set(),
     "models.architectures": {
         "models.card", "models.efficientnet", "models.errors", "models.graphs",
         "models.networks", "models.stacks",

@@ -19,6 +19,7 @@ from typing import cast, get_args
 from app.errors import BodyTooLarge, EmptyBody, InvalidRequest, MalformedForm, WrongContentType, WrongFields
 from app.serving.decoding.forms import FORM, IMAGES, MAX_PARTS, form_parts, media_type
 from app.web.near_misses import unknown
+from models.numbers import Reading
 from models.preprocessing.preprocess import PreprocessMode
 
 JSON = "application/json"
@@ -57,6 +58,7 @@ class Options:
     model: str | None = None
     preprocess: PreprocessMode | None = None
     explain: bool | None = None
+    read: Reading | None = None
 
     def merged(self, other: "Options") -> "Options":
         """Both together. Raises InvalidRequest where they contradict each other."""
@@ -96,7 +98,7 @@ def one(content_type: str, body: bytes) -> Payload:
     kind = _kind(content_type, body)
     if kind in ARRAYS:
         raise _wrong_type(content_type, "an array goes to /predict/batch, an image here")
-    payload = _read(kind, content_type, body, MAX_PARTS, ("model", "preprocess", "explain"), "file")
+    payload = _read(kind, content_type, body, MAX_PARTS, ("model", "preprocess", "explain", "read"), "file")
     if len(payload.images) != 1:
         raise WrongFields(
             f"the form has {len(payload.images)} files", "send one image here; many go to /predict/batch"
@@ -123,7 +125,7 @@ def many(content_type: str, body: bytes) -> Payload:
         return Payload(array=kind, body=body)
     if kind.startswith("image/"):
         raise _wrong_type(content_type, f"send {FORM} with many fields 'files', or an array as {ARRAYS[0]}")
-    return _read(kind, content_type, body, MAX_BATCH_PARTS, ("model", "preprocess"), "files")
+    return _read(kind, content_type, body, MAX_BATCH_PARTS, ("model", "preprocess", "read"), "files")
 
 
 def unpacked(encoding: str, body: bytes, limit: int, formats: Mapping[str, int] = GZIP) -> bytes:
@@ -215,10 +217,14 @@ def _options(said: Mapping[str, str]) -> Options:
         raise InvalidRequest(f"preprocess is {mode!r}", "choose one of auto, none")
     if explain not in (None, "true", "false", "1", "0", "on", "off", "yes", "no"):
         raise InvalidRequest(f"explain is {explain!r}", "choose true or false")
+    read = said.get("read") or None
+    if read is not None and read not in get_args(Reading):
+        raise InvalidRequest(f"read is {read!r}", "choose digit or number")
     return Options(
         said.get("model") or None,
         cast("PreprocessMode | None", mode),
         None if explain is None else explain in ("true", "1", "on", "yes"),
+        cast("Reading | None", read),
     )
 
 

@@ -3,8 +3,9 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from types import TracebackType
 from typing import TypeVar
 
@@ -20,7 +21,8 @@ from app.serving.decoding.tensors import Head
 from app.serving.decoding.wire import Decoded, Encoded, Result, Task
 from app.serving.encoding import most_probable, with_id, with_more
 from app.serving.registry import ServedModel
-from app.web import payloads, problems
+from app.store.recent_predictions import RecentPredictions
+from app.web import numbers, payloads, problems
 from app.web.auth import Headers
 from app.web.dependencies import Services
 from app.web.payloads import Options, Part, Payload, unpacked
@@ -28,12 +30,14 @@ from app.web.schemas import explanation_fields, to_json
 from app.web.uploads import images_array, read_body
 from models.classifier import Classifier
 from models.errors import ImageError, ImageTooLarge
+from models.numbers import Candidates, Reading
 from models.preprocessing.pictures import from_planes
 from models.preprocessing.preprocess import InputInfo, PreprocessMode
 
 T = TypeVar("T")
 PLAIN_BYTES = 4_096  # of a file: a larger one is not decoded in the event loop
 INLINE_BYTES = 64 * 1024  # of a body: a larger one is not even cut in the event loop
+MAX_PICTURES_AT_ONCE = 128  # of a batch: each may have 512 candidates of 28x28 pixels
 MAX_BATCH_PIXELS = 400_000_000  # of the files of one request, plain ones apart
 _BATCHES_AT_ONCE = CapacityLimiter(2)  # in threads: to cut forms, and to write answers
 _CUT_AT_ONCE = CapacityLimiter(2)
@@ -55,18 +59,33 @@ async def predict_one(
             payload = await _payload(payloads.one, limit, headers, body, held)
             options = options.merged(payload.options)
             served = await find_served(services, options.model)
-            if options.explain and served.classifier.is_graph:
-                raise errors.InvalidRequest(
-                    f"{served.name!r} is an ONNX model: it has no gradients that would explain an answer",
-                    "ask without explain",
-                )
-            pixels, done = await _decode_one(services, served, options, payload.images[0], receive)
-            answer = batcher.submit(served, pixels, 1)
-            row = (await (unless_gone(answer, receive) if batcher.backlogged else answer))[0]
+            _refuse_contradictions(served, options)
+            pixels, done, candidates = await _decode_one(services, served, options, payload.images[0], receive)
+            if candidates is None:
+                answer = batcher.submit(served, pixels, 1)
+            else:
+                answer = batcher.submit(served, pixels + candidates.pixels, bool(pixels) + len(candidates))
+            rows = await (unless_gone(answer, receive) if batcher.backlogged else answer)
             more = await _explanation(served.classifier, pixels) if options.explain else None
         finally:
             held.release()
-    return finished(services, served, row, pixels, done, more, headers, request_id)
+    if candidates is not None:
+        if options.read == "number":
+            return numbers.encode(served, candidates, rows, done, services.recent_predictions)
+        warning = numbers.warning(candidates, rows[1:])
+        more = warning if more is None else more if warning is None else with_more(more, warning)
+    return finished(services, served, rows[0], pixels, done, more, headers, request_id)
+
+
+def _refuse_contradictions(served: ServedModel, options: Options) -> None:
+    """Raises InvalidRequest for options that do not go together, or not with the model."""
+    if options.explain and served.classifier.is_graph:
+        raise errors.InvalidRequest(
+            f"{served.name!r} is an ONNX model: it has no gradients that would explain an answer",
+            "ask without explain",
+        )
+    if options.read == "number":
+        numbers.refuse(served, options)
 
 
 def finished(
@@ -121,20 +140,26 @@ async def _explanation(classifier: Classifier, pixels: bytes) -> bytes:
 
 async def _decode_one(
     services: Services, served: ServedModel, options: Options, encoded: Part, receive: Receive
-) -> tuple[bytes, InputInfo | None]:
-    """Pixels, and with `auto` what was done for them."""
+) -> tuple[bytes, InputInfo | None, Candidates | None]:
+    """Pixels, with `auto` what was done for them, and the candidates where there may be several digits."""
     begun = time.perf_counter()
     if served.takes_rows:
         raise served.not_pictures
     classifier, mode = served.classifier, options.preprocess or "auto"
-    pixels = classifier.decode_plain_png(bytes(encoded), mode) if len(encoded) <= PLAIN_BYTES else None
-    done = classifier.identity if mode == "auto" else None
+    plain = len(encoded) <= PLAIN_BYTES and options.read != "number"
+    pixels = classifier.decode_plain_png(bytes(encoded), mode) if plain else None
+    done, candidates = classifier.identity if mode == "auto" else None, None
     if pixels is None:
-        task = Task(classifier.card.picture, mode, encoded, pixels=announced_pixels(encoded))
+        task = _task(classifier, mode, encoded, options.read or "digit")
         results = await _decoded(services, [task], receive)
-        pixels, done = _pixels_and_info(results.pop())  # an error in a variable here would hold this frame
+        decoded = _picture(results.pop())  # an error in a variable here would hold this frame
+        pixels, done, candidates = decoded.pixels, decoded.info, decoded.candidates
     services.counters.seconds["decode"].observe(time.perf_counter() - begun)
-    return pixels, done
+    return pixels, done, candidates
+
+
+def _task(classifier: Classifier, mode: PreprocessMode, encoded: Part, reading: Reading) -> Task:
+    return Task(classifier.card.picture, mode, encoded, b"", announced_pixels(encoded), reading)
 
 
 async def _decoded(services: Services, tasks: Sequence[Task], receive: Receive) -> list[Result]:
@@ -142,15 +167,24 @@ async def _decoded(services: Services, tasks: Sequence[Task], receive: Receive) 
     return await unless_gone(asyncio.ensure_future(services.decoders.decode(tasks)), receive)
 
 
-def _pixels_and_info(result: Result) -> tuple[bytes, InputInfo | None]:
-    """Of a picture that was decoded; for another, its error is raised."""
+def _picture(result: Result) -> Decoded:
+    """A picture that was decoded; for another, its error is raised."""
     if isinstance(result, Decoded):
-        return result.pixels, result.info
+        return result
     assert not isinstance(result, Encoded | Head)
     try:
         raise result
     finally:
         del result  # else the error would keep itself, and the body, alive until the garbage is collected
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """The pixels of so many images that need nothing done, one after the other."""
+
+    pixels: bytes | memoryview
+    info: InputInfo | None
+    count: int = 1
 
 
 async def predict_batch(services: Services, options: Options, headers: Headers, receive: Receive) -> bytes:
@@ -167,32 +201,70 @@ async def predict_batch(services: Services, options: Options, headers: Headers, 
             payload = await _payload(payloads.many, limit, headers, body, held)
             options = options.merged(payload.options)
             served = await find_served(services, options.model)
-            found = await _in_thread(plain_or_task, served, options.preprocess or "auto", payload)
-            pixels, read = await decode_many(services, found, receive)
+            _refuse_contradictions(served, options)
+            mode, reading = options.preprocess or "auto", options.read or "digit"
+            found = await _in_thread(plain_or_task, served, mode, payload, reading)
             services.counters.seconds["decode"].observe(time.perf_counter() - begun)
-            count = sum(not isinstance(one, ImageError) for one in read)
-            rows = await unless_gone(batcher.submit(served, pixels, count), receive) if count else []
-            return await _in_thread(_encode_many, served, rows, read)
+            answers: list[bytes] = []
+            for some in _some(found):
+                answers += await _answer_some(services, served, some, receive, reading)
+            return b"[%s]" % b",".join(answers)
         finally:
             held.release()
 
 
-@dataclass(frozen=True, slots=True)
-class Plain:
-    """The pixels of so many images that need nothing done, one after the other."""
+def _some(found: Sequence[Plain | Task | ImageError]) -> Iterator[Sequence[Plain | Task | ImageError]]:
+    """In parts, each with so many pictures to decode that their candidates together do not take much memory."""
+    start = tasks = 0
+    for at, one in enumerate(found):
+        tasks += isinstance(one, Task)
+        if tasks == MAX_PICTURES_AT_ONCE:
+            yield found[start : at + 1]
+            start, tasks = at + 1, 0
+    if start < len(found):
+        yield found[start:]
 
-    pixels: bytes | memoryview
-    info: InputInfo | None
-    count: int = 1
+
+async def _answer_some(
+    services: Services,
+    served: ServedModel,
+    some: Sequence[Plain | Task | ImageError],
+    receive: Receive,
+    reading: Reading,
+) -> list[bytes]:
+    """The answers for some pictures of a batch, in order."""
+    begun = time.perf_counter()
+    read = await _decode_each(services, some, receive)
+    services.counters.seconds["decode"].observe(time.perf_counter() - begun)
+    parts, count = _inputs(read)
+    rows = await unless_gone(services.batcher.submit(served, parts, count), receive) if count else []
+    return await _in_thread(_encode_many, served, rows, read, reading, services.recent_predictions)
+
+
+def _inputs(read: Sequence[Plain | Decoded | ImageError]) -> tuple[bytes | memoryview, int]:
+    """What the model takes, and of how many images."""
+    parts: list[bytes | memoryview] = []
+    count = 0
+    for one in read:
+        if isinstance(one, ImageError):
+            continue
+        parts.append(one.pixels)
+        count += one.count if isinstance(one, Plain) else bool(one.pixels)
+        if isinstance(one, Decoded) and one.candidates is not None:
+            parts.append(one.candidates.pixels)
+            count += len(one.candidates)
+    return parts[0] if len(parts) == 1 else b"".join(parts), count
 
 
 def plain_or_task(
-    served: ServedModel, mode: PreprocessMode, payload: Payload
+    served: ServedModel, mode: PreprocessMode, payload: Payload, reading: Reading = "digit"
 ) -> list[Plain | Task | ImageError]:
     """Of each image its pixels, or a decoder's task, or why it is refused."""
     if served.takes_rows:
         raise served.not_pictures
     if payload.array is not None:
+        if reading == "number":
+            raise errors.InvalidRequest("an array has one digit in each image", "send files, or leave read out")
         pixels, count = images_array(payload.array, payload.body, served.classifier.card.picture.shape)
         return [Plain(pixels, None, count)]
     classifier = served.classifier
@@ -200,12 +272,12 @@ def plain_or_task(
     found: list[Plain | Task | ImageError] = []
     left = MAX_BATCH_PIXELS
     for encoded in payload.images:
-        if len(encoded) <= PLAIN_BYTES:
+        if len(encoded) <= PLAIN_BYTES and reading == "digit":
             plain = classifier.decode_plain_png(bytes(encoded), mode)
             if plain is not None:
                 found.append(Plain(plain, identity))
                 continue
-        task = Task(classifier.card.picture, mode, encoded, pixels=announced_pixels(encoded))
+        task = _task(classifier, mode, encoded, reading)
         left -= task.pixels
         found.append(task if left >= 0 else _too_many_pixels())
     return found
@@ -222,37 +294,69 @@ async def decode_many(
     services: Services, found: Sequence[Plain | Task | ImageError], receive: Receive
 ) -> tuple[bytes | memoryview, Sequence[InputInfo | ImageError | None]]:
     """The pixels of the images that can be read, and for each image what was done for that, or why not."""
-    tasks = [one for one in found if isinstance(one, Task)]
-    results = iter(await _decoded(services, tasks, receive) if tasks else ())
     pixels: list[bytes | memoryview] = []
     read: list[InputInfo | ImageError | None] = []
-    for one in found:
-        if isinstance(one, Plain):
-            pixels.append(one.pixels)
-            read += [one.info] * one.count
-            continue
-        result = next(results) if isinstance(one, Task) else one
-        if isinstance(result, ImageError):
-            read.append(result)
+    for one in await _decode_each(services, found, receive):
+        if isinstance(one, ImageError):
+            read.append(one)
         else:
-            planes, info = _pixels_and_info(result)
-            pixels.append(planes)
-            read.append(info)
+            pixels.append(one.pixels)
+            read += [one.info] * (one.count if isinstance(one, Plain) else 1)
     return pixels[0] if len(pixels) == 1 else b"".join(pixels), read
 
 
-def _encode_many(served: ServedModel, rows: Rows, read: Sequence[InputInfo | ImageError | None]) -> bytes:
+async def _decode_each(
+    services: Services, found: Sequence[Plain | Task | ImageError], receive: Receive
+) -> list[Plain | Decoded | ImageError]:
+    """The same with the decoders' results in place of their tasks."""
+    tasks = [one for one in found if isinstance(one, Task)]
+    results = iter(await _decoded(services, tasks, receive) if tasks else ())
+    read: list[Plain | Decoded | ImageError] = []
+    for one in found:
+        result = next(results) if isinstance(one, Task) else one
+        read.append(result if isinstance(result, Plain | ImageError) else _picture(result))
+    return read
+
+
+def _encode_many(
+    served: ServedModel,
+    rows: Rows,
+    read: Sequence[Plain | Decoded | ImageError],
+    reading: Reading,
+    memory: RecentPredictions | None,
+) -> list[bytes]:
     left = iter(rows)
-    answers = []
+    answers: list[bytes] = []
     for one in read:
         if isinstance(one, ImageError):
             answers.append(to_json(problems.problem_of(one)))
+        elif isinstance(one, Plain):
+            answers += [_encoded(served, row, one.info) for row in islice(left, one.count)]
+        elif one.candidates is None:
+            answers.append(_encoded(served, next(left), one.info))
+        elif reading == "number":
+            answers.append(_number_or_problem(served, one, list(islice(left, len(one.candidates))), memory))
         else:
-            row = next(left)
-            index = most_probable(row)
-            served.predicted[index] += 1
-            answers.append(served.answers.encode(row, index, one))
-    return b"[%s]" % b",".join(answers)
+            answer = _encoded(served, next(left), one.info)
+            warning = numbers.warning(one.candidates, list(islice(left, len(one.candidates))))
+            answers.append(answer if warning is None else with_more(answer, warning))
+    return answers
+
+
+def _encoded(served: ServedModel, row: list[float], info: InputInfo | None) -> bytes:
+    index = most_probable(row)
+    served.predicted[index] += 1
+    return served.answers.encode(row, index, info)
+
+
+def _number_or_problem(
+    served: ServedModel, one: Decoded, rows: Rows, memory: RecentPredictions | None
+) -> bytes:
+    assert one.candidates is not None
+    try:
+        return numbers.encode(served, one.candidates, rows, one.info, memory)
+    except ImageError as error:
+        return to_json(problems.problem_of(error))
 
 
 async def _in_thread(work: Callable[..., T], *arguments: object) -> T:

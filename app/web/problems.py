@@ -122,6 +122,7 @@ _TABLE: Mapping[type[Exception], _Row] = {
     models.errors.CostlyImage: _Row(422, "Costly image"),
     models.errors.WrongImageSize: _Row(422, "Wrong image size"),
     models.errors.NothingFound: _Row(422, "Nothing found"),
+    models.errors.TooManyDigits: _Row(422, "Too many digits"),
 }
 _UNREAD = (errors.BodyTooLarge, errors.DeadlineExceeded)  # the rest of the body is not read
 

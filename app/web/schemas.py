@@ -18,6 +18,19 @@ EXAMPLE: dict[str, Any] = {
     "input": {"size": [1200, 1600], "inverted": True, "box": [412, 380, 790, 1105]},
 }
 
+NUMBER_EXAMPLE: dict[str, Any] = {
+    "model": "digits",
+    "version": 1,
+    "number": "42",
+    "lines": ["42"],
+    "probability": 0.9972,
+    "digits": [
+        {"label": "4", "index": 4, "probability": 0.9991, "box": [412, 380, 210, 301], "line": 0},
+        {"label": "2", "index": 2, "probability": 0.9981, "box": [668, 392, 195, 288], "line": 0},
+    ],
+    "input": {"size": [1200, 1600], "inverted": True, "box": [0, 0, 1200, 1600]},
+}
+
 
 class InputBody(BaseModel):
     """What was done to a picture before the model saw it."""
@@ -28,6 +41,14 @@ class InputBody(BaseModel):
         description="left, top, right and bottom, in its pixels, of what was found and scaled; "
         "the whole picture where nothing was done"
     )
+
+
+class Several(BaseModel):
+    """A hint that the answer may not be the one that was wanted."""
+
+    type: Literal["several"] = Field(description="several: the picture seems to have more than one digit")
+    count: int = Field(description="digits that were seen")
+    detail: str = Field(description="what that means, and what to do")
 
 
 class PredictionBody(BaseModel):
@@ -45,6 +66,9 @@ class PredictionBody(BaseModel):
     input: InputBody | None = Field(
         default=None, description="with preprocess=auto: what was done to the picture; not for arrays"
     )
+    warning: Several | None = Field(
+        default=None, description="where the picture seems to have several digits: ask with `read=number`"
+    )
     seen: str | None = Field(default=None, description="with explain: what the model saw, a PNG as data URL")
     saliency: str | None = Field(
         default=None, description="with explain: how much each pixel counts for the answer, a PNG as data URL"
@@ -60,6 +84,36 @@ class PredictionBody(BaseModel):
     )
 
     model_config = {"json_schema_extra": {"examples": [EXAMPLE]}}
+
+
+class DigitBody(BaseModel):
+    """One digit of a number."""
+
+    id: str | None = Field(
+        default=None, description="names it for `POST /feedback`; only where MINIST_FEEDBACK is on"
+    )
+    label: str = Field(description="most probable class")
+    index: int = Field(description="position of that class, from 0")
+    probability: float = Field(description="its probability, 0..1")
+    box: tuple[int, int, int, int] = Field(
+        description="x and y of its upper left corner, width and height, in pixels of the picture as it is "
+        "shown (its EXIF rotation undone)"
+    )
+    line: int = Field(description="the line that it stands in, from 0")
+
+
+class NumberBody(BaseModel):
+    """The answer of a model for all digits of one picture (`read=number`)."""
+
+    model: str = Field(description="model that answered")
+    version: int = Field(description="its version")
+    number: str = Field(description="all digits in reading order; lines are separated by newlines")
+    lines: list[str] = Field(description="the digits of each line, from top to bottom")
+    probability: float = Field(description="that all digits are right, if they are independent: the product")
+    digits: list[DigitBody] = Field(description="each digit, in reading order")
+    input: InputBody | None = Field(default=None, description="what was done to the picture")
+
+    model_config = {"json_schema_extra": {"examples": [NUMBER_EXAMPLE]}}
 
 
 class ModelSummary(BaseModel):

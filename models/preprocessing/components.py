@@ -34,6 +34,18 @@ SPECK = 0.04  # weight of a speck, as a share of the digit's
 LONGER = 1.3  # a neighbour is no longer than this
 PALE = 0.5  # and has at least this share of its mean strength
 
+RIVAL_TALL, RIVAL_WEIGHT = 0.4, 0.15  # of another digit: shares of the digit's height and weight at least
+WIDE = 1.1  # width over height of what may be more than one digit
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is the digit, in one look."""
+
+    kept: Mask | None = None  # its pixels; None where there is none
+    removed: Mask | None = None  # what must be removed before it can be told
+    several: bool = False  # whether there may be more than one digit: worth a closer look
+
 
 @dataclass(frozen=True)
 class Components:
@@ -50,10 +62,12 @@ class Components:
     outline: Values  # sum of differences between neighbouring pixels
 
     @classmethod
-    def of(cls, ink: Plane, low: float, high: float, inset: int) -> "Components":
-        """Of joined ink above `low`; gaps of a pixel or two join. Ink begins `inset` pixels from the border."""
+    def of(cls, ink: Plane, low: float, high: float, inset: int, reach: int | None = None) -> "Components":
+        """Of joined ink above `low`; gaps of twice `reach` join, by default of a pixel or two in the usual
+        size. Ink begins `inset` pixels from the border.
+        """
         mask = ink > low
-        reach = max(ink.shape) // 70
+        reach = max(ink.shape) // 70 if reach is None else reach
         labels, count = label(dilation(mask, reach) if reach else mask)
         labels = np.where(mask, labels, 0)
         ys, xs = np.nonzero(labels)
@@ -184,19 +198,17 @@ class Components:
         return bool((inside & self.strong & (self.weight > FRAME_CONTENT * self.weight[i])).any())
 
 
-def select_digit(
-    ink: Plane, low: float, high: float, inset: int, clean: bool = False
-) -> tuple[Mask | None, Mask | None]:
+def select_digit(ink: Plane, low: float, high: float, inset: int, clean: bool = False) -> Selection:
     """The pixels of the digit: the heaviest component that can be one, and its neighbours of some weight.
 
     A component is joined ink above `low` that somewhere is above `high`; `inset` is how far from the border
-    ink begins. Second, the pixels that must be removed before the digit can be told: what lies along the
-    border and weighs more, or a printed box that the digit touches. Either is None where there is none.
-    In a `clean` drawing there are no shadows, and what reaches one border may be a stroke that is cut off.
+    ink begins. Removed must be what lies along the border and weighs more, or a printed box that the digit
+    touches. In a `clean` drawing there are no shadows, and what reaches one border may be a stroke that is cut
+    off.
     """
     found = Components.of(ink, low, high, inset)
     if len(found) == 0:
-        return None, None
+        return Selection()
     photograph = max(ink.shape) >= SMALL
     touching = found.sides >= (ALL_SIDES if clean else 1)
     surround = found.is_surround & touching & photograph
@@ -207,12 +219,27 @@ def select_digit(
     surround[0] = False
     removed: Mask | None = surround[found.labels] if surround.any() else None
     if score[main] <= 0 or (alien[main] and not found.fills_picture[main]):
-        return None, removed
+        return Selection(removed=removed)
     box = _printed_box(found.labels == main, found.boxes[:, main]) if photograph else None
     if box is not None:
-        return None, box if removed is None else box | removed
+        return Selection(removed=box if removed is None else box | removed)
     alike = found.mean_strength > PALE * found.mean_strength[main]
-    return _with_neighbours(found, main, ~alien & found.strong & alike)[found.labels], removed
+    allowed = ~alien & found.strong & alike
+    chosen = _with_neighbours(found, main, allowed)
+    several = photograph and _may_be_several(found, main, chosen, allowed)
+    return Selection(chosen[found.labels], removed, several)
+
+
+def _may_be_several(found: Components, main: int, chosen: Mask, allowed: Mask) -> bool:
+    """Whether anything beside the main component could be a digit as well, or it is wider than digits are."""
+    boxes = found.boxes[:, chosen]
+    wide, tall = boxes[2].max() - boxes[0].min(), boxes[3].max() - boxes[1].min()
+    if wide > WIDE * tall:
+        return True
+    rivals = allowed & (found.tall > RIVAL_TALL * found.tall[main])
+    rivals &= found.weight > RIVAL_WEIGHT * found.weight[main]
+    rivals[main] = False
+    return bool(rivals.any())
 
 
 def select_heaviest(ink: Plane, low: float) -> Mask:

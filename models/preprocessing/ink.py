@@ -65,6 +65,7 @@ class Ink:
     width: float  # of its strokes, as a share of its longer side
     sheet: Mask | None = None  # where it was found on a sheet that itself is in the picture: that sheet
     drawing: Drawing | None = None  # where the picture is a clean drawing: its two levels
+    several: bool = False  # whether there may be more than one digit: worth a closer look
 
     @property
     def quality(self) -> float:
@@ -134,6 +135,7 @@ def segment_drawing(page: Plane, drawing: Drawing, dark: bool, step: int, size: 
     found = _segment_ink(ink.copy(), page, dark, step, size, clean=True)
     if found is None:
         found = _measure(select_heaviest(ink, LOW), ink, LOW, page, dark, step, size)
+        found = None if found is None else replace(found, several=True)
     return None if found is None else replace(found, drawing=drawing)
 
 
@@ -230,11 +232,14 @@ def _segment_ink(
         if levels is None:
             return None
         low, peak = levels
-        kept, removed = select_digit(ink, low, HIGH * peak, inset, clean)
-        if removed is None or last:
+        selected = select_digit(ink, low, HIGH * peak, inset, clean)
+        if selected.removed is None or last:
             break
-        ink[dilation(removed, 2)] = 0  # what is left may be fainter
-    return None if kept is None else _measure(kept, ink, low, page, dark, step, size)
+        ink[dilation(selected.removed, 2)] = 0  # what is left may be fainter
+    if selected.kept is None:
+        return None
+    found = _measure(selected.kept, ink, low, page, dark, step, size)
+    return replace(found, several=True) if found is not None and selected.several else found
 
 
 def _ink_levels(ink: Plane) -> tuple[float, float] | None:

@@ -62,6 +62,16 @@ class InputSpec(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """The first look at a picture."""
+
+    picture: Image.Image  # grey
+    inverted: bool | None  # where its transparency decided: whether its ink is dark
+    found: Ink | None  # the digit, where there is one
+    step: int  # pixels of the picture to one of this look
+
+
+@dataclass(frozen=True, slots=True)
 class InputInfo:
     """What was done to a picture before the model saw it; `size` and `box` are in its own pixels."""
 
@@ -90,12 +100,17 @@ def read(image: Image.Image, spec: InputSpec, mode: PreprocessMode = "auto") -> 
         pixels, inverted, box = preprocess_digit(picture, height)
     else:
         pixels, inverted, box = preprocess_size(picture, (height, width))
-    scale = max(before) / max(picture.size)
-    left, top, right, bottom = (round(scale * side) for side in box)
     if spec.polarity == "dark-on-light":
         pixels, inverted = 255 - pixels, not inverted
-    right, bottom = min(max(right, left + 1), before[0]), min(max(bottom, top + 1), before[1])
-    return pixels, InputInfo(before, inverted, (min(left, right - 1), min(top, bottom - 1), right, bottom))
+    return pixels, InputInfo(before, inverted, in_pixels_of(before, picture.size, box))
+
+
+def in_pixels_of(size: tuple[int, int], reduced: tuple[int, int], box: Box) -> Box:
+    """A box in a picture of this `size` that was `reduced`; it has an area, and lies within."""
+    scale = max(size) / max(reduced)
+    left, top, right, bottom = (round(scale * side) for side in box)
+    left, top = min(max(left, 0), size[0] - 1), min(max(top, 0), size[1] - 1)
+    return left, top, min(max(right, left + 1), size[0]), min(max(bottom, top + 1), size[1])
 
 
 def _read_picture(image: Image.Image, spec: InputSpec, mode: PreprocessMode) -> tuple[Pixels, InputInfo]:
@@ -149,15 +164,25 @@ def preprocess_digit(image: Image.Image, side: int = 28) -> tuple[Grey, bool, Bo
     Returns pixels [side, side], light on dark, whether the picture had to be inverted for that, and
     where the digit was found. Raises NothingFound.
     """
+    return read_digit(look_at(image), side)
+
+
+def look_at(image: Image.Image) -> Look:
+    """Where the digit is in a picture ("L", "LA", "RGB" or "RGBA"), roughly."""
     picture, inverted = flatten(image)
     step = -(-max(picture.size) // WORK)
     small = picture.reduce(step) if step > 1 else picture
-    found = _found(small, step, picture.size, inverted is not None)
+    return Look(picture, inverted, _found(small, step, picture.size, inverted is not None), step)
+
+
+def read_digit(look: Look, side: int) -> tuple[Grey, bool, Box]:
+    """As `preprocess_digit`, after the first look."""
+    found = look.found
     if found is None:
         raise NothingFound("nothing found in the picture", "send one digit, dark on light or light on dark")
-    if step > 1:
-        found = refine(picture, found)
-    return center_by_mass(found.ink, side), found.dark if inverted is None else inverted, found.box
+    if look.step > 1:
+        found = refine(look.picture, found)
+    return center_by_mass(found.ink, side), found.dark if look.inverted is None else look.inverted, found.box
 
 
 def _found(small: Image.Image, step: int, size: tuple[int, int], dark_only: bool) -> Ink | None:

@@ -9,7 +9,7 @@ from math import prod
 
 from app.interpreter import module_command
 from app.serving.decoding import wire
-from app.serving.decoding.wire import AnyTask, Limits, Result, TableTask, TensorTask
+from app.serving.decoding.wire import AnyTask, Decoded, Limits, Result, TableTask, TensorTask
 from models.environment import without_secrets
 
 START_SECONDS = 60  # on a machine that is very busy
@@ -61,6 +61,8 @@ class Decoder:
             result = await wire.read_tensors(self._results)
         else:
             result = await wire.read_result(self._results, prod(task.spec.shape))
+            if isinstance(result, Decoded) and bool(result.pixels) == (task.reading == "number"):
+                raise EOFError("not what was asked for")
         if result is None:
             raise EOFError("not a result")
         return result

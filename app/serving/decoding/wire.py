@@ -16,6 +16,7 @@ from app.serving.decoding import tensors
 from app.serving.decoding.tensors import Head
 from models import errors as model_errors
 from models.errors import ImageError
+from models.numbers import Candidate, Candidates, Reading
 from models.preprocessing.pictures import Resize
 from models.preprocessing.preprocess import InputInfo, InputSpec, PreprocessMode
 
@@ -23,11 +24,14 @@ if TYPE_CHECKING:
     from asyncio import StreamReader  # a decoder does without
 
 _TASK = struct.Struct(
-    "<BHHBQHI"
+    "<BHHHQHI"
 )  # channels, height, width, flags, announced pixels, bytes of the content type, of the body
 _LENGTH = struct.Struct("<I")
 _RESULT = struct.Struct("<BI")  # kind, bytes that follow
 _INFO = struct.Struct("<IIB4i")  # size, inverted, box
+_SEVERAL = struct.Struct("<IHHB")  # bytes of the pixels, lines, candidates, whether there is more
+_PIECES = struct.Struct("<H")  # of a line; a float64 for each follows
+_CANDIDATE = struct.Struct("<HHH4id")  # line, start, end, box, cost
 _ROWS = struct.Struct("<IIII")  # rows, those with problems, problems that are described, bytes of those
 _DARK, _DIGIT, _NONE, _PICTURE, _PAD = 1, 2, 4, 8, 16  # flags: polarity, preprocessing, mode, resize
 _TABLE, _ONE, _TENSORS = (
@@ -35,7 +39,8 @@ _TABLE, _ONE, _TENSORS = (
     64,
     128,
 )  # flags of a task with rows: what its first fields say is not used, `pixels` is bytes of the spec
-READY, PIXELS, EXPLAINED, REFUSED, FAILED, ROWS, TENSORS = range(7)
+_NUMBER = 256  # a flag: all digits are read
+READY, PIXELS, EXPLAINED, REFUSED, FAILED, ROWS, TENSORS, SEVERAL = range(8)
 MAX_RESULT_BYTES = 1024 * 1024
 MAX_ROWS_BYTES = 48 * 1024 * 1024  # of the result of a table: 10 million cells
 MAX_TENSORS_BYTES = 96 * 1024 * 1024  # of the result of tensors
@@ -79,6 +84,7 @@ class Task:
     body: bytes | memoryview
     content_type: bytes = b""
     pixels: int = 0  # that the file announces; one with more is refused
+    reading: Reading = "digit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +135,14 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The pixels of a model's input, one channel after the other, and with `auto` what was done for them."""
+    """The pixels of a model's input, one channel after the other, and with `auto` what was done for them.
+
+    Where there may be several digits, the candidates too; where a number is read, they alone.
+    """
 
     pixels: bytes
     info: InputInfo | None
+    candidates: Candidates | None = None
 
 
 Result = Decoded | Encoded | Head | ImageError | RequestError | DecodingFailed
@@ -151,7 +161,7 @@ def pack_task(task: AnyTask) -> bytes:
     spec = task.spec
     flags = _DARK * (spec.polarity == "dark-on-light") | _DIGIT * (spec.preprocessing == "digit")
     flags |= _PICTURE * (spec.preprocessing == "picture") | _PAD * (spec.resize == "pad")
-    flags |= _NONE * (task.mode == "none")
+    flags |= _NONE * (task.mode == "none") | _NUMBER * (task.reading == "number")
     sizes = task.pixels, len(task.content_type), len(task.body)
     return _TASK.pack(*spec.shape, flags, *sizes) + task.content_type
 
@@ -180,7 +190,8 @@ def read_task(stream: IO[bytes]) -> AnyTask | None:
             "dark-on-light" if flags & _DARK else "light-on-dark"
         )
         spec = Spec(shape, polarity, "digit" if flags & _DIGIT else "size", resize)
-    return Task(spec, "none" if flags & _NONE else "auto", body, content_type, pixels)
+    mode: PreprocessMode = "none" if flags & _NONE else "auto"
+    return Task(spec, mode, body, content_type, pixels, "number" if flags & _NUMBER else "digit")
 
 
 def _resize(flags: int) -> Resize:
@@ -194,8 +205,10 @@ def pack_result(result: Result | None) -> bytes:
             kind, content = READY, b""
         case Decoded(pixels, None):
             kind, content = PIXELS, pixels
-        case Decoded(pixels, InputInfo(size, inverted, box)):
-            kind, content = EXPLAINED, _INFO.pack(*size, inverted, *box) + pixels
+        case Decoded(pixels, InputInfo() as info, None):
+            kind, content = EXPLAINED, _pack_info(info) + pixels
+        case Decoded(pixels, InputInfo() as info, Candidates() as candidates):
+            kind, content = SEVERAL, _pack_info(info) + _pack_candidates(candidates, pixels)
         case Encoded(values, count, problems):
             kind, content = ROWS, _pack_problems(count, problems) + values
         case Head():
@@ -207,6 +220,20 @@ def pack_result(result: Result | None) -> bytes:
             words = type(result).__name__, result.detail, result.hint
             kind, content = REFUSED, json.dumps([word[:MAX_ERROR_CHARACTERS] for word in words]).encode()
     return _RESULT.pack(kind, len(content)) + content
+
+
+def _pack_info(info: InputInfo) -> bytes:
+    return _INFO.pack(*info.size, info.inverted, *info.box)
+
+
+def _pack_candidates(candidates: Candidates, pixels: bytes) -> bytes:
+    """Of each line the costs of leaving pieces out, each candidate, the pixels, those of the candidates."""
+    head = _SEVERAL.pack(len(pixels), len(candidates.skips), len(candidates), candidates.more)
+    lines = b"".join(struct.pack(f"<H{len(line)}d", len(line), *line) for line in candidates.skips)
+    found = b"".join(
+        _CANDIDATE.pack(one.line, one.start, one.end, *one.box, one.cost) for one in candidates.found
+    )
+    return head + lines + found + pixels + candidates.pixels
 
 
 def _pack_problems(count: int, problems: Mapping[int, tuple[str, str]]) -> bytes:
@@ -259,13 +286,36 @@ def _unpacked(kind: int, content: bytes, expected: int) -> Result | None:
         name, detail, hint = json.loads(content)
         return _ERRORS[name](str(detail), str(hint))
     info = None
-    if kind == EXPLAINED:
+    if kind in (EXPLAINED, SEVERAL):
         width, height, inverted, *box = _INFO.unpack_from(content)
         info = InputInfo((width, height), bool(inverted), (box[0], box[1], box[2], box[3]))
         content = content[_INFO.size :]
+    if kind == SEVERAL:
+        pixels, candidates = _unpacked_candidates(content, expected)
+        return Decoded(pixels, info, candidates)
     if len(content) != expected:
         raise ValueError("pixels of another size")
     return Decoded(content, info)
+
+
+def _unpacked_candidates(content: bytes, expected: int) -> tuple[bytes, Candidates]:
+    """The pixels, which a number has not, and the candidates. Raises ValueError or struct.error."""
+    size, lines, count, more = _SEVERAL.unpack_from(content)
+    at = _SEVERAL.size
+    skips = []
+    for _ in range(lines):
+        (pieces,) = _PIECES.unpack_from(content, at)
+        skips.append(struct.unpack_from(f"<{pieces}d", content, at + _PIECES.size))
+        at += _PIECES.size + 8 * pieces
+    end = at + count * _CANDIDATE.size
+    found = tuple(
+        Candidate(line, start, stop, (left, top, right, bottom), cost)
+        for line, start, stop, left, top, right, bottom, cost in _CANDIDATE.iter_unpack(content[at:end])
+    )
+    pixels, those = content[end : end + size], content[end + size :]
+    if size not in (0, expected) or len(found) != count or len(those) != count * expected:
+        raise ValueError("pixels of another size")
+    return pixels, Candidates(those, found, tuple(skips), bool(more)).checked()
 
 
 def _unpacked_rows(content: bytes, width: int) -> Encoded:

@@ -38,8 +38,7 @@ from app.serving.decoding.wire import (
 )
 from models.errors import BrokenImage, CostlyImage, ImageError
 from models.preprocessing.decode import open_image
-from models.preprocessing.pictures import to_planes
-from models.preprocessing.preprocess import read
+from models.preprocessing.several import read_digits
 
 if TYPE_CHECKING:
     from models.tables import TableInput
@@ -97,8 +96,8 @@ def _decoded(task: Task) -> Decoded:
         size = image.width * image.height
         if size > task.pixels:
             raise BrokenImage(f"the image has {size:,} pixels, more than it announces", "save it again")
-        pixels, info = read(image, task.spec, task.mode)
-    return Decoded(to_planes(pixels), info if task.mode == "auto" else None)
+        pixels, info, candidates = read_digits(image, task.spec, task.mode, task.reading)
+    return Decoded(pixels, info if task.mode == "auto" else None, candidates)
 
 
 def _read_otherwise(task: TableTask | TensorTask) -> Encoded | Head:

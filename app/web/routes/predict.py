@@ -8,11 +8,12 @@ from starlette.responses import Response
 from app import errors
 from app.serving.decoding.forms import FORM, IMAGES
 from app.serving.decoding.tables import ARROW, ARROW_FILE, CSV, PARQUET
-from app.web import prediction, problems, rows
+from app.web import numbers, prediction, problems, rows
 from app.web.dependencies import AUTH_ERRORS, Services, ServicesDep, headers_of
 from app.web.near_misses import known_parameters
 from app.web.payloads import ARRAYS, JSON, Options
-from app.web.schemas import EXAMPLE, PredictionBody
+from app.web.schemas import EXAMPLE, NumberBody, PredictionBody
+from models.numbers import Reading
 from models.preprocessing.preprocess import PreprocessMode
 
 router = APIRouter(tags=["predict"], dependencies=[Depends(known_parameters)])
@@ -29,6 +30,13 @@ PreprocessParam = Annotated[
         "unchanged. none: only pictures of the model's own size, unchanged."
     ),
 ]
+ReadParam = Annotated[
+    Reading,
+    Query(
+        description="digit: the picture shows one. number: all digits in it are read, line by line, by models "
+        "of digits; the answer is a NumberBody."
+    ),
+]
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FILE = {"type": "string", "format": "binary", "description": "a PNG, JPEG, BMP, GIF or WebP image"}
 _OPTIONAL_KEY: list[dict[str, list[str]]] = [{}, {"HTTPBearer": []}, {"APIKeyHeader": []}]
@@ -40,6 +48,7 @@ _LOAD = (errors.Overloaded, errors.DeadlineExceeded, errors.UnloadedModel)
 _OPTIONS: dict[str, Any] = {
     "model": {"type": "string"},
     "preprocess": {"type": "string", "enum": ["auto", "none"]},
+    "read": {"type": "string", "enum": ["digit", "number"]},
 }
 _EXPLAIN = {"explain": {"type": "boolean"}}
 _BASE64 = {"type": "string", "description": "the file in base64, or as a data URL"}
@@ -77,7 +86,7 @@ def _body(field: str, schema: dict[str, Any], **options: Any) -> dict[str, Any]:
 @router.post(
     "/predict",
     summary="Classify one image, or one row of a table",
-    response_model=PredictionBody,
+    response_model=PredictionBody | NumberBody,
     responses=problems.responses(
         errors.UnknownModel, errors.BodyTooLarge, *_READING, *_ROW_ERRORS, *problems.IMAGE_ERRORS, *_LOAD
     ),
@@ -99,6 +108,7 @@ async def predict(
     services: ServicesDep,
     model: ModelName = None,
     preprocess: PreprocessParam = "auto",
+    read: ReadParam = "digit",
     explain: Annotated[
         bool,
         Query(
@@ -116,11 +126,14 @@ async def predict(
     trained on. Where predictions can be corrected (`MINIST_FEEDBACK`), `id` names this one for
     `POST /feedback`.
 
+    Where the picture seems to have several digits, `warning` says how many; `read=number` answers all of them:
+    the `number`, line by line, and each of its `digits` with its box.
+
     A model of a table takes a row instead, as a JSON object `{"age": 39, ..}`, as a form with a field for each
     column, or as CSV with a header and one line. It is named in the query (`?model=adult`): a column may be
     called `model` too. A column that is missing or unknown, or a value that cannot be read, is named (422).
     """
-    options = await _options(request, services, model, preprocess, explain)
+    options = await _options(request, services, model, preprocess, read, explain)
     headers, request_id = headers_of(request), request.scope["request_id"]
     served = await prediction.find_served(services, model)
     predict = rows.predict_row if served.takes_rows else prediction.predict_one
@@ -131,7 +144,7 @@ async def predict(
 @router.post(
     "/predict/batch",
     summary="Classify many images, or rows of a table, in one request",
-    response_model=list[PredictionBody | problems.Problem],
+    response_model=list[PredictionBody | NumberBody | problems.Problem],
     response_description="One answer per image or row, in order: a prediction, or the problem with it",
     responses={
         200: {
@@ -168,6 +181,7 @@ async def predict_batch(
     services: ServicesDep,
     model: ModelName = None,
     preprocess: PreprocessParam = "auto",
+    read: ReadParam = "digit",
 ) -> Response:
     """A list with one answer per image, in the order sent; a bad image is a problem in its place.
 
@@ -178,7 +192,7 @@ async def predict_batch(
     parquet or an Arrow stream, also as the file of a form; with `Accept: text/csv` the answers are CSV: label,
     its probability, that of each class, and what was wrong with the row.
     """
-    options = await _options(request, services, model, preprocess)
+    options = await _options(request, services, model, preprocess, read)
     headers, receive = headers_of(request), request.receive
     if (await prediction.find_served(services, model)).takes_rows:
         answers, kind = await rows.predict_rows(services, options, headers, receive)
@@ -188,12 +202,22 @@ async def predict_batch(
 
 
 async def _options(
-    request: Request, services: Services, model: str | None, preprocess: PreprocessMode, explain: bool = False
+    request: Request,
+    services: Services,
+    model: str | None,
+    preprocess: PreprocessMode,
+    read: Reading,
+    explain: bool = False,
 ) -> Options:
     """Those that stand in the query, for a request that may predict; the model that they name is there."""
     await services.authenticator.may_predict(headers_of(request))
-    await prediction.find_served(services, model)
+    served = await prediction.find_served(services, model)
+    if read == "number":
+        numbers.refuse(served, Options(preprocess=preprocess, explain=explain))
     given = request.query_params
     return Options(
-        model, preprocess if "preprocess" in given else None, explain if "explain" in given else None
+        model,
+        preprocess if "preprocess" in given else None,
+        explain if "explain" in given else None,
+        read if "read" in given else None,
     )
