@@ -47,11 +47,37 @@ class Prediction:
     saliency: bytes | None = None  # with explain: how much each pixel counts, as PNG
     contributions: Mapping[str, float] | None = None  # with explain, of a row: how much each column counts
     typical: Mapping[str, Any] | None = None
+    warning: Mapping[str, Any] | None = None  # type, detail; "several": the picture has more digits than one
 
     @property
     def ranked(self) -> list[tuple[str, float]]:
         """Classes with their probabilities, the most probable first."""
         return sorted(self.probabilities.items(), key=lambda pair: -pair[1])
+
+
+@dataclass(frozen=True, slots=True)
+class NumberDigit:
+    """One digit of a number."""
+
+    label: str
+    index: int
+    probability: float
+    box: Sequence[int]  # x, y, width and height in the picture as it is shown
+    line: int = 0
+    id: str | None = None  # by which it can be corrected, where the service keeps predictions
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """All digits of one picture, in reading order."""
+
+    model: str
+    version: int
+    number: str  # lines are separated by newlines
+    lines: Sequence[str]
+    probability: float  # that all are right
+    digits: Sequence[NumberDigit]
+    input: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +313,10 @@ def _from_data_url(text: str) -> bytes:
     return b64decode(text.partition(",")[2])
 
 
+def _digits(found: Sequence[Mapping[str, Any]]) -> tuple[NumberDigit, ...]:
+    return tuple(read(NumberDigit, one) for one in found)
+
+
 _MOMENT = "datetime | None"
 _CONVERT: Mapping[tuple[str, str], Callable[[Any], Any]] = {
     **{
@@ -296,6 +326,9 @@ _CONVERT: Mapping[tuple[str, str], Callable[[Any], Any]] = {
     ("seen", "bytes | None"): _from_data_url,
     ("saliency", "bytes | None"): _from_data_url,
     ("classes", "Sequence[str]"): tuple,
+    ("lines", "Sequence[str]"): tuple,
+    ("box", "Sequence[int]"): tuple,
+    ("digits", "Sequence[NumberDigit]"): _digits,
     ("aliases", "Sequence[str]"): tuple,
     ("errors", "Sequence[Mapping[str, Any]]"): tuple,
 }

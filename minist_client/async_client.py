@@ -44,6 +44,7 @@ class AsyncClient(AnyClient):
 
     predict = _async(predicting.predict)
     predict_batch = _async(predicting.predict_batch)
+    read_number = _async(predicting.read_number)
     models = _async(serving.models)
     model = _async(serving.model)
     schema = _async(serving.schema)

@@ -44,6 +44,7 @@ class Client(AnyClient):
 
     predict = _sync(predicting.predict)
     predict_batch = _sync(predicting.predict_batch)
+    read_number = _sync(predicting.read_number)
     models = _sync(serving.models)
     model = _sync(serving.model)
     schema = _sync(serving.schema)

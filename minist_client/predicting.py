@@ -12,7 +12,7 @@ from secrets import token_hex
 from typing import Any, Literal
 
 from minist_client import pictures, tables
-from minist_client.answers import Prediction, Problem, prediction_of, read
+from minist_client.answers import Number, Prediction, Problem, prediction_of, read
 from minist_client.errors import ServiceError, UnusableInput
 from minist_client.steps import Body, Call, Plan, ask, work
 
@@ -43,6 +43,17 @@ def predict(
         data = yield from work(partial(pictures.encoded, image))
         body = Body(pictures.media_type(data), data)
     return (yield from ask(Call("POST", "/predict", partial(read, Prediction), params, body)))
+
+
+def read_number(image: Any, model: str | None = None) -> Plan[Number]:
+    """Read all digits of one picture, as `predict` takes it, line by line.
+
+    Raises ServiceError where the service refuses it, for instance where there is no digit.
+    """
+    data = yield from work(partial(pictures.encoded, image))
+    body = Body(pictures.media_type(data), data)
+    params = {**_params(model, None), "read": "number"}
+    return (yield from ask(Call("POST", "/predict", partial(read, Number), params, body)))
 
 
 def predict_batch(

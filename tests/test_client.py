@@ -39,6 +39,7 @@ from tests.people import ROW, serve_tables
 from tests.processes import service
 
 SEVEN = ROOT / "examples" / "7.png"
+NUMBER = ROOT / "examples" / "number.jpg"
 CSV = '"weight, kg",age,work,smokes,since\n"72,5",39,state,no,31.12.1999\n"60","old","two\nlines",yes,\n'
 
 
@@ -110,6 +111,19 @@ def test_options_and_explanations(client: Any) -> None:
     assert explained.contributions.keys() == ROW.keys()
     with pytest.raises(ServiceError, match="there is no model 'nope'"):
         client.predict(SEVEN, model="nope")
+
+
+def test_a_number(client: Any) -> None:
+    found = client.read_number(NUMBER)
+    assert (found.number, found.lines) == ("0522\n1859", ("0522", "1859"))
+    assert "".join(digit.label for digit in found.digits) == "05221859"
+    assert all(len(digit.box) == 4 for digit in found.digits)
+    assert client.predict(NUMBER).warning["count"] == 8
+    assert client.predict(SEVEN).warning is None
+    with pytest.raises(ServiceError, match="no model of digits"):
+        client.read_number(NUMBER, model="fashion")
+    with pytest.raises(ServiceError, match="rows of a table, not pictures"):
+        client.read_number(NUMBER, model="people")
 
 
 def test_a_batch_is_answered_in_order_with_problems_in_their_place(
@@ -333,6 +347,14 @@ def test_the_command_shows_a_table(url: str, tmp_path: Path) -> None:
     assert all(float(line[2]) > 0.9 for line in lines[:4])
     assert status == 1
     assert said.startswith("error: nowhere.png: Unreadable file")
+
+
+def test_the_command_reads_numbers(url: str) -> None:
+    status, shown, said = minist_predict(url, "--read", "number", str(NUMBER), str(SEVEN))
+    assert (status, said) == (0, "")
+    assert [line.split()[1:-1] for line in shown.splitlines()[1:]] == [["0522", "/", "1859"], ["7"]]
+    status, shown, said = minist_predict(url, str(NUMBER))
+    assert said.startswith(f"warning: {NUMBER}: there are 8 digits")
 
 
 def test_the_command_prints_lines_of_json(url: str) -> None:

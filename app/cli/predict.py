@@ -6,18 +6,21 @@ import csv
 import glob
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 from app.cli.explained import counted
-from minist_client import Client, ClientError, Prediction, Problem, ServiceError, UnusableInput
+from minist_client import Client, ClientError, Number, Prediction, Problem, ServiceError, UnusableInput
 from minist_client.pictures import ANY, media_type
 from minist_client.tables import WHOLE, is_table_file
 
 PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".avif")
+T = TypeVar("T")
 AT_ONCE = 100  # pictures whose answers come together
 RETRIES = 2  # the user waits
 
@@ -27,7 +30,7 @@ class Line:
     """What is asked about, and the answer."""
 
     name: str
-    answer: Prediction | Problem
+    answer: Prediction | Number | Problem
 
 
 def run(words: Sequence[str]) -> int:
@@ -63,6 +66,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="what counted: columns of a row, parts of a picture; with --json what it saw and a map, too",
     )
+    parser.add_argument(
+        "--read",
+        choices=("digit", "number"),
+        default="digit",
+        help="number: all digits of each picture, line by line (default: digit)",
+    )
     return parser
 
 
@@ -79,7 +88,7 @@ def _lines(client: Client, chosen: argparse.Namespace, folder: Path) -> Iterator
             yield from _rows(client, chosen, path)
         else:
             waiting.append(path)
-            if len(waiting) == AT_ONCE or chosen.explain:
+            if len(waiting) == AT_ONCE or chosen.explain or chosen.read == "number":
                 yield from _pictures(client, chosen, waiting)
                 waiting = []
     yield from _pictures(client, chosen, waiting)
@@ -115,7 +124,10 @@ def _from_input(folder: Path) -> Path:
 
 
 def _pictures(client: Client, chosen: argparse.Namespace, paths: Sequence[Path]) -> Iterator[Line]:
-    if chosen.explain:
+    answers: Sequence[Prediction | Number | Problem]
+    if chosen.read == "number":
+        answers = [_one(partial(client.read_number, path, chosen.model)) for path in paths]
+    elif chosen.explain:
         answers = [_explained(client, chosen, path) for path in paths]
     else:
         answers = client.predict_batch(paths, chosen.model)
@@ -123,8 +135,13 @@ def _pictures(client: Client, chosen: argparse.Namespace, paths: Sequence[Path])
 
 
 def _explained(client: Client, chosen: argparse.Namespace, picture: object) -> Prediction | Problem:
+    return _one(partial(client.predict, picture, chosen.model, explain=True))
+
+
+def _one(ask: Callable[[], T]) -> T | Problem:
+    """The answer, or why this one has none."""
     try:
-        return client.predict(picture, chosen.model, explain=True)
+        return ask()
     except ServiceError as error:
         if error.status != 422:
             raise
@@ -190,6 +207,9 @@ def _show_table(lines: Iterator[Line]) -> int:
     console.width = console.width if console.is_terminal else 1_000_000  # a pipe breaks no lines
     console.print(table)
     failed = [line for line in found if isinstance(line.answer, Problem)]
+    for line in found:
+        if isinstance(line.answer, Prediction) and line.answer.warning is not None:
+            print(f"warning: {line.name}: {line.answer.warning.get('detail')}", file=sys.stderr)
     for line in failed:
         print(f"error: {line.name}: {line.answer}", file=sys.stderr)
     return 1 if failed else 0
@@ -200,6 +220,9 @@ def _cells(line: Line) -> tuple[str, ...]:
 
     if isinstance(line.answer, Problem):
         return escape(line.name), "[red]failed[/red]", "", "", ""
+    if isinstance(line.answer, Number):
+        shown = escape(line.answer.number.replace("\n", " / "))
+        return escape(line.name), shown, f"{line.answer.probability:.4f}", "", ""
     _, *others = line.answer.ranked
     second = f"{others[0][0]} {others[0][1]:.4f}" if others else ""
     name, label = escape(line.name), escape(line.answer.label)
