@@ -145,6 +145,21 @@ def test_a_file_that_is_not_a_picture_is_an_error(page: Page, tmp_path: Path) ->
     expect(page.locator("#pad-problem")).to_be_empty()
 
 
+def test_several_digits_are_read_and_each_can_be_pressed(page: Page) -> None:
+    page.set_input_files("#file", ROOT / "examples" / "number.jpg")
+    expect(page.locator("#number-text span")).to_have_text(["0522", "1859"], timeout=SOON)
+    marks = page.locator("#number .mark")
+    expect(marks).to_have_count(8)
+    image, mark = page.locator("#number img").bounding_box(), marks.first.bounding_box()
+    assert image
+    assert mark
+    assert image["x"] < mark["x"] < image["x"] + image["width"] - mark["width"]
+    marks.nth(3).click()
+    expect(page.locator("#number .labels button")).to_have_count(10)
+    page.click("#clear")
+    expect(page.locator("#number")).to_be_hidden()
+
+
 def test_models_answer_side_by_side_with_version_and_time(page: Page) -> None:
     draw(page, "5")
     choose(page, "digits", "cnn", "softmax-mnist")

@@ -8,6 +8,7 @@ import { Corrections } from "./correct.js";
 import { $, fill, h, loading, trouble } from "./dom.js";
 import { Drawing } from "./draw.js";
 import { RowForm } from "./row.js";
+import { NumberReading } from "./number.js";
 import { ManyRows } from "./many.js";
 import { Samples } from "./samples.js";
 import { subjectNamed } from "./subjects.js";
@@ -40,6 +41,7 @@ export class TryView {
     this.camera = new Camera($("viewfinder", HTMLVideoElement));
     this.command = new Command(api, $("request"));
     this.corrections = new Corrections(api, $("correct"), $("corrections"));
+    this.number = new NumberReading(api, $("number"));
     this.samples = new Samples(api, $("samples-title"), $("samples"), (picture, name) =>
       this.drawing.place(picture, name),
     );
@@ -249,6 +251,7 @@ export class TryView {
     $("clear", HTMLButtonElement).disabled = this.drawing.empty;
     $("pad-problem").textContent = "";
     this.corrections.hide();
+    this.number.hide();
     if (drawing && !empty) {
       this.#gap ||= setTimeout(() => this.#send(), Math.max(0, this.#sentAt + GAP - performance.now()));
       return;
@@ -293,6 +296,7 @@ export class TryView {
     await Promise.all(this.#answers.map((answer) => answer.ask(picture, true)));
     if (outdated()) return;
     const results = this.#answers.map(({ result }) => result).filter((result) => result !== null);
+    if (first.result?.warning?.type === "several") this.number.show(picture, first.model);
     if (results.length) this.corrections.offer(results, first.model.classes);
     $("said").textContent = this.#answers.map(spoken).filter(Boolean).join(" ");
   }

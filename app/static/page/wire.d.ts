@@ -110,6 +110,23 @@ export interface PredictionBody {
   seen: string | null;
   saliency: string | null;
   contributions: Record<string, number> | null;
+  warning?: { type: string; count?: number; detail: string };
+}
+
+export interface DigitBody {
+  id?: string;
+  label: string;
+  probability: number;
+  box: [x: number, y: number, width: number, height: number];
+  line: number;
+}
+
+export interface NumberBody {
+  number: string;
+  lines: string[];
+  probability: number;
+  digits: DigitBody[];
+  input: { size: [width: number, height: number] };
 }
 
 export interface FieldBody {
