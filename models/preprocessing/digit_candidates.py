@@ -28,6 +28,8 @@ ENOUGH, AIM = 36, 56  # pixels of a line's height: with fewer it is looked at ag
 MARGIN = 0.8  # around the lines, as a share of their height
 LARGEST = 1600  # pixels along the longer side
 
+UNEVEN = 0.25  # standard deviation of the heights of grain, as a share of their mean; digits have less
+FRAGMENT = 0.28  # height of pieces, as a share of that of the digit that was found at first
 THICK, FILLED = 0.4, 0.5  # strokes as wide as this share of the height; ink in this share of a box
 
 # Shapes, as shares of the height of the line:
@@ -41,11 +43,11 @@ SLASH_SLANT, SLASH_TALL = -0.3, 1.1  # a slash leans so far, and is so tall
 
 # Costs, in nats:
 DOUBT = 3.0  # of a cut where one digit is expected
-CUT, CUT_INK = 0.55, 0.35  # to end a digit at a cut; for each stroke that this crosses
+CUT, CUT_INK = 0.5, 0.8  # to end a digit at a cut; for each stroke that this crosses
 JOIN, JOIN_GAP = 1.2, 5.0  # to join pieces that stand apart; for a gap as wide as the line is high
 DIGIT = 0.15  # of every digit
-NARROW_BELOW, NARROW = 0.2, 0.8  # of a width below the first, for each height
-WIDE_FROM, WIDE = 0.95, 6.0  # of a width above the first, for each height
+NARROW_BELOW, NARROW = 0.35, 1.2  # of a width below the first, for each height
+WIDE_FROM, WIDE = 1.02, 6.75  # of a width above the first, for each height
 LOW_BELOW, LOW = 0.9, 7.0  # of a longer side below the first
 SKIP, SKIP_LOW = 8.0, 1.8  # to call a piece no digit that is as large as the line is high, or half as large
 
@@ -78,7 +80,13 @@ def find_candidates(
             page, lines, found = turned, those, other
     if page is None or not lines:
         return None
-    page, lines = _closer(picture, found, page, lines)
+    if found is not None and _are_fragments(page, lines, found):
+        page = read_page(picture, found, grainy=True)
+        lines = find_lines(page.components) if page is not None else []
+        if page is None or not lines:
+            return None
+    else:
+        page, lines = _closer(picture, found, page, lines)
     kept, more = _bounded(lines)
     return _candidates(page, kept, side, more, DOUBT if reading == "digit" else 0.0)
 
@@ -86,6 +94,16 @@ def find_candidates(
 def _read(picture: Image.Image, found: Ink | None) -> tuple[Page | None, list[Line]]:
     page = read_page(picture, found)
     return page, find_lines(page.components) if page is not None else []
+
+
+def _are_fragments(page: Page, lines: list[Line], found: Ink) -> bool:
+    """Whether the pieces are of all sizes, much smaller than the digit that was found: grain of a pencil."""
+    left, top, right, bottom = found.box
+    height = float(np.median([line.height for line in lines])) * page.step
+    if height > FRAGMENT * (bottom - top) or right - left > WIDEST * (bottom - top):
+        return False
+    tall = [float(piece.box[3] - piece.box[1]) for line in lines for piece in line.pieces]
+    return float(np.std(tall)) > UNEVEN * float(np.mean(tall))
 
 
 def _plausible(page: Page | None, lines: list[Line]) -> int:

@@ -18,6 +18,7 @@ FAINT = 0.05  # the strongest pixels take at least this share of the light
 LOW, HIGH = 0.3, 0.5  # ink is above the one, and a component somewhere above the other, as shares of the peak
 INDISTINCT = 0.8  # noise at this share of the peak: nothing can be told from it
 JOINED = 300  # pixels along the longer side from which on gaps of two pixels join
+GRAIN = 80  # gaps of twice such a part of the longer side join where strokes are broken by grain
 
 # How far a page is turned:
 STEEPEST, ANGLE = 16, 0.5  # degrees: the most that lines are turned by, and the step in which it is tried
@@ -51,12 +52,13 @@ class Page:
         return (round(sides[0]), round(sides[1]), round(sides[2]), round(sides[3]))
 
 
-def read_page(picture: Image.Image, found: Ink | None) -> Page | None:
+def read_page(picture: Image.Image, found: Ink | None, grainy: bool = False) -> Page | None:
     """What is written in a grey picture; None where there is no ink.
 
-    `found` is what the search for one digit made of it, which tells dark from light ink.
+    `found` is what the search for one digit made of it, which tells dark from light ink. In a `grainy`
+    one, such as of pencil, wider gaps join, as they do in that search.
     """
-    return _page(picture, found, (0, 0, *picture.size), -(-max(picture.size) // PAGE), None)
+    return _page(picture, found, (0, 0, *picture.size), -(-max(picture.size) // PAGE), None, grainy)
 
 
 def read_closer(picture: Image.Image, found: Ink | None, before: Page, region: Box, step: int) -> Page | None:
@@ -64,7 +66,14 @@ def read_closer(picture: Image.Image, found: Ink | None, before: Page, region: B
     return _page(picture, found, region, step, before.angle)
 
 
-def _page(picture: Image.Image, found: Ink | None, region: Box, step: int, angle: float | None) -> Page | None:
+def _page(
+    picture: Image.Image,
+    found: Ink | None,
+    region: Box,
+    step: int,
+    angle: float | None,
+    grainy: bool = False,
+) -> Page | None:
     part = picture.crop(region)
     small = part.reduce(step) if step > 1 else part
     ink = _ink(small, found)
@@ -81,6 +90,7 @@ def _page(picture: Image.Image, found: Ink | None, region: Box, step: int, angle
         return None
     low, peak = levels
     reach = 1 if max(ink.shape) >= JOINED and (found is None or found.drawing is None) else 0
+    reach = max(ink.shape) // GRAIN if grainy else reach
     components = Components.of(ink, low, HIGH * peak, inset, reach)
     printed = printed_boxes(components)
     if printed is not None:
