@@ -340,6 +340,18 @@ def test_the_best_epoch_is_kept_beside_the_last(queue: Queue) -> None:
     assert (row.best["epoch"], row.last["epoch"]) == (2, 3)
 
 
+def test_an_epoch_that_is_told_again_is_recorded_where_it_was_missed(queue: Queue) -> None:
+    """It was saved, and the supervisor gone before it heard."""
+    submit(queue)
+    job = claim(queue)
+    for epoch in (1, 2):
+        queue.epoch(job, {"epoch": epoch, "accuracy": 0.5})
+    for epoch in (1, 2, 3):
+        queue.epoch(job, {"epoch": epoch, "accuracy": 0.6}, again=True)
+    found = [event.data for event in queue.events(job.id) if event.kind == "epoch"]
+    assert [(data["epoch"], data["accuracy"]) for data in found] == [(1, 0.5), (2, 0.5), (3, 0.6)]
+
+
 def test_some_steps_are_kept_when_the_job_ends(queue: Queue) -> None:
     """Evenly, so that its curves can be drawn again."""
     submit(queue)

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from errno import ENOSPC
 from pathlib import Path
@@ -34,6 +35,7 @@ def work(
     begin(lease)
     try:
         run = Run.open(directory)
+        _tell_again(run)
         if ray is None:
             train(run, data_dir, choose_device(device), _Reporter(), wait=lease, datasets_dir=datasets_dir)
         else:
@@ -52,6 +54,14 @@ def work(
         return failed(_sentence(error, directory))
     send(event="done")
     return 0
+
+
+def _tell_again(run: Run) -> None:
+    """The epochs of attempts before: the last may have been saved, and its supervisor gone before it heard."""
+    with suppress(TrainingError):  # of a damaged file the run itself speaks
+        if not run.config.search:  # which counts the epochs of its trials together
+            for epoch in run.history():
+                send(event="epoch", again=True, **asdict(epoch))
 
 
 class _Reporter:

@@ -75,7 +75,7 @@ class Relay:
             if message["event"] == "step":
                 self._queue.step(self._job, data)
             elif message["event"] == "epoch":
-                self._queue.epoch(self._job, data)
+                self._queue.epoch(self._job, data, again=data.pop("again", False))
                 self._on_epoch()
             elif message["event"] == "note":
                 self._queue.note(self._job, data)
