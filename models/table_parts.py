@@ -105,7 +105,8 @@ def _uniform(groups: int, inputs: int, outputs: int) -> Tensor:
 
 class GaussianPart(nn.Module):
     """A distribution of the numbers for each class, fitted at once (`training.tables.gaussian`): multivariate t
-    of so many `degrees` of freedom, by which one odd row is no proof of anything; normal where they are 0.
+    of so many `degrees` of freedom, by which one odd row is no proof of anything. Where they are 0 (models of
+    before) it is normal.
 
     Classes that differ in how columns go together, in differences of columns that are nearly the same, are told
     apart by few rows; a network needs many.

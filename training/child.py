@@ -2,7 +2,6 @@
 
 import sys
 import time
-from contextlib import suppress
 from dataclasses import asdict
 from errno import ENOSPC
 from pathlib import Path
@@ -12,7 +11,7 @@ from models.errors import ModelError
 from models.verification import load_verified
 from training.directory import RunDirectory
 from training.errors import ClusterAway, RunBusy, TrainingError
-from training.events import Epoch, Event, Note
+from training.events import Epoch, Event, Note, Resumed
 from training.progress import epoch_line
 from training.remote.driver import Cluster, train_in_cluster
 from training.run import Run, train
@@ -35,7 +34,6 @@ def work(
     begin(lease)
     try:
         run = Run.open(directory)
-        _tell_again(run)
         if ray is None:
             train(run, data_dir, choose_device(device), _Reporter(), wait=lease, datasets_dir=datasets_dir)
         else:
@@ -56,14 +54,6 @@ def work(
     return 0
 
 
-def _tell_again(run: Run) -> None:
-    """The epochs of attempts before: the last may have been saved, and its supervisor gone before it heard."""
-    with suppress(TrainingError):  # of a damaged file the run itself speaks
-        if not run.config.search:  # which counts the epochs of its trials together
-            for epoch in run.history():
-                send(event="epoch", again=True, **asdict(epoch))
-
-
 class _Reporter:
     """Sends every epoch, and a step at most twice a second; epochs are logged too."""
 
@@ -77,6 +67,9 @@ class _Reporter:
         elif isinstance(event, Note):
             print(event.text, file=sys.stderr, flush=True)
             send(event="note", text=event.text, **({} if event.trial is None else {"trial": event.trial}))
+        elif isinstance(event, Resumed):
+            for epoch in event.epochs:
+                send(event="epoch", again=True, **asdict(epoch))
         elif time.monotonic() - self._sent >= STEP_SECONDS:
             self._sent = time.monotonic()
             send(event="step", **asdict(event))

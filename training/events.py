@@ -61,5 +61,12 @@ class Note:
     trial: Mapping[str, Any] | None = None
 
 
-Event = Step | Epoch | Note
+@dataclass(frozen=True)
+class Resumed:
+    """The run goes on after these epochs, which were saved; of the last, nobody may have heard."""
+
+    epochs: tuple[Epoch, ...]
+
+
+Event = Step | Epoch | Note | Resumed
 Listener = Callable[[Event], None]

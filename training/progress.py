@@ -5,7 +5,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from training.events import Epoch, Event, Note
+from training.events import Epoch, Event, Note, Resumed
 
 
 class Display:
@@ -42,6 +42,9 @@ class Display:
             return
         if isinstance(event, Note):
             self.print(event.text)
+            return
+        if isinstance(event, Resumed):
+            self.print(f"goes on after epoch {event.epochs[-1].epoch}")
             return
         now = (
             f"loss {event.loss:.4f}  accuracy {event.accuracy:.4f}  {event.images_per_second:,.0f} images/s"

@@ -29,7 +29,7 @@ from training.datasets import IMPORTED, Dataset, Split, load_dataset
 from training.directory import RunDirectory
 from training.errors import DatasetError, Diverged, NotFinite, RunBusy, TrainingError
 from training.evaluation import Evaluation, evaluate
-from training.events import Epoch, Listener, Note, Step
+from training.events import Epoch, Listener, Note, Resumed, Step
 from training.fine_tune import FineTuner, served_version
 from training.kept import keep_sample, read_sample
 from training.loop import Trainer, normalisation
@@ -356,6 +356,8 @@ def _run_epochs(
 ) -> None:
     """Train epoch by epoch, and evaluate after each on the validation split (without one, on the test set)."""
     history = run.history()[: trainer.epoch]
+    if history:
+        on_event(Resumed(tuple(history)))
     watched, split = (validation, "validation") if validation else (test, "test")
     while not trainer.try_is_over([epoch.loss for epoch in history]) or (
         not first_try_only and trainer.begin_second_try(history[-1].loss)

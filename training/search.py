@@ -18,7 +18,7 @@ from models.errors import first_problem
 from models.files import write_atomically
 from training.directory import RunDirectory
 from training.errors import Diverged, TrainingError
-from training.events import Epoch, Event, Listener, Note, Step, TrialEpoch, TrialStep
+from training.events import Epoch, Event, Listener, Note, Resumed, Step, TrialEpoch, TrialStep
 from training.recipes import Config
 
 
@@ -183,11 +183,11 @@ class Count:
         self._of[trial.number] = self._done[trial.number] = trial.epochs
 
     def listener(self, number: int, on_event: Listener) -> Listener:
-        """For the events of one trial."""
-        return lambda event: on_event(self.counted(number, event))
+        """For the events of one trial; its epochs before it was resumed were counted then."""
+        return lambda event: None if isinstance(event, Resumed) else on_event(self.counted(number, event))
 
     def counted(self, number: int, event: Event) -> Event:
-        if isinstance(event, Note):
+        if isinstance(event, Note | Resumed):
             return event
         self._of[number] = event.epochs
         whole = event.epoch if isinstance(event, Epoch) else event.epoch - 1

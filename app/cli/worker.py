@@ -38,9 +38,8 @@ def supervise(attached: str | None) -> int:
     home = await_home(settings)
     logging.config.dictConfig(logs.config(settings.log_level))
     gpus = visible_gpus(os.environ) if settings.device in ("auto", "cuda") else []
-    machine = (
-        None if settings.executor == "ray" else Machine.here(len(gpus))
-    )  # a cluster finds a place by itself
+    # a cluster finds a place by itself
+    machine = None if settings.executor == "ray" else Machine.here(len(gpus))
     training, *more = (home.supervisor(gpu, machine) for gpu in one_each(settings.train_jobs, gpus))
     courier = home.courier()
     others: list[Supervisor | Courier] = [

@@ -253,16 +253,10 @@ class Queue:
             transitions.change(connection, job, progress=dict(data))
             transitions.add_event(connection, job.id, "step", data)
 
-    def epoch(self, job: Job, data: Mapping[str, Any], again: bool = False) -> None:
-        """Record a complete epoch, and reset the count of crashes. Raises ClaimLost.
-
-        One of an attempt before, told `again`, is recorded where it was missed.
-        """
+    def epoch(self, job: Job, data: Mapping[str, Any]) -> None:
+        """Record a complete epoch, and reset the count of crashes. Raises ClaimLost."""
         with self.database.write() as connection:
-            last, best = connection.execute(select(jobs.c.last, jobs.c.best).where(jobs.c.id == job.id)).one()
-            if again and last is not None and last["epoch"] >= data["epoch"]:
-                self.require_claim(connection, job)
-                return
+            best = connection.scalar(select(jobs.c.best).where(jobs.c.id == job.id))
             better = best is None or (data["accuracy"] or 0) > (best["accuracy"] or 0)
             transitions.change(connection, job, last=dict(data), crashes=0, best=dict(data) if better else best)
             transitions.add_event(connection, job.id, "epoch", data)

@@ -29,6 +29,7 @@ class Relay:
         self._renew_seconds = renew_seconds
         self._begun = time.monotonic()
         self._renewed = 0.0
+        self._last_epoch = job.last["epoch"] if job.last else 0  # that the table knows of
         self._waiting: deque[Mapping[str, Any]] = deque()
         self._trouble = False
         self.failure: str | None = None  # the child's own reason
@@ -75,8 +76,11 @@ class Relay:
             if message["event"] == "step":
                 self._queue.step(self._job, data)
             elif message["event"] == "epoch":
-                self._queue.epoch(self._job, data, again=data.pop("again", False))
-                self._on_epoch()
+                again = data.pop("again", False)  # of an attempt before: only what was missed is new
+                if not again or data["epoch"] > self._last_epoch:
+                    self._queue.epoch(self._job, data)
+                    self._last_epoch = data["epoch"]
+                    self._on_epoch()
             elif message["event"] == "note":
                 self._queue.note(self._job, data)
             self._waiting.popleft()

@@ -15,7 +15,7 @@ from PIL import Image
 from models.numbers import MAX_CANDIDATES, MAX_DIGITS, MAX_LINES, Candidate, Candidates, Reading
 from models.preprocessing.components import Components
 from models.preprocessing.cuts import left_of, propose_cuts
-from models.preprocessing.ink import CORE, FLOOR, FULL, Box, Ink
+from models.preprocessing.ink import CORE, Box, Ink, softened
 from models.preprocessing.morphology import Labels, Plane, Values, dilation, stroke_width
 from models.preprocessing.preprocess import center_by_mass
 from models.preprocessing.text_lines import Line, Piece, find_lines
@@ -292,9 +292,7 @@ def _crop(page: Page, made: _Cutting, start: int, end: int) -> tuple[Plane | Non
     strength = ink[own]
     middling = int(CORE * len(strength))
     core = max(float(np.partition(strength, middling)[middling]), 1e-6)
-    soft = ink * (dilation(own, 1) & (own | (numbers == 0))) / np.float32(core)
-    floor = FLOOR * page.low / core
-    soft = ((soft - np.float32(floor)) / np.float32(max(FULL - floor, 0.05))).clip(0, 1)
+    soft = softened(ink * (dilation(own, 1) & (own | (numbers == 0))), core, page.low)
     ys, xs = np.nonzero(own)
     box = page.outline(ys + part[0].start, xs + part[1].start)
     return (soft if (soft > 0.3).any() else None), box

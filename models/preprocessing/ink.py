@@ -28,7 +28,8 @@ BORDER_TRUST, BORDER_TRUST_SMALL = 0.6, 2  # how far the border may outvote the 
 
 # What is ink, as a share of the background's light:
 FAINT = 0.05  # the strongest pixels take at least this much
-PEAK_PIXELS = 6  # pixels whose mean is the peak, or a 200th of all: one alone may be dust
+PEAK_PIXELS = 6  # pixels whose mean is the peak, or a share of all: one alone may be dust
+OF_A_DIGIT = 200  # of so many pixels one is among them
 LOW, HIGH = 0.3, 0.5  # ink is above the one, and a component somewhere above the other, as shares of the peak
 NOISE = 3  # ink is above this many times the level that a third of all pixels stay below
 INDISTINCT = 0.8  # noise at this share of the peak: nothing can be told from it
@@ -228,7 +229,7 @@ def _segment_ink(
         remove_ruled_lines(ink)
         remove_ruled_lines(ink.T)
     for last in (False, False, True):
-        levels = _ink_levels(ink)
+        levels = ink_levels(ink, OF_A_DIGIT)
         if levels is None:
             return None
         low, peak = levels
@@ -242,9 +243,10 @@ def _segment_ink(
     return replace(found, several=True) if found is not None and selected.several else found
 
 
-def _ink_levels(ink: Plane) -> tuple[float, float] | None:
-    """The level that tells ink from noise, and the peak; None where there is no ink, or nothing but noise."""
-    strongest, third = max(PEAK_PIXELS, ink.size // 200), ink.size // 3
+def ink_levels(ink: Plane, every: int) -> tuple[float, float] | None:
+    """The level that tells ink from noise, and the peak, the mean of the strongest of `every` so many pixels;
+    None where there is no ink, or nothing but noise."""
+    strongest, third = max(PEAK_PIXELS, ink.size // every), ink.size // 3
     ranked = np.partition(ink, (third, max(ink.size - strongest, third)), axis=None)
     peak = float(ranked[-strongest:].mean())
     low = max(LOW * peak, NOISE * float(ranked[third]))
@@ -260,14 +262,21 @@ def _measure(
     middling = int(CORE * len(strength))
     core = float(np.partition(strength, middling)[middling])
     crop = np.s_[max(y0 - 1, 0) : y1 + 1, max(x0 - 1, 0) : x1 + 1]
-    soft = ink[crop] * dilation(kept[crop], 1) / np.float32(core)
-    floor = FLOOR * low / core
-    soft = ((soft - np.float32(floor)) / np.float32(FULL - floor)).clip(0, 1)
+    soft = softened(ink[crop] * dilation(kept[crop], 1), core, low)
     box = (x0 * step, y0 * step, min(x1 * step, size[0]), min(y1 * step, size[1]))
     crop = np.s_[max(y0 - 3, 0) : y1 + 3, max(x0 - 3, 0) : x1 + 3]
     contrast = _contrast(kept[crop], ink[crop], page[crop])
     width = stroke_width(soft) / max(soft.shape)
     return Ink(soft, box, dark, core, contrast, width) if contrast > GRAIN else None
+
+
+def softened(ink: Plane, core: float, low: float) -> Plane:
+    """Ink 0..1 of a digit: what is as strong as its core is 1, what is hardly above noise 0."""
+    floor = FLOOR * low / core
+    soft: Plane = ((ink / np.float32(core) - np.float32(floor)) / np.float32(max(FULL - floor, 0.05))).clip(
+        0, 1
+    )
+    return soft
 
 
 def _contrast(kept: Mask, ink: Plane, page: Plane) -> float:

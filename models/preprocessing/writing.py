@@ -7,16 +7,13 @@ from PIL import Image
 
 from models.preprocessing.background import NARROW, SMALL, WIDE, black_tophat
 from models.preprocessing.components import Components
-from models.preprocessing.ink import NOISE, Box, Ink, ink_is_dark
+from models.preprocessing.ink import HIGH, Box, Ink, ink_is_dark, ink_levels
 from models.preprocessing.lines import remove_frame, remove_ruled_lines
 from models.preprocessing.morphology import Mask, Plane, Values, dilation, label
 from models.preprocessing.printed_boxes import printed_boxes
 
 PAGE = 512  # pixels along the longer side, to find all digits in
-PEAK = (6, 2000)  # pixels whose mean is the peak: at least so many, or one of so many
-FAINT = 0.05  # the strongest pixels take at least this share of the light
-LOW, HIGH = 0.3, 0.5  # ink is above the one, and a component somewhere above the other, as shares of the peak
-INDISTINCT = 0.8  # noise at this share of the peak: nothing can be told from it
+OF_A_PAGE = 2000  # of so many pixels one is among the strongest
 JOINED = 300  # pixels along the longer side from which on gaps of two pixels join
 GRAIN = 80  # gaps of twice such a part of the longer side join where strokes are broken by grain
 
@@ -85,7 +82,7 @@ def _page(
     if max(ink.shape) >= SMALL:
         remove_ruled_lines(ink)
         remove_ruled_lines(ink.T)
-    levels = ink_levels(ink)
+    levels = ink_levels(ink, OF_A_PAGE)
     if levels is None:
         return None
     low, peak = levels
@@ -108,18 +105,9 @@ def _ink(small: Image.Image, found: Ink | None) -> Plane:
     return ink
 
 
-def ink_levels(ink: Plane) -> tuple[float, float] | None:
-    """The level that tells ink from noise, and the peak; None where there is no ink, or nothing but noise."""
-    strongest, third = max(PEAK[0], ink.size // PEAK[1]), ink.size // 3
-    ranked = np.partition(ink, (third, max(ink.size - strongest, third)), axis=None)
-    peak = float(ranked[-strongest:].mean())
-    low = max(LOW * peak, NOISE * float(ranked[third]))
-    return None if peak < FAINT or low > INDISTINCT * peak else (low, peak)
-
-
 def _remove_surround(ink: Plane, inset: int) -> None:
     """Take tables and shadows along the picture's border out of `ink` (in place)."""
-    levels = ink_levels(ink)
+    levels = ink_levels(ink, OF_A_PAGE)
     if levels is None or max(ink.shape) < SMALL:
         return
     found = Components.of(ink, levels[0], HIGH * levels[1], inset, 0)
@@ -137,7 +125,7 @@ def _tilt(ink: Plane) -> float:
 
     Source: Postl, "Detection of linear oblique structures and skew scan in digitized documents" (1986).
     """
-    levels = ink_levels(ink)
+    levels = ink_levels(ink, OF_A_PAGE)
     if levels is None or not _has_several_parts(ink > levels[0]):
         return 0.0
     ys, xs = np.nonzero(ink > levels[0])

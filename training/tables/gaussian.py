@@ -89,9 +89,7 @@ def _logits(distributions: list[Distributions], numbers: Tensor, held: Tensor, d
     for group, (means, whitening, bias) in enumerate(distributions):
         mine = held == group
         apart = numbers[mine] - means[:, None]
-        far = (apart @ whitening).square().sum(2)
-        if degrees:
-            far = _slope(numbers.shape[1], degrees) * (far * (2 / degrees)).log1p()
+        far = _slope(numbers.shape[1], degrees) * ((apart @ whitening).square().sum(2) * (2 / degrees)).log1p()
         found[mine] = (bias[:, None] - far).T
     return found
 
@@ -105,9 +103,6 @@ def _slope(count: int, degrees: float) -> float:
 def _write(part: GaussianPart, distributions: list[Distributions], temperature: float) -> None:
     means, whitening, bias = (torch.cat(each) for each in zip(*distributions, strict=True))
     part.centre.copy_(means[:, None])
-    if part.degrees:
-        part.slope.fill_(_slope(means.shape[1], part.degrees) / temperature)
-        part.whitening.copy_(whitening * math.sqrt(2 / part.degrees))
-    else:
-        part.whitening.copy_(whitening / math.sqrt(temperature))
+    part.slope.fill_(_slope(means.shape[1], part.degrees) / temperature)
+    part.whitening.copy_(whitening * math.sqrt(2 / part.degrees))
     part.bias.copy_(bias / temperature)

@@ -13,7 +13,7 @@ from models.card import Card, DatasetFacts
 from models.classifier import Classifier
 from models.tables import TableInput
 from training.errors import DatasetError, TrainingError
-from training.events import Epoch, Listener, Note, Step
+from training.events import Epoch, Listener, Note, Resumed, Step
 from training.recipes import RECIPES, Config
 from training.search import Score
 from training.tables.columns import fit_columns, folds, recode
@@ -196,6 +196,8 @@ def held_by_card(card: Card, dataset: TableDataset) -> Tensor:
 
 def _run_epochs(run: TableRun, trainer: TableTrainer, on_event: Listener) -> None:
     history = run.history()[: trainer.epoch]
+    if history:
+        on_event(Resumed(tuple(history)))
     saved = monotonic()
     while not trainer.over:
         begun, cpu_begun = perf_counter(), process_time()
