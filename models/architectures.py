@@ -1,6 +1,6 @@
 """The architectures by name: how each is built, recognised and served; layers are in `models.networks`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from math import isqrt
@@ -30,6 +30,8 @@ class Architecture:
     reveal those arguments, given a state_dict (`first` is None where the input shape is not an argument).
     `fuse` turns the module into one that needs fewer steps for the same logits, on the same weights.
     `pads` says that zeros are put around what its first layer is given, beside that layer's own padding.
+    `background` says that it may have a logit for what is none of its classes: `build` takes an argument of
+    that name, and the module has `background` and `judge`.
     """
 
     build: Callable[..., nn.Module]
@@ -37,6 +39,13 @@ class Architecture:
     last: str
     fuse: Callable[[Any], nn.Module] | None = None
     pads: bool = False
+    background: bool = False
+
+    def builds(self) -> Iterator[dict[str, Any]]:
+        """The arguments that decide which layers there are, all of them in turn."""
+        yield {}
+        if self.background:
+            yield {"background": True}
 
     def arguments(self, weights: StateDict) -> dict[str, Any]:
         """The keyword arguments of the module that has these weights."""
@@ -85,7 +94,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "mlp-256": Architecture(networks.SmallMLP, first="linear1", last="linear2"),
     "mlp-adam": Architecture(networks.SequentialMLP, first="fc_layers.0", last="fc_layers.8"),
     "cnn": Architecture(networks.CNN, first=None, last="fc", fuse=networks.FusedCNN),
-    "digits": Architecture(networks.Digits, first=None, last="fc2"),
+    "digits": Architecture(networks.Digits, first=None, last="fc2", background=True),
     "garments": Architecture(networks.Garments, first=None, last="fc"),
     "small-image": PictureArchitecture(networks.SmallImage, first="stem.0", last="fc"),
     "efficientnet-lite0": PictureArchitecture(EfficientNetLite0, first="stem.conv", last="fc", pads=True),
@@ -152,11 +161,12 @@ def identify(weights: StateDict) -> tuple[str, dict[str, Any]]:
     Raises UnknownArchitecture where no architecture, or none of these sizes, has them.
     """
     for name, architecture in ARCHITECTURES.items():
-        with torch.device("meta"):  # names without numbers
-            expected = architecture.build().state_dict()
-        named = strip_prefixes(weights, expected)
-        if named is not None:
-            return name, architecture.arguments(named)
+        for layers in architecture.builds():
+            with torch.device("meta"):  # names without numbers
+                expected = architecture.build(**layers).state_dict()
+            named = strip_prefixes(weights, expected)
+            if named is not None:
+                return name, architecture.arguments(named) | layers
     raise UnknownArchitecture(f"has layers of no known architecture ({summary(weights)}): known are {_names()}")
 
 

@@ -1,6 +1,8 @@
 """The facts that travel with a weights file: `<name>.json` beside `<name>.pth`. Imports no torch."""
 
 import math
+from bisect import bisect_right
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -161,6 +163,39 @@ class Search(_Facts):
     trials: tuple[Trial, ...]
 
 
+class Novelty(_Facts):
+    """How unusual a picture is among those that were held out.
+
+    `background`: by the score of the network's background (`models.background`). `confidence`: by 1 - the
+    largest probability (Hendrycks and Gimpel, arXiv:1610.02136).
+    """
+
+    method: Literal["background", "confidence"]
+    pictures: int = Field(ge=1, description="held out, that the scores were taken from")
+    scores: tuple[float, ...] = Field(
+        min_length=2, description="of the held-out pictures, ascending, at evenly spaced shares from 0 to 1"
+    )
+    threshold: float = Field(ge=0, le=1, description="novelty above which a picture counts as unfamiliar")
+
+    @model_validator(mode="after")
+    def _ascends(self) -> "Novelty":
+        if list(self.scores) != sorted(self.scores):
+            raise ValueError("the scores of held-out pictures should ascend")
+        return self
+
+    def of(self, score: float) -> float:
+        """The share of held-out pictures that are less unusual, 0..1."""
+        above = bisect_right(self.scores, score)
+        if above in (0, len(self.scores)):
+            return float(above > 0)
+        low, high = self.scores[above - 1], self.scores[above]
+        return (above - 1 + (score - low) / (high - low)) / (len(self.scores) - 1)
+
+    def of_answer(self, row: Sequence[float], index: int) -> float:
+        """The same of a model's answer: probabilities, the largest at `index`; of a background its logit."""
+        return self.of(row[-1] if self.method == "background" else 1 - row[index])
+
+
 class Card(_Facts):
     """Everything needed to build, load, use and judge a model."""
 
@@ -171,6 +206,11 @@ class Card(_Facts):
     classes: tuple[str, ...] = Field(description="labels in the order of the logits")
     temperature: float = Field(
         default=1.0, gt=0, description="divides the logits before softmax; 1 where none was fitted"
+    )
+    novelty: Novelty | None = Field(
+        default=None,
+        exclude_if=lambda novelty: novelty is None,
+        description="of models of pictures, measured on validation pictures; left out where there were none",
     )
     training: dict[str, Any] | None = Field(default=None, description="config of the run, seed included")
     dataset: DatasetFacts | None = None

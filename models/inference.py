@@ -14,13 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from models.architectures import ARCHITECTURES, serving_form
+from models.background import Judging
 from models.classifier import BATCH, Classifier
 from models.tensors import trial_inputs
 
 log = logging.getLogger("minist.inference")
 
 TOLERANCE = 1e-5  # of a probability
-# uint8 [N, C, H, W], or of a table float32 [N, width], to probabilities, float64 [N, classes], on the CPU
+RELATIVE = 1e-5  # of the logit of a background
+# uint8 [N, C, H, W], or of a table float32 [N, width], to probabilities, float64 [N, classes], on the CPU; of a
+# model with a background its logit last, [N, classes + 1]
 Forward = Callable[[Tensor], Tensor]
 
 
@@ -29,7 +32,7 @@ class InferenceModel:
 
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
-        self._forward: Forward = lambda images: classifier.probabilities(images).cpu()
+        self._forward: Forward = classifier.answers
         layers = [layer for layer in classifier.model.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
         self._folded = self._form(classifier, layers)
         self._freezes = classifier.takes_rows or any(isinstance(layer, nn.Conv2d) for layer in layers)
@@ -58,7 +61,7 @@ class InferenceModel:
             return torch.cat([self._folded.logits(batch) for batch in torch.split(images, BATCH)])
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images, uint8 [N, C, H, W], to probabilities, float64 [N, classes], both on the CPU."""
+        """As `Classifier.answers`: images, uint8 [N, C, H, W], to float64 [N, classes], both on the CPU."""
         return self._forward(images)
 
     def seconds(self) -> float:
@@ -106,16 +109,24 @@ class _Form(nn.Module):
         super().__init__()
         self.model = serving_form(classifier.card.architecture, classifier.model)
         self.temperature = classifier.card.temperature
+        self.judges = classifier.has_background
         mean, std = (torch.tensor(part) for part in (classifier.card.picture.mean, classifier.card.picture.std))
         self.register_buffer("scale", (1 / (255 * std)).view(-1, 1, 1))
         self.register_buffer("shift", (-mean / std).view(-1, 1, 1))
 
+    def normalise(self, images: Tensor) -> Tensor:
+        return images.float() * self.scale + self.shift
+
     def logits(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(images.float() * self.scale + self.shift)
+        logits: Tensor = self.model(self.normalise(images))
         return logits
 
     def forward(self, images: Tensor) -> Tensor:
-        return (self.logits(images).double() / self.temperature).softmax(dim=1)
+        if not self.judges:
+            return (self.logits(images).double() / self.temperature).softmax(dim=1)
+        assert isinstance(self.model, Judging)
+        judged = self.model.judge(self.normalise(images)).double()
+        return torch.cat([(judged[:, :-1] / self.temperature).softmax(dim=1), judged[:, -1:]], 1)
 
 
 class _RowForm(nn.Module):
@@ -154,9 +165,8 @@ class _Folded(_Form):
             first.weight = nn.Parameter(_laid_out(scaled, first.weight), requires_grad=False)
             first.bias = nn.Parameter((bias.double() - shift).float(), requires_grad=False)
 
-    def logits(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(images.float())
-        return logits
+    def normalise(self, images: Tensor) -> Tensor:
+        return images.float()
 
 
 def _laid_out(values: Tensor, like: Tensor) -> Tensor:
@@ -188,7 +198,7 @@ def _matches(form: Forward, classifier: Classifier) -> bool:
     """On blank, full and random images, alone and in batches; running it also warms it up."""
     trials = trial_inputs(classifier.card)
     for images in (trials[:1], trials[1:3], trials[3:]):
-        if not torch.allclose(form(images), classifier.probabilities(images).cpu(), rtol=0, atol=TOLERANCE):
+        if not torch.allclose(form(images), classifier.answers(images), rtol=RELATIVE, atol=TOLERANCE):
             log.warning(
                 "%s is served in its plain form: the fast form gives other probabilities", classifier.card.name
             )

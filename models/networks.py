@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.background import judged
 from models.card import Shape
 
 MNIST_SHAPE: Shape = (1, 28, 28)
@@ -192,10 +193,11 @@ class Digits(nn.Module):
     """Four convolutions with batch normalisation and two linear layers (147,546 parameters).
 
     For 28x28 images of one channel. The first convolution needs no padding, since digits keep a margin
-    of four pixels; normalising after pooling costs a quarter of normalising before.
+    of four pixels; normalising after pooling costs a quarter of normalising before. With a `background` it
+    also has a logit for pictures of what is none of the classes.
     """
 
-    def __init__(self, classes: int = 10) -> None:
+    def __init__(self, classes: int = 10, background: bool = False) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(1, 16, kernel_size=5)
         self.norm1 = nn.BatchNorm2d(16)
@@ -207,16 +209,24 @@ class Digits(nn.Module):
         self.norm4 = nn.BatchNorm2d(64)
         self.fc1 = nn.Linear(576, 128)
         self.fc2 = nn.Linear(128, classes)
+        self.background = nn.Linear(128, 1) if background else None
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor) -> Tensor:
+        """[N, 128]."""
         x = F.relu(self.norm1(F.max_pool2d(self.conv1(x), 2)))  # [N, 16, 12, 12]
         x = F.relu(self.norm2(F.max_pool2d(self.conv2(x), 2)))  # [N, 48, 6, 6]
         x = F.relu(self.norm3(self.conv3(x)))  # [N, 64, 6, 6]
         x = F.relu(self.norm4(F.max_pool2d(self.conv4(x), 2)))  # [N, 64, 3, 3]
-        x = F.relu(self.fc1(F.dropout(x.flatten(1), 0.3, self.training)))
-        logits: Tensor = self.fc2(x)
+        return F.relu(self.fc1(F.dropout(x.flatten(1), 0.3, self.training)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.fc2(self.features(x))
         return logits
+
+    def judge(self, x: Tensor) -> Tensor:
+        """Logits and, last, that of the background: [N, classes + 1]."""
+        return judged(self.features(x), self.fc2, self.background)
 
 
 class Garments(nn.Module):

@@ -43,10 +43,13 @@ def _ask(weights: Path, classifier: Classifier, form: InferenceModel) -> None:
     else:
         images = torch.randint(0, 256, (4, *card.input_shape), dtype=torch.uint8, generator=random)
         images[0], images[1] = 0, 255
-    for answers in (classifier.probabilities(images).cpu(), form(images)):
-        if answers.shape != (len(images), len(card.classes)):
-            raise CheckpointError(
-                f"{weights}: it gives {answers.shape[-1]} figures, its card names {len(card.classes)} classes"
-            )
-        if not answers.isfinite().all() or ((answers.sum(1) - 1).abs() > TOLERANCE).any():
+    if card.novelty is not None and (card.novelty.method == "background") != classifier.has_background:
+        raise CheckpointError(f"{weights}: novelty by {card.novelty.method} does not go with its layers")
+    classes = len(card.classes)
+    for answers in (classifier.answers(images), form(images)):
+        if answers.shape != (len(images), classes + classifier.has_background):
+            figures = answers.shape[-1] - classifier.has_background
+            raise CheckpointError(f"{weights}: it gives {figures} figures, its card names {classes} classes")
+        sums = answers[:, :classes].sum(1)
+        if not answers.isfinite().all() or ((sums - 1).abs() > TOLERANCE).any():
             raise CheckpointError(f"{weights}: its answers are no probabilities; it has probably diverged")

@@ -26,7 +26,9 @@ from models.files import write_atomically
 from training.datasets import Split, load_dataset
 from training.errors import TrainingError
 from training.evaluation import evaluate, logits_of
+from training.novelty import measured
 from training.reliability import brier, scores
+from training.synthetic.split import held_out
 
 
 def calibrate(classifier: Classifier, validation: Split) -> Classifier:
@@ -37,7 +39,7 @@ def calibrate(classifier: Classifier, validation: Split) -> Classifier:
 
 
 def recalibrate(weights: Path, data_dir: Path, device: torch.device, datasets_dir: Path | None = None) -> Card:
-    """Fit the temperature of a finished checkpoint again, evaluate it and rewrite its card.
+    """Fit the temperature of a finished checkpoint again, evaluate it, measure novelty and rewrite its card.
 
     The validation split is the one that its card records; the weights file stays as it is.
     Raises TrainingError where the card records none, or the data are not those it was trained on.
@@ -56,6 +58,7 @@ def recalibrate(weights: Path, data_dir: Path, device: torch.device, datasets_di
         "test": evaluate(classifier, dataset.test).metrics,
         "validation": evaluate(classifier, validation).metrics,
     }
+    classifier = classifier.with_novelty(measured(classifier, held_out(card, validation)))
     card = classifier.card.model_copy(update={"metrics": metrics})
     write_atomically(weights.with_suffix(".json"), card.model_dump_json(indent=2).encode() + b"\n")
     return card

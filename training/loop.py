@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
 from models import architectures
+from models.background import Judging
 from models.checkpoint import load_into
 from models.classifier import BATCH
 from models.files import write_atomically
@@ -60,6 +61,9 @@ class Trainer:
         self.device = device
         _, channels, height, width = train.images.shape
         self.arguments = architectures.arguments_for(config.architecture, classes, (channels, height, width))
+        if config.unfamiliar_images:
+            self.arguments["background"] = True
+        self.background = classes  # the label of what is none of the classes
         self.model = architectures.build(config.architecture, **self.arguments).to(device)
         self.mean, self.std = normalisation(config, channels)
         self.validation = validation if config.augment == "pictures" else None
@@ -76,7 +80,8 @@ class Trainer:
         self.epochs, self.batch_size = self.tries * config.epochs, config.batch_size
         self.steps = math.ceil(len(train) / self.batch_size)
         self._begin()
-        self.loss = _loss(config, class_weights(train.labels, classes).to(device))
+        weights = class_weights(train.labels[train.labels < classes], classes)
+        self.loss = _loss(config, weights.to(device))
         self.epoch = 0  # complete ones
         self.notes: list[str] = []  # what was decided on the way
 
@@ -127,7 +132,7 @@ class Trainer:
         self.scheduler.step()
         if self.average is not None:
             _update_average(self.average, self.model, self._decay())
-        return loss.detach(), (logits.argmax(1) == labels).sum()
+        return loss.detach(), self._right(logits, labels)
 
     def _augment(self, images: Tensor) -> Tensor:
         if self.config.augment == "pictures":
@@ -226,11 +231,33 @@ class Trainer:
         if self.config.optimizer == "from-scratch":
             return scratch.backward(self.config.architecture, self.model, images, labels)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            logits = self.model(images).float()
-        loss = self.loss(logits, labels)
+            logits = self._forward(images).float()
+        loss = self._loss_of(logits, labels)
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
         return loss, logits
+
+    def _forward(self, images: Tensor) -> Tensor:
+        """Logits; of a background too where there are pictures to learn it from."""
+        if self.config.unfamiliar_images:
+            assert isinstance(self.model, Judging)
+            return self.model.judge(images)
+        logits: Tensor = self.model(images)
+        return logits
+
+    def _loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Of the classes, where the label is one of them, and of the background."""
+        if not self.config.unfamiliar_images:
+            return self.loss(logits, labels)
+        unfamiliar = (labels == self.background).float()
+        asked = F.binary_cross_entropy_with_logits(logits[:, -1], unfamiliar)
+        return self.loss(logits[:, :-1], labels) + asked
+
+    def _right(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if not self.config.unfamiliar_images:
+            return (logits.argmax(1) == labels).sum()
+        answers = torch.where(logits[:, -1] > 0, self.background, logits[:, :-1].argmax(1))
+        return (answers == labels).sum()
 
     def _decay(self) -> float:
         """Decay of the average: less in the first steps, so that it forgets the random start."""
@@ -325,7 +352,12 @@ def _loss(config: Config, weights: Tensor) -> Callable[[Tensor, Tensor], Tensor]
     if config.loss == "brier":
         return lambda logits, labels: brier(logits.softmax(1), labels)
     weighted = None if config.augment != "pictures" or bool((weights == 1).all()) else weights
-    return partial(F.cross_entropy, label_smoothing=config.label_smoothing, weight=weighted)
+    return partial(
+        F.cross_entropy,
+        label_smoothing=config.label_smoothing,
+        weight=weighted,
+        ignore_index=len(weights),  # what is none of the classes
+    )
 
 
 @torch.no_grad()

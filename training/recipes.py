@@ -37,7 +37,7 @@ OF_TABLES = (
 )  # what the architecture table reads
 SEARCHED = (
     *OF_TABLES, "optimizer", "schedule", "momentum", "loss", "augment", "ema_decay", "precision",
-    "synthetic_images",
+    "synthetic_images", "written_images", "unfamiliar_images",
 )  # fmt: skip
 DECIDES_ITSELF = ("auto", "efficientnet-lite0", "fine-tune")  # architectures that try settings of their own
 
@@ -106,6 +106,18 @@ class Config(BaseModel):
     synthetic_images: int = Field(
         default=0, ge=0, le=60_000, description="simulated pictures of digits added to the training images"
     )
+    written_images: int = Field(
+        default=0,
+        ge=0,
+        le=120_000,
+        description="digits written stroke by stroke, in many hands, added to the training images",
+    )
+    unfamiliar_images: int = Field(
+        default=0,
+        ge=0,
+        le=120_000,
+        description="pictures of what is no digit, which the model learns to tell from digits (novelty)",
+    )
     ema_decay: float = Field(
         default=0.0,
         ge=0,
@@ -155,8 +167,10 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _synthetic_images_are_digits(self) -> "Config":
-        if self.synthetic_images and self.dataset != "mnist":
-            raise ValueError("pictures can be simulated of digits only: use 0 on other data sets")
+        if (self.synthetic_images or self.written_images or self.unfamiliar_images) and self.dataset != "mnist":
+            raise ValueError("pictures can be simulated for digits only: use 0 on other data sets")
+        if self.unfamiliar_images and self.architecture != "digits":
+            raise ValueError("only the architecture digits learns what is no digit: use 0 unfamiliar_images")
         return self
 
     @field_validator("search")

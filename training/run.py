@@ -33,9 +33,10 @@ from training.events import Epoch, Listener, Note, Resumed, Step
 from training.fine_tune import FineTuner, served_version
 from training.kept import keep_sample, read_sample
 from training.loop import Trainer, normalisation
+from training.novelty import measured
 from training.recipes import Config
 from training.search import Score, Train, read_search, run_trial, search
-from training.synthetic.split import synthetic_split
+from training.synthetic.split import generated, held_out
 from training.tables.dataset import load_table, table_directory
 from training.tables.ending import evaluated
 from training.tables.fine_tune import fine_tune_table
@@ -257,8 +258,8 @@ def _train_network(
 ) -> Trained:
     """From random weights, epoch by epoch."""
     train_split, validation = dataset.hold_out(config.validation_images, config.seed)
-    if config.synthetic_images:
-        train_split += synthetic_split(train_split, config.synthetic_images, config.seed)
+    if (extra := generated(config, train_split, len(dataset.classes), run.files.generated)) is not None:
+        train_split += extra
     if corrections is not None:
         train_split += corrections.repeated(len(train_split))
     trainer = Trainer(config, train_split, len(dataset.classes), device, validation)
@@ -266,6 +267,7 @@ def _train_network(
         trainer.restore(run.files.resume)
     classifier = Classifier(trainer.result, card_of(config, dataset, trainer.arguments), device)
     _run_epochs(run, trainer, classifier, validation, dataset.test, on_event, first_try_only)
+    run.files.generated.unlink(missing_ok=True)
     return classifier, validation, trainer.notes
 
 
@@ -280,6 +282,7 @@ def _train_head(
     """A head on pretrained features."""
     trainer = _head_trainer(config, dataset, corrections, device)
     run.write_history(trainer.run(run.files, on_event))
+    trainer.remember()
     return (
         Classifier(trainer.model, card_of(config, dataset, trainer.arguments), device),
         trainer.validation,
@@ -405,6 +408,7 @@ def _finish(
         classifier.model.eval()
         classifier = calibrate(classifier, validation)
         metrics["validation"] = _evaluate(run, classifier, validation).metrics
+        classifier = classifier.with_novelty(measured(classifier, held_out(classifier.card, validation)))
     test = _evaluate(run, classifier, dataset.test)
     metrics["test"] = test.metrics
     history = run.history()

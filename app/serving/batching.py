@@ -40,7 +40,7 @@ SMALL_BYTES = 64 * 1024  # of a request body: smaller ones have an eighth of the
 HEAVY_SECONDS = 0.25  # of a batch of a heavy model: what waits behind it waits no longer
 MAX_HEAVY_SECONDS = 30.0  # of forward passes that may wait for the thread
 NICENESS = 10  # of that thread
-Rows = list[list[float]]  # probabilities in class order, one row per image
+Rows = list[list[float]]  # one row per image: probabilities in class order, of a background its logit last
 
 
 class Model(Protocol):

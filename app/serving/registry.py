@@ -19,7 +19,7 @@ from threading import Lock
 import torch
 
 from app.errors import DamagedModel, StorageTrouble, UnknownModel, UnloadedModel, WrongContentType
-from app.serving.batching import MAX_BATCH_ROWS, MAX_BATCH_SIZE
+from app.serving.batching import MAX_BATCH_ROWS, MAX_BATCH_SIZE, Rows
 from app.serving.damage import DamagedVersions
 from app.serving.decoding.tables import JSON, TABLES, example
 from app.serving.encoding import PredictionEncoder
@@ -67,6 +67,15 @@ class ServedModel:
     @property
     def rows(self) -> TableInput:
         return self.classifier.card.table
+
+    def probabilities(self, rows: Rows) -> Rows:
+        """Without the logit of a background, where the model has one."""
+        classes = len(self.predicted)
+        return rows if not rows or len(rows[0]) == classes else [row[:classes] for row in rows]
+
+    def most_probable(self, row: list[float]) -> int:
+        """The index of the largest probability of an answer, the first of equals."""
+        return row.index(max(row[: len(self.predicted)]))
 
     @property
     def not_pictures(self) -> WrongContentType:
@@ -318,7 +327,7 @@ class Registry:
             version.version,
             classifier,
             forward,
-            PredictionEncoder(version.model, version.version, classifier.card.classes),
+            PredictionEncoder(version.model, version.version, classifier.card),
             self._counters.labels_of(version.model, version.version, classifier.card.classes),
             seconds if seconds > HEAVY or classifier.is_graph else 0.0,
             rows,

@@ -1,11 +1,11 @@
 """All digits of a picture as one answer, and the warning where one was asked for and there are several."""
 
 import secrets
-from collections.abc import Sequence
 from math import prod
 from typing import Any
 
 from app.errors import InvalidRequest
+from app.serving.batching import Rows
 from app.serving.registry import ServedModel
 from app.store.recent_predictions import RecentPredictions
 from app.web.payloads import Options
@@ -13,8 +13,6 @@ from app.web.schemas import to_json
 from models.errors import NothingFound
 from models.numbers import Candidates, Digit, choose
 from models.preprocessing.preprocess import InputInfo
-
-Rows = Sequence[Sequence[float]]
 
 
 def refuse(served: ServedModel, options: Options) -> None:
@@ -35,14 +33,14 @@ def refuse(served: ServedModel, options: Options) -> None:
 
 
 def warning(candidates: Candidates, rows: Rows) -> bytes | None:
-    """The field that says that there are several digits, as JSON; None where there is one."""
+    """That there are several digits, by the candidates' probabilities, as JSON; None where there is one."""
     count = len(choose(candidates, rows))
     if count < 2:
         return None
     least = "at least " if candidates.more else ""
     detail = f"there are {least}{count} digits in the picture, this is the answer for one of them"
     detail += ": ask with read=number for all of them, or send one digit"
-    return to_json({"warning": {"type": "several", "count": count, "detail": detail}})
+    return to_json({"type": "several", "count": count, "detail": detail})
 
 
 def encode(
@@ -56,7 +54,7 @@ def encode(
 
     Raises NothingFound where nothing in it looks like a digit.
     """
-    digits = choose(candidates, rows)
+    digits = choose(candidates, served.probabilities(rows))
     if not digits:
         raise NothingFound("no digit found in the picture", "send digits, dark on light or light on dark")
     classes = served.classifier.card.classes
@@ -71,7 +69,7 @@ def encode(
             "number": "\n".join(lines),
             "lines": lines,
             "probability": _short(prod(digit.probability for digit in digits)),
-            "digits": [_fields(served, candidates, digit, memory) for digit in digits],
+            "digits": [_fields(served, candidates, digit, rows[digit.candidate], memory) for digit in digits],
             **(
                 {}
                 if done is None
@@ -82,9 +80,14 @@ def encode(
 
 
 def _fields(
-    served: ServedModel, candidates: Candidates, digit: Digit, memory: RecentPredictions | None
+    served: ServedModel,
+    candidates: Candidates,
+    digit: Digit,
+    row: list[float],
+    memory: RecentPredictions | None,
 ) -> dict[str, Any]:
-    label = served.classifier.card.classes[digit.index]
+    card = served.classifier.card
+    label = card.classes[digit.index]
     left, top, right, bottom = digit.box
     fields = {
         "label": label,
@@ -93,6 +96,8 @@ def _fields(
         "box": [left, top, right - left, bottom - top],
         "line": digit.line,
     }
+    if card.novelty is not None:
+        fields["novelty"] = float(f"{card.novelty.of_answer(row, digit.index):.4g}")
     if memory is None:
         return fields
     name = secrets.token_hex(12)

@@ -19,7 +19,7 @@ from app.serving.decoding.announced import announced_pixels
 from app.serving.decoding.forms import MAX_HEADER_BYTES
 from app.serving.decoding.tensors import Head
 from app.serving.decoding.wire import Decoded, Encoded, Result, Task
-from app.serving.encoding import most_probable, with_id, with_more
+from app.serving.encoding import with_id, with_more
 from app.serving.registry import ServedModel
 from app.store.recent_predictions import RecentPredictions
 from app.web import numbers, payloads, problems
@@ -69,12 +69,12 @@ async def predict_one(
             more = await _explanation(served.classifier, pixels) if options.explain else None
         finally:
             held.release()
+    warning = None
     if candidates is not None:
         if options.read == "number":
             return numbers.encode(served, candidates, rows, done, services.recent_predictions)
-        warning = numbers.warning(candidates, rows[1:])
-        more = warning if more is None else more if warning is None else with_more(more, warning)
-    return finished(services, served, rows[0], pixels, done, more, headers, request_id)
+        warning = numbers.warning(candidates, served.probabilities(rows[1:]))
+    return finished(services, served, rows[0], pixels, done, more, headers, request_id, warning)
 
 
 def _refuse_contradictions(served: ServedModel, options: Options) -> None:
@@ -97,11 +97,12 @@ def finished(
     more: bytes | None,
     headers: Headers,
     request_id: bytes,
+    warning: bytes | None = None,
 ) -> bytes:
     """The PredictionBody of one answer, which is counted and, where it can be corrected, remembered."""
-    index = most_probable(row)
+    index = served.most_probable(row)
     served.predicted[index] += 1
-    encoded = served.answers.encode(row, index, done)
+    encoded = served.answers.encode(row, index, done, warning)
     if more is not None:
         encoded = with_more(encoded, more)
     if (memory := services.recent_predictions) is None:
@@ -337,16 +338,18 @@ def _encode_many(
         elif reading == "number":
             answers.append(_number_or_problem(served, one, list(islice(left, len(one.candidates))), memory))
         else:
-            answer = _encoded(served, next(left), one.info)
-            warning = numbers.warning(one.candidates, list(islice(left, len(one.candidates))))
-            answers.append(answer if warning is None else with_more(answer, warning))
+            row, others = next(left), list(islice(left, len(one.candidates)))
+            warning = numbers.warning(one.candidates, served.probabilities(others))
+            answers.append(_encoded(served, row, one.info, warning))
     return answers
 
 
-def _encoded(served: ServedModel, row: list[float], info: InputInfo | None) -> bytes:
-    index = most_probable(row)
+def _encoded(
+    served: ServedModel, row: list[float], info: InputInfo | None, warning: bytes | None = None
+) -> bytes:
+    index = served.most_probable(row)
     served.predicted[index] += 1
-    return served.answers.encode(row, index, info)
+    return served.answers.encode(row, index, info, warning)
 
 
 def _number_or_problem(

@@ -15,6 +15,7 @@ EXAMPLE: dict[str, Any] = {
     "index": 7,
     "probability": 0.9991,
     "probabilities": {str(i): 0.9991 if i == 7 else 0.0001 for i in range(10)},
+    "novelty": 0.4127,
     "input": {"size": [1200, 1600], "inverted": True, "box": [412, 380, 790, 1105]},
 }
 
@@ -43,11 +44,14 @@ class InputBody(BaseModel):
     )
 
 
-class Several(BaseModel):
+class Warned(BaseModel):
     """A hint that the answer may not be the one that was wanted."""
 
-    type: Literal["several"] = Field(description="several: the picture seems to have more than one digit")
-    count: int = Field(description="digits that were seen")
+    type: Literal["several", "unfamiliar"] = Field(
+        description="several: the picture seems to have more than one digit: ask with `read=number`; "
+        "unfamiliar: it is like none that the model was trained on"
+    )
+    count: int | None = Field(default=None, description="of several: digits that were seen")
     detail: str = Field(description="what that means, and what to do")
 
 
@@ -66,8 +70,13 @@ class PredictionBody(BaseModel):
     input: InputBody | None = Field(
         default=None, description="with preprocess=auto: what was done to the picture; not for arrays"
     )
-    warning: Several | None = Field(
-        default=None, description="where the picture seems to have several digits: ask with `read=number`"
+    novelty: float | None = Field(
+        default=None,
+        description="of pictures: how far this one is from those that the model was trained on, as the share "
+        "of pictures held out in training that are less unusual, 0..1; left out where that was not measured",
+    )
+    warning: Warned | None = Field(
+        default=None, description="why the answer may not be the one that was wanted; else left out"
     )
     seen: str | None = Field(default=None, description="with explain: what the model saw, a PNG as data URL")
     saliency: str | None = Field(
@@ -98,6 +107,9 @@ class DigitBody(BaseModel):
     box: tuple[int, int, int, int] = Field(
         description="x and y of its upper left corner, width and height, in pixels of the picture as it is "
         "shown (its EXIF rotation undone)"
+    )
+    novelty: float | None = Field(
+        default=None, description="share of pictures held out in training that are less unusual, 0..1"
     )
     line: int = Field(description="the line that it stands in, from 0")
 

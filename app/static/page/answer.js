@@ -199,8 +199,11 @@ export class Answer {
   #show(result, milliseconds) {
     this.element.classList.remove("waiting");
     this.problem.textContent = "";
-    this.label.textContent = result.label;
-    this.sure.textContent = percent(result.probability, 1);
+    const doubted = isDoubted(result);
+    this.element.classList.toggle("doubted", doubted);
+    this.label.textContent = doubted ? `${result.label}?` : result.label;
+    this.sure.textContent = doubted ? "unlike what it has learned" : percent(result.probability, 1);
+    this.sure.title = doubted ? (result.warning?.detail ?? "") : "";
     this.version.textContent = `version ${result.version}`;
     if (milliseconds !== null) this.#took = `${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)} ms`;
     for (const bar of this.bars) {
@@ -251,6 +254,7 @@ export class Answer {
     this.result = null;
     this.#took = "";
     this.element.classList.add("waiting");
+    this.element.classList.remove("doubted");
     this.label.textContent = label;
     this.sure.textContent = this.time.textContent = "";
     this.insight.dataset.state = "none";
@@ -258,6 +262,12 @@ export class Answer {
     this.#sort({});
   }
 }
+
+/**
+ * Whether the model was asked about something that is like nothing it has learned.
+ * @param {Wire.PredictionBody} result
+ */
+export const isDoubted = (result) => result.warning?.type === "unfamiliar";
 
 /**
  * The columns that moved the answer most: towards it, or away from it.

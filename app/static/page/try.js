@@ -1,6 +1,6 @@
 // Try: a picture or a row, and what the chosen models say of it while it is drawn or filled in.
 
-import { Answer } from "./answer.js";
+import { Answer, isDoubted } from "./answer.js";
 import { Camera } from "./camera.js";
 import { Choice } from "./choice.js";
 import { Command } from "./command.js";
@@ -354,6 +354,7 @@ export class TryView {
  * @param {Answer} answer
  */
 function spoken({ model, result, problem }) {
+  if (result && isDoubted(result)) return `${model.ref}: unlike what it has learned; at best ${result.label}.`;
   if (result) return `${model.ref}: ${result.label}, ${percent(result.probability, 0)}.`;
   return problem.textContent ? `${model.ref}: ${problem.textContent}` : "";
 }

@@ -110,6 +110,7 @@ export interface PredictionBody {
   seen: string | null;
   saliency: string | null;
   contributions: Record<string, number> | null;
+  novelty?: number;
   warning?: { type: string; count?: number; detail: string };
 }
 

@@ -141,6 +141,7 @@ async def answer(
     batcher = services.batcher
     waiting = batcher.submit(served, values, count, inference.times)
     rows = await (unless_gone(waiting, receive) if batcher.backlogged else waiting)
+    rows = served.probabilities(rows)
     for row in rows:
         served.predicted[most_probable(row)] += 1
     return rows
