@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from models.preprocessing.decode import Grey
-from training.synthetic.strokes import WRITTEN
+from tests.strokes import WRITTEN
 
 SMOOTH = 4  # pixels drawn along each pixel
 

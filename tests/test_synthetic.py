@@ -14,7 +14,6 @@ from training.synthetic.development_set import simulate
 from training.synthetic.rendering import Writer, skeletonize
 from training.synthetic.scenes import KINDS
 from training.synthetic.split import synthetic_split
-from training.synthetic.strokes import WRITTEN
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +47,6 @@ def test_a_seed_repeats_the_pictures(sample: Dataset) -> None:
     assert torch.equal(one.labels, two.labels)
     assert one.images.shape == (24, 1, 28, 28)
     assert one.images.dtype == torch.uint8
-
-
-def test_there_are_several_ways_to_write_each_digit() -> None:
-    assert sorted(WRITTEN) == list(range(10))
-    assert all(len(ways) >= 3 for ways in WRITTEN.values())
-    points = [point for ways in WRITTEN.values() for way in ways for stroke in way for point in stroke]
-    assert all(-0.1 <= x <= 1.1 and -0.1 <= y <= 1.1 for x, y in points)
 
 
 def test_a_thinned_line_is_one_pixel_wide() -> None:

@@ -7,7 +7,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from training.synthetic.rendering import Ink
+from training.synthetic.hands import Ink
 
 Picture = tuple[bytes, str]  # an encoded picture and the ending of its file name
 

@@ -30,7 +30,8 @@ from training.synthetic.camera import (
     to_jpeg,
     to_png,
 )
-from training.synthetic.rendering import Ink, Writer
+from training.synthetic.hands import Ink
+from training.synthetic.rendering import Writer
 from training.synthetic.scenes import trimmed
 
 OVERLAP = 0.06  # of a touching pair, as a share of the height: how far one goes into the other at most

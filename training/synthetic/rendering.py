@@ -1,16 +1,14 @@
-"""Ink: digits of MNIST or strokes of our own, drawn large with pens of many widths."""
-
-from itertools import pairwise
+"""Ink: digits of MNIST or of our own hands, drawn large with pens of many widths."""
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from training.synthetic.strokes import WRITTEN, Strokes
+from training.synthetic.hands import DIGITS_OF_A_HAND, Hand, Ink, ink_of
 
-OUR_SHARE = 0.4  # of the digits, written in our strokes
-Ink = NDArray[np.float32]  # [height, width], 0 ground, 1 ink
+OUR_SHARE = 0.4  # of the digits, written by our hands
+TALL = 0.7  # of the box: height of what they write
 
 
 def enlarged(digit: NDArray[np.uint8], side: int, random: Generator) -> Ink:
@@ -37,31 +35,6 @@ def traced(digit: NDArray[np.uint8], side: int, width: float, random: Generator)
     ]
     points = zip((xs + shake[0]) / 112, (ys + shake[1]) / 112, strict=True)
     return _dots([(float(x), float(y)) for x, y in points], side, width)
-
-
-def written(strokes: Strokes, side: int, width: float, random: Generator) -> Ink:
-    """Strokes of our own, rounded, slanted and shaken, drawn with a pen of one width (a share of `side`)."""
-    aspect, slant = random.uniform(0.45, 0.8), random.normal(0, 0.12)
-    points: list[tuple[float, float]] = []
-    for stroke in strokes:
-        moved = np.array(stroke) + random.normal(0, 0.025, (len(stroke), 2))
-        curve = _rounded(moved) if len(stroke) > 2 else moved
-        for a, b in pairwise(curve):
-            count = 2 + int(80 * np.hypot(*(b - a)))
-            points += [(float(x), float(y)) for x, y in np.linspace(a, b, count)]
-    x, y = np.array(points).T
-    x = 0.5 + ((x - 0.5) * aspect - (y - 0.5) * slant) * 0.7
-    y = 0.5 + (y - 0.5) * 0.7
-    y, x = y + 0.004 * np.sin(x * 40 + random.uniform(0, 6)), x + 0.004 * np.sin(y * 40 + random.uniform(0, 6))
-    return _dots(list(zip(x.tolist(), y.tolist(), strict=True)), side, width)
-
-
-def _rounded(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Chaikin's corner cutting, three times."""
-    for _ in range(3):
-        cut = np.stack([points[:-1] * 0.75 + points[1:] * 0.25, points[:-1] * 0.25 + points[1:] * 0.75], 1)
-        points = np.concatenate([points[:1], cut.reshape(-1, 2), points[-1:]])
-    return points
 
 
 def _dots(points: list[tuple[float, float]], side: int, width: float) -> Ink:
@@ -99,7 +72,7 @@ _RING = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
 
 
 class Writer:
-    """Writes digits on request, in the shapes of MNIST or in strokes of our own."""
+    """Writes digits on request, in the shapes of MNIST or by hands of our own."""
 
     def __init__(
         self,
@@ -109,17 +82,28 @@ class Writer:
         our_share: float = OUR_SHARE,
     ) -> None:
         self.images, self.labels, self.random, self.our_share = images, labels, random, our_share
+        self._hand: Hand | None = None
+        self._written = 0
 
     def ink(self, label: int, side: int, width: float | None = None) -> Ink:
-        """A digit in a box of `side` pixels; with strokes of `width` (a share of `side`) or MNIST's own."""
+        """A digit in a box of `side` pixels; with strokes of `width` (a share of `side`), or as they are."""
         if self.random.random() < self.our_share:
-            ways = WRITTEN[label]
-            way = ways[int(self.random.integers(len(ways)))]
-            return written(way, side, width or self.random.uniform(0.03, 0.1), self.random)
+            return self._by_hand(label, side, width)
         digit = self._digit(label)
         if width is None:
             return enlarged(digit, side, self.random)
         return traced(digit, side, width, self.random)
+
+    def _by_hand(self, label: int, side: int, width: float | None) -> Ink:
+        """By the hand of the digits before, or from time to time by another."""
+        if self._hand is None or self._written % DIGITS_OF_A_HAND == 0:
+            self._hand = Hand.any(self.random)
+        self._written += 1
+        ink = ink_of(label, self._hand, max(1, round(TALL * side)), self.random, width and width / TALL)
+        box = np.zeros((side, side), np.float32)
+        top, left = (side - ink.shape[0]) // 2, (side - ink.shape[1]) // 2
+        box[top : top + ink.shape[0], left : left + ink.shape[1]] = ink
+        return box
 
     def copied(self, label: int, side: int) -> Ink:
         """A digit of MNIST in a box of `side` pixels, as it is."""

@@ -17,7 +17,8 @@ from training.synthetic.camera import (
     to_jpeg,
     to_png,
 )
-from training.synthetic.rendering import Ink, Writer
+from training.synthetic.hands import Ink
+from training.synthetic.rendering import Writer
 
 
 def photograph(paper: str) -> Callable[[Writer, int], Picture]:

@@ -1,4 +1,4 @@
-"""Digits written by us as strokes: several ways of each, as pens move in different countries.
+"""Digits as a few strokes, always the same: what the tests draw.
 
 A stroke is a list of points (x, y) in a unit box, y downwards; a digit is a list of strokes.
 """
