@@ -211,7 +211,7 @@ def ink_of(
     """A digit in this hand, its longer side `side` pixels; `pen` is the width of strokes, if not the hand's."""
     way = way_of(label, hand, random)
     pen = min(hand.pen if pen is None else pen, WIDEST_PEN.get(way, 1.0))
-    pen = pen if pen > least_pen else least_pen * random.uniform(1, 2)
+    pen = pen if pen > least_pen else least_pen * random.uniform(1, 2.3)
     return drawn(moved(way(random), hand, random, UNSTEADY.get(label, 1.0)), hand, side, pen, random)
 
 
@@ -242,7 +242,7 @@ class Bitmap:
 
 
 BITMAPS = (  # share of the images, and which
-    (0.3, Bitmap(16, grey=False, stretched=0.7, least_pen=0.065)),
+    (0.3, Bitmap(16, grey=False, stretched=0.85, least_pen=0.07)),
     (0.15, Bitmap(16, grey=True, stretched=0.2, least_pen=0.05)),
     (0.05, Bitmap(32, grey=False, stretched=0.5, least_pen=0.04)),
     (0.05, Bitmap(8, grey=True, stretched=0.4, least_pen=0.1)),

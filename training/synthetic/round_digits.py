@@ -269,10 +269,10 @@ def low_nine(r: Generator) -> Strokes:
 
 def curled_nine(r: Generator) -> Strokes:
     """9: the tail bends to the left, a little or like that of a g."""
-    height = r.uniform(0.34, 0.58)
-    loop, x, y = _loop(r, height)
-    wide, tall = r.uniform(0.12, 0.36), r.uniform(0.08, 0.24)
-    sweep = r.uniform(70, 185 if 1 - height > 0.5 else 140)
+    height = r.uniform(0.3, 0.6)
+    loop, x, y = _loop(r, height, most_open=0.5)
+    wide, tall = r.uniform(0.12, 0.38), r.uniform(0.08, 0.25)
+    sweep = r.uniform(70, 205 if 1 - height > 0.5 else 150)
     centre = (x - wide + r.normal(0, 0.03), 1 - tall)
     tail = arc(centre, (wide, tall), 0, sweep, r.uniform(0.9, 1.15))
     return [join(loop, bow((x, y), end_of(tail[:1]), r.normal(-0.01, 0.03)), tail)]
@@ -306,10 +306,10 @@ def open_nine(r: Generator) -> Strokes:
     return [line[:, :] * -1 + (float(line[:, 0].max()), 1.0)]
 
 
-def _loop(r: Generator, height: float) -> tuple[Path, float, float]:
+def _loop(r: Generator, height: float, most_open: float = 0.3) -> tuple[Path, float, float]:
     """The loop of a 9, from the right over the top and back; where its stem begins."""
     tall, wide = height / 2, r.uniform(0.17, 0.32)
-    start = r.uniform(290 if chance(r, 0.3) else 325, 360)
+    start = r.uniform(290 if chance(r, most_open) else 325, 360)
     over = 360 - start  # it begins that much before its right side
     shrink = r.uniform(0.85, 1.12)
     sweep = -(360 - over) + r.uniform(-10, 12)

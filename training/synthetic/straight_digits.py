@@ -111,12 +111,12 @@ def closed_four(r: Generator) -> Strokes:
 
 def lightning_four(r: Generator) -> Strokes:
     """4: a long slanting stroke, the bar, and a short stem across its end."""
-    bar, wide = r.uniform(0.5, 0.72), r.uniform(0.4, 0.6)
-    top = (r.uniform(0.2, 0.45), 0.0)
+    bar, wide = r.uniform(0.5, 0.8), r.uniform(0.4, 0.6)
+    top = (r.uniform(0.1, 0.45), 0.0)
     left = (r.uniform(-0.02, 0.08), bar)
     across = (wide + r.uniform(0.03, 0.2), bar + r.normal(-0.02, 0.05))
     x = r.uniform(0.62, 0.9) * wide
-    start = (x + r.uniform(0, 0.12), bar - r.uniform(0.06, 0.3))
+    start = (x + r.uniform(0, 0.12), bar - r.uniform(0.06, 0.32))
     stem = bow(start, (x - r.uniform(-0.02, 0.12), r.uniform(0.95, 1.15)), r.normal(0, 0.02))
     return [join(bow(top, left, r.normal(0, 0.04)), bow(left, across, r.normal(0, 0.03))), stem]
 
@@ -165,7 +165,7 @@ def five_without_bar(r: Generator) -> Strokes:
 
 def _five(r: Generator, corner: float = 0.6, last: float = 190) -> tuple[Path, Path]:
     """Neck and bowl; the bowl starts in a corner, or the neck turns into it."""
-    depth, left = r.uniform(0.28, 0.5), r.uniform(0.02, 0.12)
+    depth, left = r.uniform(0.22, 0.54), r.uniform(0.02, 0.12)
     neck = bow((left + r.uniform(-0.02, 0.14), 0), (left, depth), r.normal(0, 0.04))
     tall = (1 - depth + r.uniform(0.02, 0.12)) / 2
     wide = r.uniform(0.2, 0.32)
@@ -184,15 +184,18 @@ def seven(r: Generator) -> Strokes:
 
 def hooked_seven(r: Generator) -> Strokes:
     """7: the bar begins with a hook or a serif."""
-    deep = r.uniform(0.07, 0.3)
+    return [_hooked_seven(r, r.uniform(0.07, 0.3))]
+
+
+def _hooked_seven(r: Generator, deep: float) -> Path:
     hook = (r.normal(0, 0.05), deep)
     line = _seven(r)
-    return [join(bow(hook, end_of(line[:1]), r.normal(0, 0.08)), line)]
+    return join(bow(hook, end_of(line[:1]), r.normal(0, 0.08)), line)
 
 
 def crossed_seven(r: Generator) -> Strokes:
     """7: with a line across its stem, in some hands with a hook as well."""
-    line = hooked_seven(r)[0] if chance(r, 0.35) else _seven(r)
+    line = _hooked_seven(r, r.uniform(0.07, 0.42)) if chance(r, 0.4) else _seven(r)
     return [line, _crossing(r, line)]
 
 
@@ -223,6 +226,6 @@ def _crossing(r: Generator, line: Path) -> Path:
     y = r.uniform(0.36, 0.66)
     stem = line[len(line) // 2 :]
     x = float(stem[abs(stem[:, 1] - y).argmin(), 0])
-    left, right = r.uniform(0.1, 0.33), r.uniform(0.08, 0.33)
+    left, right = r.uniform(0.1, 0.4), r.uniform(0.08, 0.4)
     tilt = r.normal(-0.1, 0.18)
     return bow((x - left, y - left * tilt), (x + right, y + right * tilt), r.normal(0, 0.04))
