@@ -10,7 +10,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from training.synthetic.rendering import Ink, skeletonize
+from training.synthetic.hands import Ink
+from training.synthetic.rendering import skeletonize
 
 LARGE = 84  # pixels of a side
 LIKE_DIGITS = frozenset("0123456789OoQDIlLi|!ZzSsBbqg°ОоІіǀ۱١٠۰०၀ǁ")

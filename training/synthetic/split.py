@@ -16,6 +16,7 @@ from models.preprocessing.preprocess import preprocess_digit
 from training.datasets import Split
 from training.errors import TrainingError
 from training.recipes import Config
+from training.synthetic.hands import hand_written
 from training.synthetic.rendering import Writer
 from training.synthetic.scenes import KINDS
 from training.synthetic.unfamiliar import unfamiliar
@@ -31,12 +32,14 @@ def generated(config: Config, train: Split, classes: int, path: Path) -> Split |
     `classes`. Raises TrainingError for a damaged file.
     """
     parts = []
-    if not (config.synthetic_images or config.unfamiliar_images):
+    if not (config.synthetic_images or config.written_images or config.unfamiliar_images):
         return None
     if path.exists():
         return _read(path)
     if config.synthetic_images:
         parts.append(synthetic_split(train, config.synthetic_images, config.seed))
+    if config.written_images:
+        parts.append(written_split(config.written_images, config.seed))
     if config.unfamiliar_images:
         images = unfamiliar(config.unfamiliar_images, config.seed)
         parts.append(Split(images, torch.full((len(images),), classes)))
@@ -50,7 +53,8 @@ def held_out(card: Card, validation: Split) -> Split:
     learned = card.training or {}
     if not learned.get("synthetic_images"):
         return validation
-    return validation + synthetic_split(validation, HELD_OUT, learned["seed"] + 1)
+    simulated = synthetic_split(validation, HELD_OUT, learned["seed"] + 1)
+    return validation + simulated + written_split(HELD_OUT, learned["seed"] + 1)
 
 
 def synthetic_split(train: Split, count: int, seed: int) -> Split:
@@ -69,6 +73,12 @@ def synthetic_split(train: Split, count: int, seed: int) -> Split:
             images.append(preprocess_digit(image.convert("LA" if image.mode == "RGBA" else "L"))[0])
             labels.append(label)
     return Split(torch.from_numpy(np.stack(images)[:, None]), torch.tensor(labels))
+
+
+def written_split(count: int, seed: int) -> Split:
+    """`count` digits in hands of our own."""
+    labels = np.random.default_rng(seed).integers(0, 10, count)
+    return Split(torch.from_numpy(hand_written(labels, seed)), torch.from_numpy(labels))
 
 
 def _write(path: Path, split: Split) -> None:

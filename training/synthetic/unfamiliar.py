@@ -18,7 +18,7 @@ from models.errors import NothingFound
 from models.preprocessing.decode import Grey
 from models.preprocessing.preprocess import preprocess_digit
 from training.synthetic.characters import LARGE, PEN, bent, invented, printed, rounded, stroked
-from training.synthetic.rendering import Ink
+from training.synthetic.hands import Ink
 
 MARGIN = 12  # pixels around ink
 

@@ -1,0 +1,222 @@
+"""Doubt: how unusual a picture is for a model, and the warning where it is like none that the model knows."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+from pydantic import ValidationError
+from starlette.testclient import TestClient
+
+from models import checkpoint
+from models.architectures import build, identify
+from models.background import NEAREST, Neighbours
+from models.card import Novelty, read_card
+from models.classifier import Classifier
+from models.errors import CheckpointError
+from models.inference import InferenceModel
+from models.verification import load_verified
+from tests.conftest import SAMPLE, WEIGHTS
+from tests.samples import PICTURES
+from training.datasets import Dataset, Split
+from training.novelty import STEPS, measured
+from training.recipes import RECIPES, Config
+from training.run import Run, train
+from training.synthetic.split import generated
+from training.synthetic.unfamiliar import unfamiliar
+
+CPU = torch.device("cpu")
+SCORES = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=9).map(sorted)
+
+
+def novelty(scores: Sequence[float], threshold: float = 0.9) -> Novelty:
+    return Novelty(method="confidence", pictures=9, scores=tuple(scores), threshold=threshold)
+
+
+def png(image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
+
+
+def smiley() -> bytes:
+    image = Image.new("L", (200, 200), 255)
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((30, 30, 170, 170), outline=0, width=8)
+    for x in (75, 125):
+        draw.ellipse((x - 8, 72, x + 8, 88), fill=0)
+    draw.arc((65, 70, 135, 140), 20, 160, fill=0, width=8)
+    return png(image)
+
+
+def letter() -> bytes:
+    image = Image.new("L", (200, 200), 255)
+    draw = ImageDraw.Draw(image)
+    for line in ((40, 170, 100, 30), (100, 30, 160, 170), (65, 115, 135, 115)):
+        draw.line(line, fill=0, width=12)
+    return png(image)
+
+
+def noise() -> bytes:
+    return png(Image.fromarray(np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)))
+
+
+@given(SCORES, st.floats(-2e6, 2e6), st.floats(-2e6, 2e6))
+def test_novelty_is_a_share_that_grows_with_the_score(scores: list[float], one: float, other: float) -> None:
+    low, high = sorted((one, other))
+    found = novelty(scores)
+    assert 0 <= found.of(low) <= found.of(high) <= 1
+    assert found.of(scores[0] - 1) == 0
+    assert found.of(scores[-1]) == 1
+
+
+def test_novelty_lies_between_the_held_out_pictures_that_are_less_and_more_unusual() -> None:
+    found = novelty([0.0, 1.0, 3.0])
+    assert [found.of(score) for score in (0.5, 1.0, 2.0, 4.0)] == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_scores_that_do_not_ascend_are_no_card() -> None:
+    with pytest.raises(ValidationError, match="ascend"):
+        novelty([1.0, 0.0])
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in WEIGHTS.glob("*.json")))
+def test_every_shipped_model_has_it(name: str) -> None:
+    found = read_card(WEIGHTS / f"{name}.json").novelty
+    assert found is not None
+    assert found.method == ("background" if name == "digits" else "confidence")
+
+
+def test_of_held_out_pictures_as_many_are_more_unusual_as_the_threshold_says(sample: Dataset) -> None:
+    classifier = Classifier.load(WEIGHTS / "cnn.pth", CPU)
+    found = classifier.with_novelty(measured(classifier, sample.test))
+    shares = [prediction.novelty for prediction in found.predict(sample.test.images)]
+    assert len(measured(classifier, sample.test).scores) == STEPS + 1
+    assert np.mean([share is not None and share > 0.9 for share in shares]) == pytest.approx(0.1, abs=0.02)
+
+
+@pytest.mark.parametrize("picture", [smiley, letter, noise])
+def test_what_is_no_digit_is_unfamiliar(client: TestClient, picture: "type[bytes]") -> None:
+    answer = client.post("/predict", files={"file": picture()}).json()
+    assert answer["warning"]["type"] == "unfamiliar"
+    assert answer["novelty"] > read_card(WEIGHTS / "digits.json").novelty.threshold  # type: ignore[union-attr]
+    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+    assert set(answer["probabilities"]) == set("0123456789")
+
+
+def test_digits_are_not_unfamiliar(client: TestClient, digits: dict[str, bytes]) -> None:
+    for label, picture in digits.items():
+        answer = client.post("/predict", files={"file": picture}).json()
+        assert "warning" not in answer, label
+        assert 0 <= answer["novelty"] <= 1
+
+
+def test_photographs_of_digits_are_seldom_unfamiliar(client: TestClient) -> None:
+    files = sorted(path for path in PICTURES.iterdir() if path.suffix != ".json")
+    sent = [("files", path.read_bytes()) for path in files]
+    answers = client.post("/predict/batch", files=sent).json()
+    warned = [answer.get("warning", {}).get("type") == "unfamiliar" for answer in answers]
+    assert np.mean(warned) <= 0.03
+
+
+def test_a_batch_doubts_as_single_answers_do(client: TestClient, digits: dict[str, bytes]) -> None:
+    pictures = [digits["7"], letter(), noise()]
+    single = [client.post("/predict", files={"file": one}).json() for one in pictures]
+    batch = client.post("/predict/batch", files=[("files", one) for one in pictures]).json()
+    assert [one["novelty"] for one in batch] == pytest.approx([one["novelty"] for one in single], abs=1e-3)
+    assert ["warning" in one for one in batch] == ["warning" in one for one in single] == [False, True, True]
+
+
+def test_each_digit_of_a_number_has_its_novelty(client: TestClient) -> None:
+    number = (Path(__file__).parent.parent / "examples" / "number.jpg").read_bytes()
+    found = client.post("/predict?read=number", files={"file": number}).json()
+    assert all(0 <= digit["novelty"] <= 1 for digit in found["digits"])
+
+
+def test_other_protocols_have_probabilities_alone(client: TestClient) -> None:
+    images = {"name": "images", "datatype": "UINT8", "shape": [1, 1, 28, 28], "data": [0] * 784}
+    found = client.post("/v2/models/digits/infer", json={"inputs": [images]}).json()
+    assert {tuple(one["shape"]) for one in found["outputs"] if one["datatype"] == "FP32"} == {(1, 10)}
+
+
+def test_its_layers_are_recognised_without_a_card() -> None:
+    assert identify(build("digits", background=True).state_dict()) == (
+        "digits",
+        {"classes": 10, "background": True},
+    )
+
+
+def test_the_serving_form_judges_as_the_model_does(sample: Dataset) -> None:
+    classifier = Classifier.load(WEIGHTS / "digits.pth", CPU)
+    form = InferenceModel(classifier)
+    form.freeze()
+    images = torch.cat([sample.test.images[:20], unfamiliar(20, 0)])
+    assert form(images).shape == (40, 11)
+    torch.testing.assert_close(form(images), classifier.answers(images), rtol=1e-4, atol=1e-4)
+
+
+def test_a_card_of_another_method_than_its_layers_is_refused(tmp_path: Path) -> None:
+    classifier = Classifier.load(WEIGHTS / "cnn.pth", CPU)
+    wrong = novelty([0.0, 1.0]).model_copy(update={"method": "background"})
+    checkpoint.save(classifier.model, classifier.card.model_copy(update={"novelty": wrong}), tmp_path)
+    with pytest.raises(CheckpointError, match="novelty"):
+        load_verified(tmp_path / "cnn.pth", CPU)
+
+
+def test_neighbours_score_what_is_far_from_all_references() -> None:
+    near = Neighbours(8, 2 * NEAREST)
+    known = torch.eye(8)[:2].repeat(NEAREST, 1)
+    near.remember(5 * known)
+    score = near(torch.eye(8)[:3])[:, 0]
+    assert score[0] == score[1] == -1
+    assert score[2] == 0
+
+
+def config(**settings: object) -> Config:
+    counts = {"synthetic_images": 40, "written_images": 40, "unfamiliar_images": 60, "validation_images": 300}
+    return RECIPES["digits"].config(name="mine", **{**counts, **settings})
+
+
+def test_simulated_pictures_are_made_once(sample: Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "generated.npz"
+    made = generated(config(), sample.train, 10, path)
+    again = generated(config(seed=5), sample.train, 10, path)  # of a run that is resumed
+    assert made is not None
+    assert again is not None
+    assert torch.equal(made.images, again.images)
+    assert torch.equal(made.labels, again.labels)
+    assert torch.bincount(made.labels, minlength=11)[10] == 60
+
+
+def test_a_run_learns_what_is_no_digit(
+    sample: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.conftest import SAMPLE
+
+    run = Run.create(tmp_path / "run", config(epochs=4, unfamiliar_images=600, lr=0.004))
+    card = train(run, SAMPLE, CPU, lambda event: None)
+    classifier = Classifier.load(run.weights_path, CPU)
+    assert card.novelty is not None
+    assert card.novelty.method == "background"
+    assert not run.files.generated.exists()
+    known, other = (classifier.answers(images)[:, -1] for images in (sample.test.images, unfamiliar(60, 9)))
+    assert other.median() > known.median()
+
+
+def test_pictures_of_what_is_no_digit_are_for_digits() -> None:
+    with pytest.raises(ValidationError, match="unfamiliar_images"):
+        RECIPES["mlp"].config(unfamiliar_images=10)
+    with pytest.raises(ValidationError, match="digits only"):
+        RECIPES["fashion"].config(written_images=10)
+
+
+def test_unfamiliar_pictures_are_repeatable() -> None:
+    found = unfamiliar(30, 4)
+    assert found.shape == (30, 1, 28, 28)
+    assert torch.equal(found, unfamiliar(30, 4))
+    assert Split(found, torch.zeros(30)).images.amax((1, 2, 3)).min() > 40
