@@ -112,7 +112,7 @@ def main() -> None:
         config = RECIPES[recipe].config()
         config = config.model_copy(update=GENERATED)
         if recipe == "small-image":
-            config = config.model_copy(update={"epochs": 4, "batch_size": 128})
+            config = config.model_copy(update={"epochs": 4, "batch_size": 128, "mean": 0.5, "std": 0.5})
         print(f"  {recipe:12} {epoch_seconds(config, dataset, device, options.epochs):8.2f}", flush=True)
     config = RECIPES["cnn"].config(
         optimizer="adamw", schedule="one-cycle", lr=0.01, momentum=0, epochs=8, batch_size=512, ema_decay=0.99

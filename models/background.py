@@ -11,21 +11,13 @@ NEAREST = 3
 
 @runtime_checkable
 class Judging(Protocol):
-    """A network that may have a background."""
-
-    background: nn.Module | None
+    """A network that may have a background, in its attribute of that name (None: it has none)."""
 
     def judge(self, x: Tensor) -> Tensor:
         """Of normalised images logits and, last, the score of the background: [N, classes + 1].
 
         The greater it is, the less the picture is like those of the classes.
         """
-
-
-def judged(features: Tensor, classes: nn.Linear, background: nn.Module | None) -> Tensor:
-    """The same, of features [N, F]."""
-    assert background is not None
-    return torch.cat([classes(features), background(features)], 1)
 
 
 class Neighbours(nn.Module):

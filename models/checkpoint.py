@@ -83,10 +83,15 @@ def load_bare(path: Path) -> tuple[nn.Module, str, dict[str, Any]]:
 
 
 def load_into(model: nn.Module, path: Path) -> None:
-    """Replace the weights of a model by those in a file. Raises CheckpointError, naming the file."""
+    """Replace the weights of a model by those in a file. Raises CheckpointError, naming the file.
+
+    A background that the file has not stays as it is.
+    """
     with _naming(path):
         weights = state_dicts.parse(read_file(path))
-        model.load_state_dict(state_dicts.match(weights, model.state_dict()))
+        expected, judges = model.state_dict(), any("background." in name for name in weights)
+        wanted = {name: expected[name] for name in expected if judges or not name.startswith("background.")}
+        model.load_state_dict(state_dicts.match(weights, wanted), strict=judges)
 
 
 def _check_columns(card: Card) -> None:

@@ -65,7 +65,7 @@ class Classifier:
     @property
     def has_background(self) -> bool:
         """Whether it has a logit for what is none of its classes."""
-        return isinstance(self.model, Judging) and self.model.background is not None
+        return isinstance(self.model, Judging) and getattr(self.model, "background", None) is not None
 
     def with_novelty(self, novelty: Novelty) -> "Classifier":
         """The same with that on its card."""

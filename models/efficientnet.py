@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.background import Neighbours, judged
+from models.background import Neighbours
 from models.card import Shape
 from models.errors import CheckpointError
 from models.state_dicts import StateDict, match, parse
@@ -83,7 +83,9 @@ class EfficientNetLite0(nn.Module):
 
     def judge(self, x: Tensor) -> Tensor:
         """Logits and, last, how far the picture is from the references: [N, classes + 1]."""
-        return judged(self.features(x), self.fc, self.background)
+        assert self.background is not None
+        features = self.features(x)
+        return torch.cat([self.fc(features), self.background(features)], 1)
 
 
 def _scaled(height: int, width: int) -> tuple[int, int] | None:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.background import judged
 from models.card import Shape
 
 MNIST_SHAPE: Shape = (1, 28, 28)
@@ -209,24 +208,29 @@ class Digits(nn.Module):
         self.norm4 = nn.BatchNorm2d(64)
         self.fc1 = nn.Linear(576, 128)
         self.fc2 = nn.Linear(128, classes)
-        self.background = nn.Linear(128, 1) if background else None
+        self.background = nn.Sequential(nn.Linear(576, 64), nn.ReLU(), nn.Linear(64, 1)) if background else None
         self.to(memory_format=torch.channels_last)
 
-    def features(self, x: Tensor) -> Tensor:
-        """[N, 128]."""
+    def maps(self, x: Tensor) -> Tensor:
+        """What comes out of the convolutions, [N, 576]."""
         x = F.relu(self.norm1(F.max_pool2d(self.conv1(x), 2)))  # [N, 16, 12, 12]
         x = F.relu(self.norm2(F.max_pool2d(self.conv2(x), 2)))  # [N, 48, 6, 6]
         x = F.relu(self.norm3(self.conv3(x)))  # [N, 64, 6, 6]
         x = F.relu(self.norm4(F.max_pool2d(self.conv4(x), 2)))  # [N, 64, 3, 3]
-        return F.relu(self.fc1(F.dropout(x.flatten(1), 0.3, self.training)))
+        return x.flatten(1)
+
+    def _logits(self, maps: Tensor) -> Tensor:
+        logits: Tensor = self.fc2(F.relu(self.fc1(F.dropout(maps, 0.3, self.training))))
+        return logits
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.fc2(self.features(x))
-        return logits
+        return self._logits(self.maps(x))
 
     def judge(self, x: Tensor) -> Tensor:
         """Logits and, last, that of the background: [N, classes + 1]."""
-        return judged(self.features(x), self.fc2, self.background)
+        assert self.background is not None
+        maps = self.maps(x)
+        return torch.cat([self._logits(maps), self.background(maps)], 1)
 
 
 class Garments(nn.Module):

@@ -96,7 +96,7 @@ def fragments(random: Generator) -> Ink:
 
 
 _KINDS: Sequence[Callable[[Generator], Ink]] = (
-    *(printed,) * 6,
+    *(printed,) * 9,
     *(stroked,) * 6,
     *(invented,) * 4,
     *(scribble,) * 3,
