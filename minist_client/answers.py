@@ -47,7 +47,8 @@ class Prediction:
     saliency: bytes | None = None  # with explain: how much each pixel counts, as PNG
     contributions: Mapping[str, float] | None = None  # with explain, of a row: how much each column counts
     typical: Mapping[str, Any] | None = None
-    warning: Mapping[str, Any] | None = None  # type, detail; "several": the picture has more digits than one
+    novelty: float | None = None  # of a picture: share of held-out pictures that are less unusual, 0..1
+    warning: Mapping[str, Any] | None = None  # type ("several" digits, "unfamiliar"), detail
 
     @property
     def ranked(self) -> list[tuple[str, float]]:

@@ -37,6 +37,7 @@ FLIPS_AFTER = 0.3  # of the epochs: mirroring is decided
 MIRRORED = 1_000  # pictures that decide on it
 MIRROR_SLACK = 0.05  # of their accuracy, that mirroring may cost a model which has never seen it
 HOPELESS = 1.3  # times the validation loss of the first try, half-way through the second
+TAUGHT = 5.0  # weight of what a teacher answers
 UNBALANCED = 4  # times as many images in the largest class as in the smallest
 
 
@@ -50,8 +51,12 @@ class Trainer:
         classes: int,
         device: torch.device,
         validation: Split | None = None,
+        own: int | None = None,
     ) -> None:
-        """`config` has nothing left open (`training.choice`); `validation` decides on mirroring."""
+        """`config` has nothing left open (`training.choice`); `validation` decides on mirroring.
+
+        The first `own` images are the data set's, which a teacher knows; None: all of them.
+        """
         assert config.epochs is not None
         assert config.batch_size is not None
         torch.set_num_threads(config.threads)
@@ -73,6 +78,8 @@ class Trainer:
         self.first: dict[str, Any] | None = (
             None  # of two tries: weights, validation loss and epochs of the first
         )
+        self.own = len(train) if own is None else own
+        self.teacher = self._load_teacher(Path(config.teacher)) if config.teacher is not None else None
         if config.init_from is not None:
             load_into(self.model, Path(config.init_from))
         self._initial = copy.deepcopy(self.model.state_dict()) if self.tries > 1 else {}
@@ -91,6 +98,13 @@ class Trainer:
         self.draws = torch.Generator().manual_seed(self.config.seed)
         self.optimizer = _optimizer(self.config, self.model, self.device)
         self.scheduler = LambdaLR(self.optimizer, _factor(self.config.schedule, self.try_epochs * self.steps))
+
+    def _load_teacher(self, path: Path) -> nn.Module:
+        """Raises CheckpointError."""
+        arguments = {name: value for name, value in self.arguments.items() if name != "background"}
+        teacher = architectures.build(self.config.architecture, **arguments)
+        load_into(teacher, path)
+        return teacher.to(self.device).eval().requires_grad_(False)
 
     @property
     def result(self) -> nn.Module:
@@ -127,7 +141,8 @@ class Trainer:
     def _step(self, index: Tensor) -> tuple[Tensor, Tensor]:
         batch = self.train[index].to(self.device)
         images, labels = self._augment(batch.images), batch.labels
-        loss, logits = self._backward(normalise(images, self.mean, self.std), labels)
+        taught = None if self.teacher is None else index < self.own
+        loss, logits = self._backward(normalise(images, self.mean, self.std), labels, taught)
         self.optimizer.step()
         self.scheduler.step()
         if self.average is not None:
@@ -226,13 +241,13 @@ class Trainer:
             right += int((logits.argmax(1).cpu() == batch.labels.cpu()).sum())
         return right / len(split)
 
-    def _backward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss and logits; leaves the gradients in the parameters."""
+    def _backward(self, images: Tensor, labels: Tensor, taught: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Loss and logits; leaves the gradients in the parameters. Of the images `taught` a teacher tells."""
         if self.config.optimizer == "from-scratch":
             return scratch.backward(self.config.architecture, self.model, images, labels)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+        with self._autocast():
             logits = self._forward(images).float()
-        loss = self._loss_of(logits, labels)
+        loss = self._loss_of(logits, labels, images, taught)
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
         return loss, logits
@@ -245,13 +260,35 @@ class Trainer:
         logits: Tensor = self.model(images)
         return logits
 
-    def _loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Of the classes, where the label is one of them, and of the background."""
-        if not self.config.unfamiliar_images:
+    def _loss_of(self, logits: Tensor, labels: Tensor, images: Tensor, taught: Tensor | None) -> Tensor:
+        """Of the classes, by label or by a teacher; and of the background, which is a question of its own."""
+        if taught is None and not self.config.unfamiliar_images:
             return self.loss(logits, labels)
-        unfamiliar = (labels == self.background).float()
-        asked = F.binary_cross_entropy_with_logits(logits[:, -1], unfamiliar)
-        return self.loss(logits[:, :-1], labels) + asked
+        classes, known = logits[:, : self.background], labels != self.background
+        loss = 0 * logits.sum()
+        if taught is not None and bool(taught.any()):
+            loss = TAUGHT * self._distance_to_teacher(classes[taught], images[taught])
+            known &= ~taught
+        if bool(known.any()):
+            loss = loss + self.loss(classes[known], labels[known])
+        if self.config.unfamiliar_images:
+            unfamiliar = (labels == self.background).float()
+            loss = loss + F.binary_cross_entropy_with_logits(logits[:, -1], unfamiliar)
+        return loss
+
+    def _distance_to_teacher(self, logits: Tensor, images: Tensor) -> Tensor:
+        """Kullback-Leibler divergence from its probabilities: what it knows stays while the rest is learned.
+
+        Sources: Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network" (arXiv:1503.02531); Li
+        and Hoiem, "Learning without forgetting" (arXiv:1606.09282).
+        """
+        assert self.teacher is not None
+        with torch.no_grad(), self._autocast():
+            answers = self.teacher(images).float().softmax(1)
+        return F.kl_div(logits.log_softmax(1), answers, reduction="batchmean")
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
 
     def _right(self, logits: Tensor, labels: Tensor) -> Tensor:
         if not self.config.unfamiliar_images:
@@ -356,7 +393,6 @@ def _loss(config: Config, weights: Tensor) -> Callable[[Tensor, Tensor], Tensor]
         F.cross_entropy,
         label_smoothing=config.label_smoothing,
         weight=weighted,
-        ignore_index=len(weights),  # what is none of the classes
     )
 
 

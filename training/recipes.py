@@ -103,6 +103,11 @@ class Config(BaseModel):
     init_from: str | None = Field(
         default=None, description="weights file to start from, of the same architecture"
     )
+    teacher: str | None = Field(
+        default=None,
+        description="weights file whose probabilities for the data set's own images are learned in place of "
+        "labels; of the same architecture and classes",
+    )
     synthetic_images: int = Field(
         default=0, ge=0, le=60_000, description="simulated pictures of digits added to the training images"
     )

@@ -258,11 +258,12 @@ def _train_network(
 ) -> Trained:
     """From random weights, epoch by epoch."""
     train_split, validation = dataset.hold_out(config.validation_images, config.seed)
+    own = len(train_split)
     if (extra := generated(config, train_split, len(dataset.classes), run.files.generated)) is not None:
         train_split += extra
     if corrections is not None:
         train_split += corrections.repeated(len(train_split))
-    trainer = Trainer(config, train_split, len(dataset.classes), device, validation)
+    trainer = Trainer(config, train_split, len(dataset.classes), device, validation, own)
     if run.files.resume.exists():
         trainer.restore(run.files.resume)
     classifier = Classifier(trainer.result, card_of(config, dataset, trainer.arguments), device)

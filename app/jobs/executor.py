@@ -40,6 +40,7 @@ DECIDED_HERE = (
     "std",
     "threads",
     "init_from",
+    "teacher",
     "search",
     "resources",
 )  # by recipe, request, deployment
