@@ -34,6 +34,10 @@ SPECK = 0.04  # weight of a speck, as a share of the digit's
 LONGER = 1.3  # a neighbour is no longer than this
 PALE = 0.5  # and has at least this share of its mean strength
 
+CUT_TALL = 0.1  # of another digit that the picture cuts off at its left or right: share of the digit's height
+CUT_OVERLAP = 0.3  # share of its width that is above or below the digit, at most: slanted digits overlap
+WHOLE_TALL = 0.75  # of a whole digit beside a heavier one that is cut off: share of the other's height
+
 RIVAL_TALL, RIVAL_WEIGHT = 0.4, 0.15  # of another digit: shares of the digit's height and weight at least
 WIDE = 1.1  # width over height of what may be more than one digit
 
@@ -215,6 +219,8 @@ def select_digit(ink: Plane, low: float, high: float, inset: int, clean: bool = 
     alien = surround | (photograph & ((touching & (found.along > ALONG_FULL)) | found.is_line | found.is_frame))
     score = _scores(found, alien, photograph and not clean)
     main = int(score.argmax())
+    if photograph:
+        main = _whole_beside(found, main, found.strong & ~alien, inset)
     surround &= found.strong & (found.weight > (0 if surround[main] else AROUND_WEIGHT * found.weight[main]))
     surround[0] = False
     removed: Mask | None = surround[found.labels] if surround.any() else None
@@ -225,7 +231,8 @@ def select_digit(ink: Plane, low: float, high: float, inset: int, clean: bool = 
         return Selection(removed=box if removed is None else box | removed)
     alike = found.mean_strength > PALE * found.mean_strength[main]
     allowed = ~alien & found.strong & alike
-    chosen = _with_neighbours(found, main, allowed)
+    cut_off = _is_cut_off(found, main, inset) if photograph else ~allowed
+    chosen = _with_neighbours(found, main, allowed & ~cut_off)
     several = photograph and _may_be_several(found, main, chosen, allowed)
     return Selection(chosen[found.labels], removed, several)
 
@@ -308,6 +315,31 @@ def _with_neighbours(found: Components, main: int, allowed: Mask) -> Mask:
         box[:2] = found.boxes[:2, chosen].min(1)
         box[2:] = found.boxes[2:, chosen].max(1)
     return chosen
+
+
+def _whole_beside(found: Components, main: int, allowed: Mask, inset: int) -> int:
+    """The heaviest component that stands whole beside `main`, where that is cut off at the left or right."""
+    at_left, at_right = found.boxes[0] <= inset, found.boxes[2] >= found.ink.shape[1] - inset
+    if at_left[main] == at_right[main]:
+        return main
+    gap = found.boxes[0] - found.boxes[2, main] if at_left[main] else found.boxes[0, main] - found.boxes[2]
+    whole = allowed & (found.sides == 0) & (gap > -CUT_OVERLAP * found.wide[main])
+    whole &= (found.tall > WHOLE_TALL * found.tall[main]) & (found.weight > 0)
+    return int(np.where(whole, found.weight, 0).argmax()) if whole[1:].any() else main
+
+
+def _is_cut_off(found: Components, main: int, inset: int) -> Mask:
+    """What stands beside component `main` and goes on beyond the picture: part of another digit.
+
+    Where the digit reaches the other side of the picture, it may fill it, and this be a stroke of its own.
+    """
+    left, _, right, _ = found.boxes
+    at_left, at_right = left <= inset, right >= found.ink.shape[1] - inset
+    tall = found.tall[main]
+    gap = np.where(at_left, left[main] - right, left - right[main])
+    cut = (at_left & ~at_right[main]) | (at_right & ~at_left[main] & ~at_left)
+    result: Mask = cut & (gap > -CUT_OVERLAP * found.wide) & (found.tall > CUT_TALL * tall)
+    return result
 
 
 def _is_bar(boxes: Values, box: Values) -> Mask:

@@ -8,13 +8,12 @@ from PIL import Image
 from models.preprocessing.background import DIM, NARROW, SMALL, WIDE, black_tophat, find_sheet
 from models.preprocessing.components import select_digit, select_heaviest
 from models.preprocessing.drawing import Drawing
+from models.preprocessing.faint import with_faint_strokes
 from models.preprocessing.lines import remove_frame, remove_ruled_lines
 from models.preprocessing.morphology import (
     Mask,
     Plane,
-    border,
     bounding_box,
-    box_blur,
     dilation,
     rectangularity,
     stroke_width,
@@ -22,16 +21,13 @@ from models.preprocessing.morphology import (
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom; right and bottom just outside
 
-# Polarity, told before anything is found:
-POLARITY_SIDE = 64  # pixels along the longer side are enough
-BORDER_TRUST, BORDER_TRUST_SMALL = 0.6, 2  # how far the border may outvote the third moment
-
 # What is ink, as a share of the background's light:
 FAINT = 0.05  # the strongest pixels take at least this much
 PEAK_PIXELS = 6  # pixels whose mean is the peak, or a share of all: one alone may be dust
 OF_A_DIGIT = 200  # of so many pixels one is among them
 LOW, HIGH = 0.3, 0.5  # ink is above the one, and a component somewhere above the other, as shares of the peak
-NOISE = 3  # ink is above this many times the level that a third of all pixels stay below
+NOISE = 3  # ink is above this many times the level that a part of all pixels stay below:
+GROUND, GROUND_SMALL = 3, 8  # a third; in a small picture, which a digit may fill, an eighth
 INDISTINCT = 0.8  # noise at this share of the peak: nothing can be told from it
 CORE = 0.6  # rank of the digit's ink that counts as full strength
 BLANK = 0.6  # share of such a sheet that nothing is written on
@@ -88,22 +84,6 @@ class Ink:
         if (self.sheet is None) != (other.sheet is None):
             return self.sheet is not None
         return self.quality > (1 if self.dark else LIGHT_INK) * other.quality
-
-
-def ink_is_dark(image: Image.Image) -> bool:
-    """Strokes take less room than their background: which side of the local mean is the rarer one?
-
-    The third moment of the detail says so in any light; the border helps where a digit fills the picture.
-    """
-    step = -(-max(image.size) // POLARITY_SIDE)
-    page = np.asarray(image.reduce(step) if step > 1 else image, np.float32)
-    small = max(image.size) < SMALL  # no shadows, and no frame along the border
-    detail = page - (page.mean() if small else box_blur(page, max(page.shape) // 5))
-    spread = float(detail.std()) + 1e-3
-    skew = float((detail * detail * detail).mean()) / spread**3
-    lighter = (float(np.median(border(page))) - float(page.mean())) / (float(page.std()) + 1e-3)
-    trust = BORDER_TRUST_SMALL if small else BORDER_TRUST
-    return min(max(lighter, -trust), trust) - skew > 0
 
 
 def segment(page: Plane, dark: bool, step: int, size: tuple[int, int]) -> Ink | None:
@@ -225,9 +205,7 @@ def _segment_ink(
 ) -> Ink | None:
     """The digit among ink 0..1 (changed in place) of a page on which ink is dark."""
     inset = remove_frame(ink)
-    if max(ink.shape) > RULED:
-        remove_ruled_lines(ink)
-        remove_ruled_lines(ink.T)
+    ruled = max(ink.shape) > RULED and remove_ruled_lines(ink) | remove_ruled_lines(ink.T)
     for last in (False, False, True):
         levels = ink_levels(ink, OF_A_DIGIT)
         if levels is None:
@@ -239,17 +217,21 @@ def _segment_ink(
         ink[dilation(selected.removed, 2)] = 0  # what is left may be fainter
     if selected.kept is None:
         return None
-    found = _measure(selected.kept, ink, low, page, dark, step, size)
+    kept = selected.kept
+    if not (clean or ruled) and max(ink.shape) >= SMALL:
+        kept, low = with_faint_strokes(ink, kept, low, peak)
+    found = _measure(kept, ink, low, page, dark, step, size)
     return replace(found, several=True) if found is not None and selected.several else found
 
 
 def ink_levels(ink: Plane, every: int) -> tuple[float, float] | None:
     """The level that tells ink from noise, and the peak, the mean of the strongest of `every` so many pixels;
     None where there is no ink, or nothing but noise."""
-    strongest, third = max(PEAK_PIXELS, ink.size // every), ink.size // 3
-    ranked = np.partition(ink, (third, max(ink.size - strongest, third)), axis=None)
+    strongest = max(PEAK_PIXELS, ink.size // every)
+    ground = ink.size // (GROUND_SMALL if max(ink.shape) < SMALL else GROUND)
+    ranked = np.partition(ink, (ground, max(ink.size - strongest, ground)), axis=None)
     peak = float(ranked[-strongest:].mean())
-    low = max(LOW * peak, NOISE * float(ranked[third]))
+    low = max(LOW * peak, NOISE * float(ranked[ground]))
     return None if peak < FAINT or low > INDISTINCT * peak else (low, peak)
 
 

@@ -19,6 +19,8 @@ LINE_INK, LINE_CLEAR = 0.015, 0.02  # ink of a line; of the clearest one, withou
 LINE_WEAKEST = 0.25  # ink of a line, as a share of that of the clearest
 MARGIN = 16  # no lines in this part of the height at top and bottom: the bar of a 7 may lie there
 CROSSING = 2.5  # ink that is this much stronger than the line (and 0.05 more) crosses it
+AS_STRONG = 0.6  # of the strongest ink: a line that strong is a stroke where a digit fills the picture
+FULL_LINE = 0.95  # share of the height that a printed line across the picture has at least
 
 
 def remove_frame(ink: Plane) -> int:
@@ -50,8 +52,8 @@ def _rings(mask: Mask) -> int:
     return _widest(mask)
 
 
-def remove_ruled_lines(ink: Plane) -> None:
-    """Take ruled lines, nearly along the rows, out of `ink` (in place).
+def remove_ruled_lines(ink: Plane) -> bool:
+    """Take ruled lines, nearly along the rows, out of `ink` (in place); whether there were any.
 
     A line is a thin ridge that runs through the whole width at one slope; what is much darker than the
     line stays, for it is ink that crosses it.
@@ -59,16 +61,28 @@ def remove_ruled_lines(ink: Plane) -> None:
     height, width = ink.shape
     strips = width // STRIP
     if strips < FEWEST_STRIPS:
-        return
+        return False
     whole = np.ascontiguousarray(ink[:, : strips * STRIP]).reshape(height, strips, STRIP)
     coarse = whole @ np.full(STRIP, 1 / STRIP, np.float32)  # the mean, but faster
     slope, level = _straightened(coarse)
     ridge = _ridges(level)
     if ridge is None:
-        return
+        return False
+    if _fills_height(ink):
+        ridge[ridge > AS_STRONG * float(ink.max())] = 0
     shift = np.rint(slope * (np.arange(width) - (strips * STRIP - 1) / 2)).astype(int)
     line = ridge[(np.arange(height)[:, None] - shift).clip(0, height - 1)]
     ink[(line > 0) & (ink < CROSSING * line + 0.05)] = 0
+    return bool(ridge.any())
+
+
+def _fills_height(ink: Plane) -> bool:
+    """Whether strokes, not lines down the picture, reach its top and its bottom: a digit cut out closely, whose
+    bar may be as wide as the picture."""
+    strong = ink > AS_STRONG * float(ink.max())
+    ends = (strong[:2].any(0), strong[-2:].any(0))
+    strokes = np.count_nonzero(strong, 0) < FULL_LINE * len(ink)
+    return all(bool((end & strokes).any()) for end in ends)
 
 
 def _straightened(coarse: Plane) -> tuple[float, Plane]:

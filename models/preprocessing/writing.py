@@ -7,9 +7,10 @@ from PIL import Image
 
 from models.preprocessing.background import NARROW, SMALL, WIDE, black_tophat
 from models.preprocessing.components import Components
-from models.preprocessing.ink import HIGH, Box, Ink, ink_is_dark, ink_levels
+from models.preprocessing.ink import HIGH, Box, Ink, ink_levels
 from models.preprocessing.lines import remove_frame, remove_ruled_lines
 from models.preprocessing.morphology import Mask, Plane, Values, dilation, label
+from models.preprocessing.polarity import ink_is_dark
 from models.preprocessing.printed_boxes import printed_boxes
 
 PAGE = 512  # pixels along the longer side, to find all digits in
