@@ -193,11 +193,7 @@ def test_simulated_pictures_are_made_once(sample: Dataset, tmp_path: Path) -> No
     assert torch.bincount(made.labels, minlength=11)[10] == 60
 
 
-def test_a_run_learns_what_is_no_digit(
-    sample: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tests.conftest import SAMPLE
-
+def test_a_run_learns_what_is_no_digit(sample: Dataset, tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", config(epochs=4, unfamiliar_images=600, lr=0.004))
     card = train(run, SAMPLE, CPU, lambda event: None)
     classifier = Classifier.load(run.weights_path, CPU)

@@ -50,6 +50,7 @@ _OVERRIDES = {
     "augment": (get_args(Augment), "random changes to each training image, new in every epoch"),
     "init_from": (str, "weights file to start from (default: random weights)"),
     "teacher": (str, "weights file whose probabilities are learned in place of the data set's labels"),
+    "teacher_share": (float, "share of the teacher's weights in the result (default 0)"),
     "synthetic_images": (int, "simulated pictures of digits added to the training images (default 0)"),
     "written_images": (int, "digits written stroke by stroke added to the training images (default 0)"),
     "unfamiliar_images": (int, "pictures of what is no digit, to be told from digits (default 0)"),

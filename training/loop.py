@@ -287,6 +287,19 @@ class Trainer:
             answers = self.teacher(images).float().softmax(1)
         return F.kl_div(logits.log_softmax(1), answers, reduction="batchmean")
 
+    @torch.no_grad()
+    def add_teacher(self) -> None:
+        """Move the result towards the teacher's weights by its share; a background stays.
+
+        Source: Wortsman and others, "Robust fine-tuning of zero-shot models" (arXiv:2109.01903).
+        """
+        if self.teacher is None or not self.config.teacher_share:
+            return
+        known = self.teacher.state_dict()
+        for name, weight in self.result.state_dict().items():
+            if name in known and weight.is_floating_point():
+                weight.lerp_(known[name], self.config.teacher_share)
+
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
 

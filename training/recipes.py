@@ -108,6 +108,13 @@ class Config(BaseModel):
         description="weights file whose probabilities for the data set's own images are learned in place of "
         "labels; of the same architecture and classes",
     )
+    teacher_share: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of the teacher's weights in the result, where training started from descendants of "
+        "these",
+    )
     synthetic_images: int = Field(
         default=0, ge=0, le=60_000, description="simulated pictures of digits added to the training images"
     )
@@ -176,6 +183,12 @@ class Config(BaseModel):
             raise ValueError("pictures can be simulated for digits only: use 0 on other data sets")
         if self.unfamiliar_images and self.architecture != "digits":
             raise ValueError("only the architecture digits learns what is no digit: use 0 unfamiliar_images")
+        return self
+
+    @model_validator(mode="after")
+    def _a_share_needs_a_teacher(self) -> "Config":
+        if self.teacher_share and self.teacher is None:
+            raise ValueError("a share of the teacher's weights needs a teacher: name its weights file")
         return self
 
     @field_validator("search")
@@ -391,6 +404,8 @@ RECIPES: Mapping[str, Recipe] = {
                 "label_smoothing": 0.05,
                 "augment": "mixed",
                 "synthetic_images": 12_000,
+                "written_images": 10_000,
+                "unfamiliar_images": 10_000,
                 "ema_decay": 0.998,
                 "precision": "bfloat16",
             },

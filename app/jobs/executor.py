@@ -41,6 +41,7 @@ DECIDED_HERE = (
     "threads",
     "init_from",
     "teacher",
+    "teacher_share",
     "search",
     "resources",
 )  # by recipe, request, deployment

@@ -39,7 +39,7 @@ class PredictionEncoder:
         self, row: Sequence[float], index: int, done: InputInfo | None = None, warning: bytes | None = None
     ) -> bytes:
         """The PredictionBody of a model's answer: probabilities in class order, the largest at `index`, and
-        of a background its logit. `warning` is a JSON object; without it, an unfamiliar picture gets its own."""
+        of a background its logit. `warning` is a JSON object; without it an unfamiliar picture gets one."""
         ending = b"}" if done is None else _ending(done)
         novelty = self._novelty
         if novelty is None:

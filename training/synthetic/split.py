@@ -21,6 +21,7 @@ from training.synthetic.rendering import Writer
 from training.synthetic.scenes import KINDS
 from training.synthetic.unfamiliar import unfamiliar
 
+SIMULATED_PER_SECOND = 150  # on one core
 HELD_OUT = 2_000  # simulated pictures that tell what is usual
 _CHEAP = ("mouse", "small-grey", "small-binary", "tablet", "small-grey", "small-binary", "crop", "scan")
 
@@ -32,7 +33,7 @@ def generated(config: Config, train: Split, classes: int, path: Path) -> Split |
     `classes`. Raises TrainingError for a damaged file.
     """
     parts = []
-    if not (config.synthetic_images or config.written_images or config.unfamiliar_images):
+    if not simulated_images(config):
         return None
     if path.exists():
         return _read(path)
@@ -55,6 +56,11 @@ def held_out(card: Card, validation: Split) -> Split:
         return validation
     simulated = synthetic_split(validation, HELD_OUT, learned["seed"] + 1)
     return validation + simulated + written_split(HELD_OUT, learned["seed"] + 1)
+
+
+def simulated_images(config: Config) -> int:
+    """How many pictures are to be made."""
+    return config.synthetic_images + config.written_images + config.unfamiliar_images
 
 
 def synthetic_split(train: Split, count: int, seed: int) -> Split:
