@@ -34,6 +34,7 @@ SPECK = 0.04  # weight of a speck, as a share of the digit's
 LONGER = 1.3  # a neighbour is no longer than this
 PALE = 0.5  # and has at least this share of its mean strength
 
+CUT_SIDE = 40  # pixels along the longer side: smaller pictures hold one digit, and it fills them
 CUT_TALL = 0.1  # of another digit that the picture cuts off at its left or right: share of the digit's height
 CUT_OVERLAP = 0.3  # share of its width that is above or below the digit, at most: slanted digits overlap
 WHOLE_TALL = 0.75  # of a whole digit beside a heavier one that is cut off: share of the other's height
@@ -219,7 +220,8 @@ def select_digit(ink: Plane, low: float, high: float, inset: int, clean: bool = 
     alien = surround | (photograph & ((touching & (found.along > ALONG_FULL)) | found.is_line | found.is_frame))
     score = _scores(found, alien, photograph and not clean)
     main = int(score.argmax())
-    if photograph:
+    beside = max(ink.shape) >= CUT_SIDE
+    if beside:
         main = _whole_beside(found, main, found.strong & ~alien, inset)
     surround &= found.strong & (found.weight > (0 if surround[main] else AROUND_WEIGHT * found.weight[main]))
     surround[0] = False
@@ -231,7 +233,7 @@ def select_digit(ink: Plane, low: float, high: float, inset: int, clean: bool = 
         return Selection(removed=box if removed is None else box | removed)
     alike = found.mean_strength > PALE * found.mean_strength[main]
     allowed = ~alien & found.strong & alike
-    cut_off = _is_cut_off(found, main, inset) if photograph else ~allowed
+    cut_off = _is_cut_off(found, main, inset) if beside else ~allowed
     chosen = _with_neighbours(found, main, allowed & ~cut_off)
     several = photograph and _may_be_several(found, main, chosen, allowed)
     return Selection(chosen[found.labels], removed, several)

@@ -38,26 +38,21 @@ def _joined_level_is_dark(page: Plane) -> bool | None:
     """Which of two levels hangs together where the other one is in pieces that lie along the border: that of a
     digit which reaches the sides of a small picture, for it divides its ground. None in doubt."""
     dark = page < (float(page.min()) + float(page.max())) / 2
-    for digit in (True, False):
-        ink = dark if digit else ~dark
-        share = float(border(ink).mean())
-        pieces = PIECES if share < MOST_OF_BORDER else CORNERS
-        if share < LEAST_OF_BORDER or ink.mean() > MOST_INK:
+    share = float(border(dark).mean())
+    if share in (0, 1):
+        return None
+    pieces = {True: _pieces(dark), False: _pieces(~dark)}
+    for digit, along in ((True, share), (False, 1 - share)):
+        if along < LEAST_OF_BORDER or (dark == digit).mean() > MOST_INK:
             continue
-        if _largest_share(ink) > JOINED and _in_pieces(~ink, pieces):
+        fewest = PIECES if along < MOST_OF_BORDER else CORNERS
+        if pieces[digit][0] > JOINED and pieces[not digit][0] < APART and pieces[not digit][1] >= fewest:
             return digit
     return None
 
 
-def _largest_share(mask: Mask) -> float:
-    """The largest component, as a share of all that is set."""
+def _pieces(mask: Mask) -> tuple[float, int]:
+    """The largest component as a share of all that is set, and how many lie along the border; some is set."""
     labels, _ = label(mask)
-    sizes = np.bincount(labels[mask], minlength=1)
-    return float(sizes.max() / max(sizes.sum(), 1))
-
-
-def _in_pieces(mask: Mask, fewest: int) -> bool:
-    """Whether what is set lies along the border in so many components, and none is nearly all of it."""
-    labels, _ = label(mask)
-    at_border = np.unique(border(labels))
-    return bool(np.count_nonzero(at_border) >= fewest) and _largest_share(mask) < APART
+    sizes = np.bincount(labels[mask])
+    return float(sizes.max() / sizes.sum()), int(np.count_nonzero(np.unique(border(labels))))
