@@ -31,7 +31,7 @@ from app.settings import Settings
 from app.store.cache import Cache
 from app.store.errors import Away
 from app.store.recent_predictions import RecentPredictions
-from app.telemetry import metrics
+from app.telemetry import metrics, own_process
 from app.telemetry.counters import Counters
 from app.telemetry.log_writer import standard_output
 from app.telemetry.logs import RequestLog
@@ -47,6 +47,8 @@ from app.web.followers import POLL_SECONDS, Followers
 from app.web.hosts import AllowedHosts
 from app.web.hosts import patterns as allowed
 from app.web.incoming import WEIGHTS, Incoming
+from app.web.live import EVERY_SECONDS, Live
+from app.web.live_view import LiveView
 from app.web.near_misses import known_parameters
 from app.web.paths import Paths
 from app.web.rate_limit import RateLimited, Rates
@@ -55,6 +57,7 @@ from app.web.routes import (
     datasets,
     evaluation,
     feedback,
+    live,
     models,
     predict,
     recipes,
@@ -158,7 +161,7 @@ def _route(application: FastAPI) -> None:
         v1.reading,
     ):  # limits of their own
         application.include_router(reading)
-    for part in (train, dataset_imports, datasets, recipes, models, evaluation, feedback, status):
+    for part in (train, dataset_imports, datasets, recipes, models, evaluation, feedback, live, status):
         application.include_router(
             part.router, max_body_size=MAX_JSON_BYTES, dependencies=[Depends(known_parameters)]
         )
@@ -252,7 +255,9 @@ def _start(home: Home, counters: Counters, draining: Draining) -> Services:
     batcher = Batcher(counters, settings.max_waiting_images, settings.max_waiting_bytes, threads)
     connections = Connections(settings.max_connections)
     most_followers = min(settings.max_followers, connections.limit // 2)
-    numbers = os.environ.get(metrics.DIRECTORY)
+    processes = _processes(counters, batcher)
+    background = Background()
+    view = LiveView(settings, registry, home.queue, home.supervisors, background)
     return Services(
         settings=settings,
         registry=registry,
@@ -269,20 +274,27 @@ def _start(home: Home, counters: Counters, draining: Draining) -> Services:
         exporter=Exporter(),
         authenticator=Authenticator(home.keys, settings.open_predict),
         draining=draining,
-        background=Background(),
+        background=background,
         connections=connections,
         followers=Followers(home.queue, counters, most_followers, draining),
+        live=Live(processes.all, view, draining),
         batcher=batcher,
         decoders=DecoderPool(
             counters, settings.decoders or min(threads, MOST_DECODERS), settings.max_waiting_pixels
         ),
         counters=counters,
-        processes=metrics.Processes(
-            Path(numbers) if numbers else None,
-            lambda: counters.snapshot(batcher.images, batcher.bytes, standard_output().dropped),
-        ),
+        processes=processes,
         cpu_quota=quota,
     )
+
+
+def _processes(counters: Counters, batcher: Batcher) -> metrics.Processes:
+    def mine() -> dict[str, Any]:
+        found = counters.snapshot(batcher.images, batcher.bytes, standard_output().dropped)
+        return {**found, "process": own_process.facts()}
+
+    directory = os.environ.get(metrics.DIRECTORY)
+    return metrics.Processes(Path(directory) if directory else None, mine)
 
 
 def _repeat(services: Services, log: RequestLog | None, cache: Cache) -> None:
@@ -325,6 +337,7 @@ def _repeat(services: Services, log: RequestLog | None, cache: Cache) -> None:
     if log is not None:
         services.background.repeat("writing the request log", 0.25, write_log)
     services.background.repeat("following the events of jobs", POLL_SECONDS, services.followers.poll)
+    services.background.repeat("measuring for those who watch", EVERY_SECONDS, services.live.poll)
     services.background.repeat("closing slow connections", 1, services.connections.sweep)
     services.background.repeat("counting training workers", 2, count_training_workers)
     services.background.repeat("saving the numbers of this process", 1, save_numbers)

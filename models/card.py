@@ -91,6 +91,16 @@ class Scores(_Facts):
     ece: float = Field(description="expected calibration error, 15 bins: 0..1")
 
 
+class Answered(_Facts):
+    """What a model answered on a split, to compare with what it answers where it serves."""
+
+    labels: dict[str, int] = Field(description="how many images were taken for each class")
+    confidence: tuple[int, ...] = Field(
+        description="how many by the probability of the answer: below 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, "
+        "0.99, 0.995, 0.999, and above"
+    )
+
+
 class Metrics(_Facts):
     """A model's results on one split."""
 
@@ -107,6 +117,9 @@ class Metrics(_Facts):
     uncalibrated: Scores | None = Field(default=None, description="at temperature 1")
     calibrated: Scores | None = Field(
         default=None, description="at the card's temperature; null where none was fitted"
+    )
+    answered: Answered | None = Field(
+        default=None, description="null on cards from before this was counted: see `GET /models/{name}/drift`"
     )
 
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.card import Card, Metrics
+from models.card import Answered, Card, Metrics
 from models.classifier import BATCH, Classifier
+from models.confidence import counted
 from models.inference import InferenceModel
 from training.datasets import Split
 from training.errors import NotFinite
@@ -71,5 +72,9 @@ def metrics_of(card: Card, logits: Tensor, labels: Tensor) -> Evaluation:
         auc=roc_auc(probabilities, labels),
         uncalibrated=scores(logits, labels),
         calibrated=scores(logits, labels, temperature) if temperature != 1 else None,
+        answered=Answered(
+            labels=dict(zip(classes, confusion.sum(0).tolist(), strict=True)),
+            confidence=tuple(counted(probabilities.amax(1).tolist())),
+        ),
     )
     return Evaluation(metrics, predicted, confusion, logits, probabilities)

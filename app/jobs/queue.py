@@ -146,6 +146,12 @@ class Queue:
         with self.database.read() as connection:
             return [Job.from_row(row) for row in connection.execute(query).mappings()]
 
+    def unfinished(self, limit: int) -> list[Job]:
+        """Jobs of every kind that wait or run, newest first."""
+        query = select(jobs).where(jobs.c.status.in_(ACTIVE)).order_by(jobs.c.number.desc()).limit(limit)
+        with self.database.read() as connection:
+            return [Job.from_row(row) for row in connection.execute(query).mappings()]
+
     def position(self, job: Job) -> int | None:
         """How many jobs will be started before it, and itself: 1 is the next. None once it is claimed."""
         if job.status != "queued":

@@ -359,6 +359,7 @@ class Batcher:
 
     def _fail(self, pending: PendingRequest, error: Exception) -> None:
         self.images -= pending.count - pending.taken
+        self.counters.failed[pending.model.name, pending.model.version] += 1
         pending.taken = pending.count
         for waiting in (self._waiting, self._heavy, self._many):
             if pending in waiting:

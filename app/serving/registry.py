@@ -26,7 +26,7 @@ from app.serving.encoding import PredictionEncoder
 from app.store.errors import ArtifactsAway
 from app.store.shipped import shipped_version
 from app.store.versions import PRODUCTION, Snapshot, Version, Versions
-from app.telemetry.counters import Counters
+from app.telemetry.counters import Answers, Counters
 from models.classifier import Classifier
 from models.errors import CheckpointError
 from models.inference import InferenceModel
@@ -42,7 +42,7 @@ KEPT = 8  # classifiers that no alias points at: asked for by number, or until l
 
 @dataclass(frozen=True)
 class ServedModel:
-    """One version of a model, ready to be asked; `predicted` counts its answers by class.
+    """One version of a model, ready to be asked; `counted` counts its answers.
 
     `heavy_seconds` is what an image takes of a model that must not run in the event loop; 0 for others.
     """
@@ -52,7 +52,7 @@ class ServedModel:
     classifier: Classifier
     forward: InferenceModel
     answers: PredictionEncoder
-    predicted: list[int]
+    counted: Answers
     heavy_seconds: float = 0.0
     takes_rows: bool = False
     input_shape: tuple[int, ...] = ()
@@ -70,12 +70,12 @@ class ServedModel:
 
     def probabilities(self, rows: Rows) -> Rows:
         """Without the logit of a background, where the model has one."""
-        classes = len(self.predicted)
+        classes = len(self.counted.labels)
         return rows if not rows or len(rows[0]) == classes else [row[:classes] for row in rows]
 
     def most_probable(self, row: list[float]) -> int:
         """The index of the largest probability of an answer, the first of equals."""
-        return row.index(max(row[: len(self.predicted)]))
+        return row.index(max(row[: len(self.counted.labels)]))
 
     @property
     def not_pictures(self) -> WrongContentType:
@@ -258,6 +258,10 @@ class Registry:
             served = self.get(name)
         return served or self._find_version(name)
 
+    def loaded(self, model: str, version: int) -> ServedModel | None:
+        """A version, where it is in memory."""
+        return self._loaded.get((model, version))
+
     def is_unloaded(self, model: str) -> bool:
         """Whether a model was taken out of service; the default one never is."""
         return model in self.snapshot.unloaded and model != self.default
@@ -321,14 +325,15 @@ class Registry:
         """Raises CheckpointError or ArtifactsAway."""
         classifier, forward = self._read(version.bring(*_checkpoint(version)))
         seconds, taken = forward.seconds(), classifier.card.input
+        counted = self._counters.answers_of(version.model, version.version, classifier.card.classes)
         rows = isinstance(taken, TableInput)
         return ServedModel(
             version.model,
             version.version,
             classifier,
             forward,
-            PredictionEncoder(version.model, version.version, classifier.card),
-            self._counters.labels_of(version.model, version.version, classifier.card.classes),
+            PredictionEncoder(version.model, version.version, classifier.card, counted),
+            counted,
             seconds if seconds > HEAVY or classifier.is_graph else 0.0,
             rows,
             (taken.width,) if isinstance(taken, TableInput) else taken.shape,

@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from app.store import schema
 from app.store.errors import StoreError
@@ -11,6 +11,10 @@ from app.store.schema import Engines
 from app.store.sqlite import BUSY_SECONDS, Sqlite
 
 CONNECTIONS = 10  # of a process, to Postgres
+_SIZE = {
+    True: "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
+    False: "SELECT pg_database_size(current_database())",
+}
 
 
 class Database:
@@ -62,6 +66,11 @@ class Database:
         except StoreError as error:
             return [str(error)]
         return [*schema.problems(self.engines)]
+
+    def size(self) -> int:
+        """Bytes of it. Raises OperationalError where there is no answer."""
+        with self.read() as connection:
+            return int(connection.scalar(text(_SIZE[self.in_home])) or 0)
 
     def close(self) -> None:
         self.engines.close()

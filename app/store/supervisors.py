@@ -56,6 +56,12 @@ class Supervisors:
         with self.database.read() as connection:
             return connection.scalar(alive) or 0
 
+    def alive(self) -> list[tuple[str, str]]:
+        """Host and name of each that is alive."""
+        query = select(supervisors.c.host, supervisors.c.name).where(_alive())
+        with self.database.read() as connection:
+            return [(row.host, row.name) for row in connection.execute(query.order_by(*query.selected_columns))]
+
     def machines(self) -> list[Mapping[str, Any] | None]:
         """What the machines of those that are alive have; None: that one takes every job."""
         with self.database.read() as connection:

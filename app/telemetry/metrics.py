@@ -52,7 +52,7 @@ class Processes:
         for path in sorted(self.directory.glob("*.json")) if self.directory else ():
             if path.stem != self._name:
                 snapshot = json.loads(path.read_text())
-                found.append(snapshot if _is_alive(path) else {**snapshot, "waiting": [0, 0]})
+                found.append(snapshot if _is_alive(path) else {**snapshot, "waiting": [0, 0], "process": None})
         return found
 
 
@@ -153,7 +153,7 @@ def _predictions(snapshots: Sequence[Snapshot]) -> Iterator[Any]:
     )
     added: Counter[tuple[str, str, str]] = Counter()
     for snapshot in snapshots:
-        for model, version, classes, numbers in snapshot["predictions"]:
+        for model, version, classes, numbers, *_ in snapshot["answers"]:
             for label, number in zip(classes, numbers, strict=True):
                 added[model, str(version), label] += number
     for labels, number in added.items():

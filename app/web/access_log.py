@@ -5,6 +5,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from typing import Any
 
 from starlette.requests import ClientDisconnect
@@ -17,6 +18,10 @@ from app.web.problems import response_of
 log = logging.getLogger("minist")
 
 CLIENT_GONE = 499  # as nginx calls it
+TIMED = frozenset(("/predict", "/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"))
+PROBES = ("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready")
+PAGES = ("/", "/docs", "/openapi.json", "/static", "unknown", "/live", "/live/events")
+QUIET = frozenset((*PROBES, *PAGES))  # not among the last requests unless they fail
 _PLAIN_ID = re.compile(rb"[\w.:/+=@-]{1,128}", re.ASCII)
 
 
@@ -48,8 +53,15 @@ class RequestObserver:
         seconds: float,
     ) -> None:
         """A request was answered (or its client has gone), `seconds` after it came."""
-        self.counters.requests[route, status] += 1
-        self.counters.seconds["total"].observe(seconds)
+        counters = self.counters
+        counters.requests[route, status] += 1
+        counters.seconds["total"].observe(seconds)
+        if route in TIMED:
+            counters.latencies.observe(seconds)
+        if status >= 400:
+            counters.problems[status, scope.get("problem") or _reason(status)] += 1
+        if status >= 400 or route not in QUIET:
+            counters.latest_requests.append((time.time(), scope["method"], route, status, seconds, request_id))
         if self.log is not None:
             trace = headers.get(b"traceparent")
             text = None if trace is None else trace.decode("latin-1")
@@ -101,6 +113,11 @@ class RequestObserverMiddleware:
         finally:
             seconds = time.perf_counter() - begun
             self.observer.note(scope, headers, request_id, _route(scope), status or 500, seconds)
+
+
+def _reason(status: int) -> str:
+    """Of an error that has no problem document."""
+    return "Client gone" if status == CLIENT_GONE else HTTPStatus(status).phrase.capitalize()
 
 
 def _route(scope: Mapping[str, Any]) -> str:

@@ -65,6 +65,16 @@ class Background:
             if failures.away is away and failures.is_trouble(now)
         ]
 
+    @property
+    def states(self) -> list[tuple[str, str | None]]:
+        """All work by name, each with the error of its last turns; None where they succeed."""
+        found: list[tuple[str, str | None]] = []
+        for name, task in self._tasks.items():
+            failures = self._failures.get(name)
+            error = f"{failures.count} times in a row: {failures.error}" if failures else None
+            found.append((name, "it has stopped" if task.done() else error))
+        return found
+
     async def end(self) -> None:
         """Wait for the turns that are running now: a thread in torch must not outlive the interpreter."""
         self._ending.set()

@@ -29,6 +29,7 @@ from app.web.connections import Connections
 from app.web.draining import Draining
 from app.web.followers import Followers
 from app.web.incoming import Incoming
+from app.web.live import Live
 from app.web.training_workers import TrainingWorkers
 
 
@@ -54,6 +55,7 @@ class Services:
     background: Background
     connections: Connections
     followers: Followers
+    live: Live
     batcher: Batcher
     decoders: DecoderPool
     counters: Counters

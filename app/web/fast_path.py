@@ -107,6 +107,7 @@ async def _answer(
     except Exception as error:
         if not problems.is_expected(error):
             log.exception("a prediction failed")
+        scope["problem"] = problems.title_of(error)
         return _problem(problems.response_of(error))
 
 

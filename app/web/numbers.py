@@ -61,7 +61,7 @@ def encode(
     lines = [""] * (digits[-1].line + 1)
     for digit in digits:
         lines[digit.line] += classes[digit.index]
-        served.predicted[digit.index] += 1
+        served.counted.count(digit.index, digit.probability)
     return to_json(
         {
             "model": served.name,

@@ -101,14 +101,16 @@ def finished(
 ) -> bytes:
     """The PredictionBody of one answer, which is counted and, where it can be corrected, remembered."""
     index = served.most_probable(row)
-    served.predicted[index] += 1
+    probability, label = row[index], served.classifier.card.classes[index]
+    served.counted.count(index, probability)
+    services.counters.latest_answers.append((request_id, served.name, served.version, label, probability))
     encoded = served.answers.encode(row, index, done, warning)
     if more is not None:
         encoded = with_more(encoded, more)
     if (memory := services.recent_predictions) is None:
         return encoded
     name = secrets.token_hex(12) if b"x-request-id" in headers else request_id.decode()  # never the client's
-    memory.remember(name, served.name, served.version, served.classifier.card.classes[index], values)
+    memory.remember(name, served.name, served.version, label, values)
     return with_id(encoded, name)
 
 
@@ -348,7 +350,7 @@ def _encoded(
     served: ServedModel, row: list[float], info: InputInfo | None, warning: bytes | None = None
 ) -> bytes:
     index = served.most_probable(row)
-    served.predicted[index] += 1
+    served.counted.count(index, row[index])
     return served.answers.encode(row, index, info, warning)
 
 

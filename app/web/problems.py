@@ -152,6 +152,12 @@ def status_and_title(kind: type[Exception]) -> tuple[int, str]:
     return _TABLE[kind][:2]
 
 
+def title_of(error: Exception) -> str | None:
+    """What the error is called, for the numbers of problems; None for what has no place in the table."""
+    row = _TABLE.get(errors.StorageTrouble if isinstance(error, OperationalError) else type(error))
+    return row.title if row else None
+
+
 def respond(body: dict[str, Any], headers: Mapping[str, str] | None = None) -> Response:
     """A problem document as a response."""
     return Response(json.dumps(body), body["status"], headers, MEDIA_TYPE)
@@ -201,6 +207,7 @@ def install(app: FastAPI) -> None:
     """Let `app` answer every error as a problem document, and say so in its OpenAPI document."""
 
     async def answer(request: Request, error: Exception) -> Response:
+        request.scope["problem"] = title_of(error)
         return response_of(error)
 
     for kind in (*_TABLE, OperationalError, Exception):
@@ -210,6 +217,7 @@ def install(app: FastAPI) -> None:
     async def _validation_error(request: Request, error: RequestValidationError) -> Response:
         if any(isinstance(one.get("input"), bytes) for one in error.errors()):  # it was not read as JSON
             return response_of(_not_json(request.headers.get("content-type")))
+        request.scope["problem"] = _TABLE[errors.InvalidRequest].title
         return respond(invalid(error.errors()))
 
     @app.exception_handler(HTTPException)

@@ -84,10 +84,10 @@ async def predict_rows(
             del body
             services.counters.seconds["decode"].observe(time.perf_counter() - begun)
             count = found.count - len(found.problems)
-            if count * len(served.predicted) > MAX_PROBABILITIES:
+            classes = len(served.counted.labels)
+            if count * classes > MAX_PROBABILITIES:
                 raise WrongTable(
-                    f"{count:,} rows of {len(served.predicted):,} classes have more than {MAX_PROBABILITIES:,} "
-                    "probabilities",
+                    f"{count:,} rows of {classes:,} classes have more than {MAX_PROBABILITIES:,} probabilities",
                     "send fewer rows at a time",
                 )
             rows = await unless_gone(batcher.submit(served, found.values, count), receive) if count else []
@@ -157,7 +157,7 @@ def _json(served: ServedModel, rows: Rows, found: Encoded) -> bytes:
         else:
             row = next(left)
             index = most_probable(row)
-            served.predicted[index] += 1
+            served.counted.count(index, row[index])
             answers.append(served.answers.encode(row, index))
     return b"[%s]" % b",".join(answers)
 
@@ -174,7 +174,7 @@ def _csv(served: ServedModel, rows: Rows, found: Encoded) -> bytes:
         else:
             row = next(left)
             index = most_probable(row)
-            served.predicted[index] += 1
+            served.counted.count(index, row[index])
             lines.append(labels[index] + form % (row[index], *row))
     return "".join(lines).encode("utf-8", "replace")
 

@@ -3,6 +3,7 @@
 import { Api } from "./api.js";
 import { DatasetsView } from "./data.js";
 import { $ } from "./dom.js";
+import { LiveView } from "./live.js";
 import { ModelsView } from "./models.js";
 import { duration } from "./text.js";
 import { TrainView } from "./train.js";
@@ -16,9 +17,9 @@ import { words } from "./words.js";
  * @property {(words: string[], query: URLSearchParams) => Promise<void>} show
  * @property {() => void} [leave]
  */
-/** @typedef {"try" | "data" | "train" | "models"} ViewName */
+/** @typedef {"try" | "data" | "train" | "models" | "live"} ViewName */
 
-const TITLES = { try: "Try", data: "Data", train: "Train", models: "Models" };
+const TITLES = { try: "Try", data: "Data", train: "Train", models: "Models", live: "Live" };
 const GREETING = 3000; // ms for which the page says that the service is back
 
 class Page {
@@ -33,6 +34,7 @@ class Page {
       data: new DatasetsView(this.api),
       train: new TrainView(this.api),
       models: new ModelsView(this.api),
+      live: new LiveView(this.api),
     };
     $("start").remove();
     this.#watchService();

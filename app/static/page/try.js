@@ -99,7 +99,7 @@ export class TryView {
       this.#showLive(false);
       this.drawing.clear();
     };
-    $("live").onclick = () => this.#live();
+    $("watch-camera").onclick = () => this.#live();
     const width = $("width", HTMLInputElement);
     width.oninput = () => {
       this.drawing.width = Number(width.value);
@@ -134,7 +134,7 @@ export class TryView {
   #showLive(on) {
     if (!on && this.camera.on) this.camera.stop();
     $("viewfinder").hidden = !on;
-    $("live").textContent = on ? "Take the picture" : "Camera";
+    $("watch-camera").textContent = on ? "Take the picture" : "Camera";
     if (on) $("clear", HTMLButtonElement).disabled = false;
   }
 
@@ -163,7 +163,7 @@ export class TryView {
     this.#showLive(false);
     $("pad").dataset.takes = first ? "pictures" : "drawings";
     const [file, photo] = [$("file"), $("camera")].map((input) => input.closest("label"));
-    if (file && photo) $("tools")[first ? "prepend" : "append"](file, photo, $("live"));
+    if (file && photo) $("tools")[first ? "prepend" : "append"](file, photo, $("watch-camera"));
     fill(
       $("pad-hint"),
       first ? "Drop a picture, or paste one" : "Draw here",

@@ -470,3 +470,102 @@ export interface SampleBody {
   image: string;
   original: string | null;
 }
+
+export interface BatchBody {
+  most: string;
+  count: number;
+}
+
+export interface ProblemCount {
+  status: number;
+  title: string;
+  count: number;
+  recent: number;
+}
+
+export interface MixBody {
+  model: string;
+  version: number;
+  serving: boolean;
+  answers: number;
+  recent: number;
+  labels: Record<string, number>;
+  expected_labels: Record<string, number> | null;
+  confidence: number[];
+  expected_confidence: number[] | null;
+  warned: number;
+  failed: number;
+}
+
+export interface RequestBody {
+  at: string;
+  id: string;
+  method: string;
+  route: string;
+  status: number;
+  ms: number;
+  model: string | null;
+  version: number | null;
+  label: string | null;
+  probability: number | null;
+}
+
+export interface LiveJob {
+  id: string;
+  kind: "train" | "import" | "weights";
+  status: string;
+  model: string;
+  epoch: number;
+  epochs: number | null;
+}
+
+export interface WorkerBody {
+  pid: number;
+  cpu: number | null;
+  memory_bytes: number | null;
+}
+
+export interface TrainerBody {
+  host: string;
+  name: string;
+}
+
+export interface DiskBody {
+  total: number;
+  free: number;
+}
+
+export interface DatabaseBody {
+  kind: "SQLite" | "Postgres";
+  ms: number | null;
+  bytes: number | null;
+}
+
+export interface TaskBody {
+  name: string;
+  error: string | null;
+}
+
+/** The data of a server-sent event `live`. */
+export interface MomentBody {
+  host: string;
+  requests_per_second: number;
+  images_per_second: number;
+  p50_ms: number | null;
+  p99_ms: number | null;
+  wait_p99_ms: number | null;
+  waiting_images: number;
+  waiting_bytes: number;
+  batches: BatchBody[];
+  problems: ProblemCount[];
+  refused: Record<string, number>;
+  models: MixBody[];
+  requests: RequestBody[];
+  jobs: LiveJob[];
+  job_counts: Record<string, number>;
+  workers: WorkerBody[];
+  trainers: TrainerBody[];
+  disk: DiskBody;
+  database: DatabaseBody;
+  tasks: TaskBody[];
+}

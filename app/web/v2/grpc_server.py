@@ -182,6 +182,7 @@ class InferenceServer:
             if not problems.is_expected(error):
                 log.exception("a call failed")
             status = _problem(error)["status"]
+            scope["problem"] = problems.title_of(error)
             return error.with_traceback(None)
         else:
             return found

@@ -51,6 +51,7 @@ class InferPath:
         except Exception as error:
             if not problems.is_expected(error):
                 raise  # the access log has an answer to that
+            scope["problem"] = problems.title_of(error)
             await problems.response_of(error)(scope, receive, send)
             return
         headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]

@@ -146,7 +146,7 @@ def statistics(snapshots: Sequence[Mapping[str, Any]], name: str | None, version
     """Of the processes' numbers those of a model, or of one of its versions; of all where neither is named."""
     counts: dict[tuple[str, int], int] = {}
     for snapshot in snapshots:
-        for model, number, _, labels in snapshot["predictions"]:
+        for model, number, _, labels, *_ in snapshot["answers"]:
             counts[model, number] = counts.get((model, number), 0) + sum(labels)
     times, executions = _times(snapshots), _executions(snapshots)
     found = [

@@ -1,0 +1,128 @@
+"""The wire shape of `GET /live`."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class BatchBody(BaseModel):
+    """Forward passes of a size."""
+
+    most: str = Field(description="images that they had at most, or `more`")
+    count: int
+
+
+class ProblemCount(BaseModel):
+    """Requests that were answered with a problem since the service started."""
+
+    status: int
+    title: str
+    count: int
+    recent: int = Field(description="since somebody began to look")
+
+
+class MixBody(BaseModel):
+    """What a version answers, since the service started, beside what it answered on its test set."""
+
+    model: str
+    version: int
+    serving: bool = Field(description="whether the bare name means this version")
+    answers: int = Field(description="images")
+    recent: int = Field(description="images since somebody began to look")
+    labels: dict[str, float] = Field(description="share of each class, the 20 largest")
+    expected_labels: dict[str, float] | None = Field(description="on the test set; null: not on the card")
+    confidence: list[float] = Field(description="share of each bin, see `confidence` of cards")
+    expected_confidence: list[float] | None
+    warned: int = Field(description="answers with a warning")
+    failed: int = Field(description="requests that the model could not answer")
+
+
+class RequestBody(BaseModel):
+    """One of the last requests, without its body. What it was answered is there for `POST /predict`."""
+
+    at: datetime
+    id: str
+    method: str
+    route: str
+    status: int
+    ms: float
+    model: str | None
+    version: int | None
+    label: str | None
+    probability: float | None
+
+
+class LiveJob(BaseModel):
+    """A job that waits or runs."""
+
+    id: str
+    kind: Literal["train", "import", "weights"]
+    status: str
+    model: str
+    epoch: int
+    epochs: int | None
+
+
+class WorkerBody(BaseModel):
+    """A process that answers requests."""
+
+    pid: int
+    cpu: float | None = Field(description="CPUs that it takes now; null until that is known")
+    memory_bytes: int | None
+
+
+class TrainerBody(BaseModel):
+    """A process that takes training jobs."""
+
+    host: str
+    name: str
+
+
+class DiskBody(BaseModel):
+    """The file system of MINIST_HOME."""
+
+    total: int
+    free: int
+
+
+class DatabaseBody(BaseModel):
+    """The database, asked just now."""
+
+    kind: Literal["SQLite", "Postgres"]
+    ms: float | None = Field(description="that it took to answer; null: it does not")
+    bytes: int | None
+
+
+class TaskBody(BaseModel):
+    """Work that a process repeats in the background."""
+
+    name: str
+    error: str | None = Field(description="of its last turns; null where they succeed")
+
+
+class MomentBody(BaseModel):
+    """What happens now on this machine, of all its processes that answer."""
+
+    at: datetime
+    host: str = Field(description="machine that answers; others on the same database have views of their own")
+    seconds: float = Field(description="that rates and quantiles are of")
+    requests_per_second: float
+    images_per_second: float
+    p50_ms: float | None = Field(description="of predictions, about (bins are a fifth wide); null without any")
+    p99_ms: float | None
+    wait_p99_ms: float | None = Field(description="that images waited for a forward pass, about")
+    waiting_images: int
+    waiting_bytes: int = Field(description="of request bodies that are worked on")
+    batches: list[BatchBody]
+    problems: list[ProblemCount]
+    refused: dict[str, int] = Field(description="requests refused under load since the start, by reason")
+    models: list[MixBody]
+    requests: list[RequestBody] = Field(description="newest first; without probes, pages and files")
+    jobs: list[LiveJob] = Field(description="that wait or run, the newest")
+    job_counts: dict[str, int] = Field(description="training jobs, imports and uploads by status")
+    workers: list[WorkerBody]
+    trainers: list[TrainerBody]
+    disk: DiskBody
+    database: DatabaseBody
+    tasks: list[TaskBody] = Field(description="of the process that answers")

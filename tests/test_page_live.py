@@ -1,0 +1,72 @@
+"""Live: what an operator sees while it happens, with a key of scope admin."""
+
+import re
+from pathlib import Path
+
+import httpx2
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser import NewPage, api, chromium, give_key, new_page
+from tests.samples import PNG
+
+pytestmark = pytest.mark.browser
+
+
+def test_an_operator_sees_requests_models_errors_and_the_machine(
+    new_page: NewPage, api: httpx2.Client, digits: dict[str, bytes]
+) -> None:
+    page = new_page("#/live")
+    give_key(page)
+    expect(page.get_by_text("Measured once a second")).to_be_visible()
+    requests = page.locator("[data-part=requests]")
+    for label in "733":
+        api.post("/predict?model=cnn", content=digits[label], headers=PNG).raise_for_status()
+    api.post("/predict", content=b"junk", headers=PNG)
+    mix = page.locator("[data-model='cnn@1']")
+    expect(mix).to_contain_text("3 answers")
+    row = mix.get_by_role("row", name=re.compile("^3 "))
+    expect(row).to_contain_text("66.7 %")
+    expect(row).to_contain_text("10.")  # of the test set
+    expect(requests.locator("tbody tr").filter(has_text="cnn@1").first).to_contain_text("3 (")
+    expect(page.locator("[data-part=problems]")).to_contain_text("Not an image")
+    expect(page.locator("[data-part=machine]")).to_contain_text("SQLite")
+    expect(page.locator("[data-part=jobs]")).to_contain_text("1 training worker")
+    expect(page.locator("[data-part=tasks]")).to_contain_text("Following the aliases")
+    assert "data:image" not in requests.inner_html()
+
+
+def test_what_moves_can_be_stopped_and_a_view_that_is_left_is_not_measured(
+    new_page: NewPage, api: httpx2.Client, digits: dict[str, bytes]
+) -> None:
+    page = new_page("#/live")
+    give_key(page)
+    rows = page.locator("[data-part=requests] tbody tr")
+    page.get_by_role("button", name="Pause").click()
+    page.wait_for_timeout(300)  # what was on its way
+    before = page.locator("#live-body").inner_text()
+    api.post("/predict?model=minist", content=digits["5"], headers=PNG).raise_for_status()
+    page.wait_for_timeout(2200)  # two more would have come
+    assert page.locator("#live-body").inner_text() == before
+    page.get_by_role("button", name="Go on").click()
+    expect(rows.filter(has_text="minist@1").first).to_contain_text("5 (")
+    with page.expect_event("requestfailed", lambda request: "live/events" in request.url):
+        page.click("nav >> text=Models")
+
+
+def test_without_a_key_it_says_what_is_needed(new_page: NewPage, tmp_path: Path) -> None:
+    page = new_page("#/live")
+    page.get_by_role("button", name="Cancel").click()
+    note = page.locator("#live-body .note.error")
+    expect(note).to_contain_text("A valid key is needed")
+    note.get_by_role("button", name="Try again").click()
+    give_key(page)
+    expect(page.locator("[data-part=machine]")).to_contain_text("Machine")
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_is_wider_than_the_window(new_page: NewPage, width: int) -> None:
+    page = new_page("#/live", viewport={"width": width, "height": 800}, color_scheme="dark")
+    give_key(page)
+    expect(page.locator("[data-part=tasks] li").first).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
