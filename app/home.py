@@ -21,6 +21,7 @@ from app.jobs.supervisor import Limits, Supervisor
 from app.jobs.webhooks import Courier
 from app.jobs.weights import WeightsPreparation, WeightsUploads
 from app.settings import Settings
+from app.store.answered import AnsweredHours
 from app.store.cache import Cache
 from app.store.database import Database
 from app.store.datasets import Datasets
@@ -83,6 +84,10 @@ class Home:
         feedback = Feedback(database, settings.feedback_max_count, settings.feedback_max_bytes)
         supervisors = Supervisors(database)
         return cls(settings, paths, database, Queue(database), versions, keys, feedback, supervisors, datasets)
+
+    @property
+    def answered(self) -> AnsweredHours:
+        return AnsweredHours(self.database)
 
     @property
     def cache(self) -> Cache:

@@ -42,6 +42,7 @@ from app.web.background import Background
 from app.web.connections import Connections
 from app.web.dependencies import Services
 from app.web.draining import Draining, end_with_parent
+from app.web.drift import DriftWatch
 from app.web.fast_path import FastPath
 from app.web.followers import POLL_SECONDS, Followers
 from app.web.hosts import AllowedHosts
@@ -55,6 +56,7 @@ from app.web.rate_limit import RateLimited, Rates
 from app.web.routes import (
     dataset_imports,
     datasets,
+    drift,
     evaluation,
     feedback,
     live,
@@ -80,6 +82,7 @@ MOST_DECODERS = 4  # where none are set: each has some 40 MB
 OBJECTS_BEFORE_COLLECTION = 10_000  # those of some hundred requests at a time: with 700 it is always collecting
 AWAY_SECONDS = 1.0  # between two attempts to reach a database or an object store
 TIDY_SECONDS = 60.0
+DRIFT_SECONDS = 60.0
 MAX_JSON_BYTES = 64 * 1024  # of the bodies that are not images
 _OWN_LIMITS = re.compile(r"/predict(/batch)?|/datasets|/models/[^/]+/versions")
 
@@ -161,7 +164,7 @@ def _route(application: FastAPI) -> None:
         v1.reading,
     ):  # limits of their own
         application.include_router(reading)
-    for part in (train, dataset_imports, datasets, recipes, models, evaluation, feedback, live, status):
+    for part in (train, dataset_imports, datasets, recipes, models, evaluation, feedback, live, drift, status):
         application.include_router(
             part.router, max_body_size=MAX_JSON_BYTES, dependencies=[Depends(known_parameters)]
         )
@@ -256,8 +259,8 @@ def _start(home: Home, counters: Counters, draining: Draining) -> Services:
     connections = Connections(settings.max_connections)
     most_followers = min(settings.max_followers, connections.limit // 2)
     processes = _processes(counters, batcher)
-    background = Background()
-    view = LiveView(settings, registry, home.queue, home.supervisors, background)
+    background, watch = Background(), _drift_watch(home, counters, registry)
+    view = LiveView(settings, registry, home.queue, home.supervisors, background, watch)
     return Services(
         settings=settings,
         registry=registry,
@@ -278,6 +281,7 @@ def _start(home: Home, counters: Counters, draining: Draining) -> Services:
         connections=connections,
         followers=Followers(home.queue, counters, most_followers, draining),
         live=Live(processes.all, view, draining),
+        drift=watch,
         batcher=batcher,
         decoders=DecoderPool(
             counters, settings.decoders or min(threads, MOST_DECODERS), settings.max_waiting_pixels
@@ -286,6 +290,12 @@ def _start(home: Home, counters: Counters, draining: Draining) -> Services:
         processes=processes,
         cpu_quota=quota,
     )
+
+
+def _drift_watch(home: Home, counters: Counters, registry: Registry) -> DriftWatch:
+    url = home.settings.drift_notify
+    notify = url.get_secret_value() if url else None
+    return DriftWatch(home.answered, counters, registry, home.settings.drift_psi, notify)
 
 
 def _processes(counters: Counters, batcher: Batcher) -> metrics.Processes:
@@ -326,6 +336,9 @@ def _repeat(services: Services, log: RequestLog | None, cache: Cache) -> None:
     async def count_training_workers() -> None:
         await asyncio.to_thread(services.training_workers.refresh)
 
+    async def watch_drift() -> None:
+        await asyncio.to_thread(services.drift.turn)
+
     async def tidy_cache() -> None:
         await asyncio.to_thread(cache.tidy)
 
@@ -338,6 +351,7 @@ def _repeat(services: Services, log: RequestLog | None, cache: Cache) -> None:
         services.background.repeat("writing the request log", 0.25, write_log)
     services.background.repeat("following the events of jobs", POLL_SECONDS, services.followers.poll)
     services.background.repeat("measuring for those who watch", EVERY_SECONDS, services.live.poll)
+    services.background.repeat("comparing answers with test sets", DRIFT_SECONDS, watch_drift)
     services.background.repeat("closing slow connections", 1, services.connections.sweep)
     services.background.repeat("counting training workers", 2, count_training_workers)
     services.background.repeat("saving the numbers of this process", 1, save_numbers)
@@ -348,6 +362,8 @@ def _save(services: Services, log: RequestLog | None) -> None:
     if services.recent_predictions is not None:
         with suppress(OperationalError):  # then they cannot be corrected
             services.recent_predictions.write()
+    with suppress(OperationalError):  # a minute of answers is not compared then
+        services.drift.write()
     if log is not None:
         log.flush()
     standard_output().flush()

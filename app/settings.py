@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.origins import origins
+from app.origins import origins, split
 
 if TYPE_CHECKING:
     from limits import RateLimitItem
@@ -252,6 +252,19 @@ class Settings(BaseSettings):
         description="Signs notifications, at least 16 characters; needed with MINIST_WEBHOOK_ORIGINS.",
     )
 
+    drift_psi: float = Field(
+        default=0.2,
+        gt=0,
+        le=100,
+        description="Population stability index of what a version answers, against its test set, above which "
+        "it has drifted (what chance explains is allowed on top).",
+    )
+    drift_notify: SecretStr | None = Field(
+        default=None,
+        description="URL that is told when a version begins or ceases to drift; its origin is one of "
+        "MINIST_WEBHOOK_ORIGINS.",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _as_meant(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -310,6 +323,15 @@ class Settings(BaseSettings):
         if secret is not None and len(secret.get_secret_value()) < MIN_KEY_LENGTH:
             raise ValueError(f"it needs at least {MIN_KEY_LENGTH} characters: openssl rand -hex 32 makes one")
         return secret
+
+    @field_validator("drift_notify")
+    @classmethod
+    def _may_be_told(cls, url: SecretStr | None, others: ValidationInfo) -> SecretStr | None:
+        if url is not None:
+            origin, _ = split(url.get_secret_value())
+            if origin not in origins(others.data.get("webhook_origins") or ""):
+                raise ValueError(f"{origin} is not one of MINIST_WEBHOOK_ORIGINS: add it there")
+        return url
 
     @property
     def notified_origins(self) -> frozenset[str]:

@@ -1,5 +1,6 @@
 """Live: what an operator sees while it happens, with a key of scope admin."""
 
+import json
 import re
 from pathlib import Path
 
@@ -70,3 +71,29 @@ def test_nothing_is_wider_than_the_window(new_page: NewPage, width: int) -> None
     give_key(page)
     expect(page.locator("[data-part=tasks] li").first).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_drift_is_shown_with_its_hours(new_page: NewPage, api: httpx2.Client) -> None:
+    page = new_page("#/live")
+    page.route(
+        "**/live/events", lambda route: route.fulfill(body=stream(api), content_type="text/event-stream")
+    )
+    give_key(page)
+    mix = page.locator("[data-model='softmax-mnist@1']")
+    expect(mix.locator(".drifts")).to_contain_text("drifts since")
+    expect(mix).to_contain_text("stability index 1.20 (limit 0.25) for classes")
+    mix.get_by_text("Hour by hour").click()
+    expect(mix.locator("details")).to_contain_text("hours are written once a minute")
+
+
+def stream(api: httpx2.Client) -> str:
+    """What is measured now, with a model that has drifted."""
+    body = api.get("/live").json()
+    index = {"psi": 1.2, "limit": 0.25}
+    drift = {"images": 412, "hours": 2, "against": "test", "since": "2026-01-31T12:00:00Z"}
+    mix = {
+        **{"model": "softmax-mnist", "version": 1, "serving": True, "answers": 412, "recent": 3, "warned": 0},
+        **{"failed": 0, "labels": {"7": 1}, "expected_labels": {"7": 0.1}, "confidence": [0] * 10 + [1]},
+        **{"expected_confidence": [0] * 10 + [1], "drift": {**drift, "labels": index, "confidence": index}},
+    }
+    return f"event: live\nid: 1\ndata: {json.dumps({**body, 'models': [mix]})}\n\n"

@@ -295,7 +295,7 @@ def test_the_migrations_make_what_a_new_database_has(postgres: Server, tmp_path:
     with closing(Database(tmp_path, url=postgres.database())) as database:
         with database.engines.schema_change() as connection:
             upgrade(connection, "0003")
-        assert database.check() == ["the tables have revision 0003, not 0012: run 'minist db upgrade'"]
+        assert database.check() == ["the tables have revision 0003, not 0013: run 'minist db upgrade'"]
         database.migrate()
         assert database.check() == []
         with database.write() as connection:
@@ -342,6 +342,10 @@ def used(tmp_path: Path) -> Database:
             )
         )  # fmt: skip
         connection.execute(insert(tables.unloaded).values(model="cnn"))
+        mine = {"model": "cnn", "version": 1}
+        counts = {"labels": {"7": 2**40}, "confidence": [0] * 10 + [2**40], "warned": 0}
+        connection.execute(insert(tables.answered).values(**mine, hour=490_000, images=2**40, counts=counts))
+        connection.execute(insert(tables.drifted).values(**mine, since=1234567890.123456))
         connection.execute(insert(tables.rates).values(key="f" * 64, taken=2**40, ends=1234567890.0))
         files = {"": {"bytes": 2**40, "sha256": "0" * 64}}
         connection.execute(insert(tables.stored).values(prefix="d/1", place="d", files=files, since=1.5))

@@ -1,4 +1,5 @@
 """Who is to be told that a job has ended: a row for each end, written in the transaction of the end itself.
+The operator is told of other things the same way.
 
 An attempt is claimed by one UPDATE that counts it and sets the time of the next: two supervisors do not send
 the same, and what dies in the middle of an attempt is tried again. So a delivery arrives at least once.
@@ -30,7 +31,7 @@ class Delivery:
     """One row; times in seconds since the epoch."""
 
     id: str
-    job_id: str
+    job_id: str | None
     url: str
     event: str
     job: Mapping[str, Any]
@@ -47,7 +48,16 @@ class Delivery:
 
 def add(connection: Connection, url: str, job: Mapping[str, Any]) -> None:
     """Inside the transaction that ends the job, as it is now."""
-    values = {"id": uuid.uuid4().hex, "job_id": job["id"], "url": url, "event": job["status"], "job": dict(job)}
+    _add(connection, job["id"], url, job["status"], job)
+
+
+def tell(connection: Connection, url: str, event: str, facts: Mapping[str, Any]) -> None:
+    """Of something that is not a job; inside the transaction in which it happened."""
+    _add(connection, None, url, event, facts)
+
+
+def _add(connection: Connection, job_id: str | None, url: str, event: str, facts: Mapping[str, Any]) -> None:
+    values = {"id": uuid.uuid4().hex, "job_id": job_id, "url": url, "event": event, "job": dict(facts)}
     connection.execute(insert(deliveries).values(**values, attempts=0, next_at=time.time()))
 
 

@@ -36,11 +36,12 @@ def signature(secret: str, moment: int, body: bytes) -> str:
 
 def body_of(delivery: Delivery, moment: int) -> bytes:
     """The JSON that is sent."""
+    of_job = delivery.job_id is not None
     found: dict[str, Any] = {
-        "event": f"job.{delivery.event}",
+        "event": f"job.{delivery.event}" if of_job else delivery.event,
         "id": delivery.id,
         "sent_at": datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z"),
-        "job": plain(delivery.job),
+        "job" if of_job else delivery.event.partition(".")[0]: plain(delivery.job),
     }
     return json.dumps(found, allow_nan=False).encode()
 
@@ -97,7 +98,7 @@ class Courier:
             return True
         if 200 <= status < 300:
             self.deliveries.delivered(delivery, status)
-            log.info("job %s: %s was told", delivery.job_id, origin)
+            log.info("%s: %s was told", _subject(delivery), origin)
         else:
             self._failed(delivery, f"{origin} answers {status}", status, for_ever=status == GONE)
         return True
@@ -105,7 +106,7 @@ class Courier:
     def _failed(self, delivery: Delivery, why: str, status: int | None, for_ever: bool = False) -> None:
         last = self.deliveries.failed(delivery, status, for_ever)
         then = "it is given up" if last else "it is tried again"
-        log.warning("job %s: attempt %d to notify: %s; %s", delivery.job_id, delivery.attempts, why, then)
+        log.warning("%s: attempt %d to notify: %s; %s", _subject(delivery), delivery.attempts, why, then)
 
     async def _post(self, delivery: Delivery) -> int:
         """The status of the answer, whose body is left unread. Raises NoAnswer or TimeoutError."""
@@ -129,6 +130,10 @@ class Courier:
                     return response.status_code
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise NoAnswer(type(error).__name__) from error
+
+
+def _subject(delivery: Delivery) -> str:
+    return delivery.event if delivery.job_id is None else f"job {delivery.job_id}"
 
 
 class NoAnswer(Exception):

@@ -9,4 +9,5 @@ VERSIONS = "versions"  # versions, aliases, and the audit list, whose numbers gr
 DATASETS = "datasets"  # numbers of versions, bytes, what a deletion spares
 FEEDBACK = "feedback"  # the number of corrections and their bytes
 PREDICTIONS = "predictions"  # what is forgotten, by several processes at once
+ANSWERED = "answered"  # rows of hours, which every process adds to, and what has drifted
 KEYS = "keys"  # whether there is a first one

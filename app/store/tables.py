@@ -83,10 +83,10 @@ deliveries = Table(
     metadata,
     Column("number", BigNumber, primary_key=True, autoincrement=True),
     Column("id", Name(32), nullable=False, unique=True),
-    Column("job_id", Name(32), ForeignKey("jobs.id"), nullable=False),
+    Column("job_id", Name(32), ForeignKey("jobs.id")),  # none: not of a job (app.web.drift)
     Column("url", Text, nullable=False),
-    Column("event", Name(16), nullable=False),  # the terminal status
-    Column("job", JSON, nullable=False),  # as it was then
+    Column("event", Name(16), nullable=False),  # the terminal status, or drift.begun
+    Column("job", JSON, nullable=False),  # as it was then, or what else is told
     Column("attempts", Integer, nullable=False, default=0),  # begun; the claim of each
     Column("next_at", Float),  # none: delivered or given up
     Column("delivered_at", Float),
@@ -175,6 +175,25 @@ keys = Table(
     Column("created_at", Float, nullable=False),
     Column("revoked_at", Float),
     UniqueConstraint("digest"),
+)
+
+answered = Table(
+    "answered",  # by versions, hour by hour (app.store.answered)
+    metadata,
+    Column("model", Name(64), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("hour", Integer, primary_key=True, autoincrement=False),  # since the epoch; 0: the first answers
+    Column("images", BigNumber, nullable=False),
+    Column("counts", JSON, nullable=False),
+    Index("answered_by_hour", "hour"),
+)
+
+drifted = Table(
+    "drifted",  # versions whose answers have drifted
+    metadata,
+    Column("model", Name(64), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("since", Float, nullable=False),
 )
 
 supervisors = Table(

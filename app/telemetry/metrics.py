@@ -68,9 +68,11 @@ def exposition(
     degraded: Sequence[tuple[str, int]],
     training_workers: int,
     deliveries: Mapping[str, int] | None = None,
+    drifts: Mapping[tuple[str, int], tuple[float, float, bool]] | None = None,
 ) -> bytes:
     """The page: `snapshots` added up, jobs by status, test accuracy by model and served version, the names
-    whose version cannot be loaded, and deliveries of the ends of jobs by state."""
+    whose version cannot be loaded, deliveries of the ends of jobs by state, and by version its indices of
+    classes and of confidence and whether it has drifted."""
     from prometheus_client.core import CollectorRegistry
     from prometheus_client.exposition import generate_latest
 
@@ -82,6 +84,7 @@ def exposition(
             yield _degraded(degraded)
             yield _training_workers(training_workers)
             yield _deliveries(deliveries or {})
+            yield from _drifts(drifts or {})
 
     registry = CollectorRegistry()
     registry.register(All())
@@ -186,6 +189,25 @@ def _deliveries(deliveries: Mapping[str, int]) -> Any:
     for state, number in deliveries.items():
         family.add_metric((state,), number)
     return family
+
+
+def _drifts(found: Mapping[tuple[str, int], tuple[float, float, bool]]) -> Iterator[Any]:
+    from prometheus_client.core import GaugeMetricFamily
+
+    psi = GaugeMetricFamily(
+        "minist_drift_psi",
+        "Population stability index of what a version answers, against its test set.",
+        labels=("model", "version", "of"),
+    )
+    drifted = GaugeMetricFamily(
+        "minist_drifted", "Whether a version has drifted (MINIST_DRIFT_PSI).", labels=("model", "version")
+    )
+    for (model, version), (labels, confidence, is_drift) in found.items():
+        psi.add_metric((model, str(version), "labels"), labels)
+        psi.add_metric((model, str(version), "confidence"), confidence)
+        drifted.add_metric((model, str(version)), is_drift)
+    yield psi
+    yield drifted
 
 
 def _gauges(

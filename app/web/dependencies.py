@@ -27,6 +27,7 @@ from app.web.auth import Authenticator, Headers, presented_key
 from app.web.background import Background
 from app.web.connections import Connections
 from app.web.draining import Draining
+from app.web.drift import DriftWatch
 from app.web.followers import Followers
 from app.web.incoming import Incoming
 from app.web.live import Live
@@ -56,6 +57,7 @@ class Services:
     connections: Connections
     followers: Followers
     live: Live
+    drift: DriftWatch
     batcher: Batcher
     decoders: DecoderPool
     counters: Counters

@@ -22,6 +22,27 @@ class ProblemCount(BaseModel):
     recent: int = Field(description="since somebody began to look")
 
 
+class IndexBody(BaseModel):
+    """A population stability index: 0 where two distributions are the same."""
+
+    psi: float
+    limit: float = Field(description="MINIST_DRIFT_PSI and what chance explains: above it is a drift")
+
+
+class DriftBody(BaseModel):
+    """How far the last answers of a version, of all machines, are from what was expected."""
+
+    images: int = Field(description="that are compared: the newest, at least 200")
+    hours: int = Field(description="in which they came, at most 24")
+    labels: IndexBody
+    confidence: IndexBody
+    against: Literal["test", "first"] = Field(
+        description="test: the test set; first: the first answers (at least 1,000) of a version whose card "
+        "does not say what it answered on the test set"
+    )
+    since: datetime | None = Field(description="when it began to drift; null: it does not")
+
+
 class MixBody(BaseModel):
     """What a version answers, since the service started, beside what it answered on its test set."""
 
@@ -36,6 +57,7 @@ class MixBody(BaseModel):
     expected_confidence: list[float] | None
     warned: int = Field(description="answers with a warning")
     failed: int = Field(description="requests that the model could not answer")
+    drift: DriftBody | None = Field(description="as of a minute ago; null: too few answers to compare")
 
 
 class RequestBody(BaseModel):

@@ -18,11 +18,14 @@ from app.store.supervisors import Supervisors
 from app.telemetry.metrics import Snapshot
 from app.telemetry.moments import Answered, between
 from app.web.background import Background
+from app.web.drift import DriftWatch, State
 from app.web.live import Sample
 from app.web.live_body import (
     BatchBody,
     DatabaseBody,
     DiskBody,
+    DriftBody,
+    IndexBody,
     LiveJob,
     MixBody,
     MomentBody,
@@ -49,6 +52,7 @@ class LiveView:
     queue: Queue
     supervisors: Supervisors
     background: Background
+    drift: DriftWatch
 
     def __call__(self, first: Sample, before: Sample, now: Sample) -> MomentBody:
         """Rates are of the time between `before` and `now`, what is recent since `first`."""
@@ -106,6 +110,7 @@ class LiveView:
             expected_confidence=_parts(test.answered.confidence) if test and test.answered else None,
             warned=found.warned,
             failed=found.failed,
+            drift=drift_body(self.drift.states.get((model, version))),
         )
 
     def _disk(self) -> DiskBody:
@@ -131,6 +136,19 @@ class LiveView:
             "trainers": [TrainerBody(host=host, name=name) for host, name in trainers],
             "database": DatabaseBody.model_validate({"kind": kind, "ms": taken, "bytes": size}),
         }
+
+
+def drift_body(state: State | None) -> DriftBody | None:
+    if state is None or state.drift is None or state.reference is None:
+        return None
+    return DriftBody(
+        images=state.drift.images,
+        hours=state.drift.hours,
+        labels=IndexBody(**vars(state.drift.labels)),
+        confidence=IndexBody(**vars(state.drift.confidence)),
+        against=state.reference,
+        since=utc(state.since) if state.since is not None else None,
+    )
 
 
 def _picked(job: Mapping[str, Any]) -> dict[str, Any]:

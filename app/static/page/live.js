@@ -70,7 +70,7 @@ export class LiveView {
     const host = $("live-body");
     if (!host.querySelector(".live")) fill(host, this.#frame());
     this.figures.add(body);
-    this.#part("models", body.models, () => mixes(body.models));
+    this.#part("models", body.models, () => mixes(this.api, body.models));
     this.#part("problems", [body.problems, body.refused], () => problems(body));
     this.#part("requests", body.requests, () => requests(body.requests));
     this.#part("jobs", [body.jobs, body.job_counts, body.trainers], () => jobs(body));

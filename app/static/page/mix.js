@@ -2,9 +2,11 @@
 
 import { h } from "./dom.js";
 import { pageOf } from "./paths.js";
-import { count, percent, plural } from "./text.js";
+import { driftOf, hourly } from "./drift.js";
+import { count, percent, plural, when } from "./text.js";
 
 /** @import * as Wire from "./wire.d.ts" */
+/** @import { Api } from "./api.js" */
 
 const BOUNDS = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999];
 const SURE = [
@@ -18,14 +20,26 @@ function to(share) {
   return Number(((share ?? 0) * 100).toFixed(1));
 }
 
-/** @param {Wire.MixBody[]} models */
-export function mixes(models) {
+/**
+ * @param {Api} api
+ * @param {Wire.MixBody[]} models
+ */
+export function mixes(api, models) {
   if (!models.length) return [h("p.fine", "No model has answered yet.")];
-  return [h("ul.mixes", { role: "list" }, models.map(mix))];
+  return [
+    h(
+      "ul.mixes",
+      { role: "list" },
+      models.map((model) => mix(api, model)),
+    ),
+  ];
 }
 
-/** @param {Wire.MixBody} found */
-function mix(found) {
+/**
+ * @param {Api} api
+ * @param {Wire.MixBody} found
+ */
+function mix(api, found) {
   const { model, version, answers, recent, labels, expected_labels, confidence, expected_confidence } = found;
   const facts = [
     plural(answers, "answer"),
@@ -44,10 +58,13 @@ function mix(found) {
       "header",
       h("h3", h("a", { href: pageOf(model, version) }, `${model}, version ${version}`)),
       found.serving && h("span.tag", { "data-alias": "production" }, "served"),
+      found.drift?.since && h("span.tag.drifts", `drifts since ${when(found.drift.since)}`),
       h("span.fine", facts.filter(Boolean).join(", ")),
     ),
     h("div.bars-side", bars("Classes", labels, expected_labels), bars("How sure", sure, expected)),
     expected_labels === null && h("p.fine", "Its card does not say what it answered on its test set."),
+    driftOf(found.drift),
+    hourly(api, model, version),
   );
 }
 

@@ -483,6 +483,32 @@ export interface ProblemCount {
   recent: number;
 }
 
+export interface IndexBody {
+  psi: number;
+  limit: number;
+}
+
+export interface DriftBody {
+  images: number;
+  hours: number;
+  labels: IndexBody;
+  confidence: IndexBody;
+  against: "test" | "first";
+  since: string | null;
+}
+
+export interface HourBody {
+  at: string;
+  images: number;
+  warned_share: number;
+  psi_labels: IndexBody | null;
+  psi_confidence: IndexBody | null;
+}
+
+export interface HistoryBody {
+  hours: HourBody[];
+}
+
 export interface MixBody {
   model: string;
   version: number;
@@ -495,6 +521,7 @@ export interface MixBody {
   expected_confidence: number[] | null;
   warned: number;
   failed: number;
+  drift: DriftBody | null;
 }
 
 export interface RequestBody {

@@ -95,7 +95,12 @@ def _page_of_metrics(services: Services) -> bytes:
     degraded = [(one.name, one.version) for one in services.registry.degraded]
     workers = services.training_workers.count
     jobs, deliveries = _counts(services)
-    return metrics.exposition(services.processes.all(), jobs, accuracies, degraded, workers, deliveries)
+    drifts = {
+        version: (state.drift.labels.psi, state.drift.confidence.psi, state.since is not None)
+        for version, state in services.drift.states.items()
+        if state.drift
+    }
+    return metrics.exposition(services.processes.all(), jobs, accuracies, degraded, workers, deliveries, drifts)
 
 
 def _counts(services: Services) -> tuple[Mapping[str, int], Mapping[str, int]]:
