@@ -27,10 +27,12 @@ from app.serving.decoding.pool import DecoderPool
 from app.serving.evaluation import Evaluator
 from app.serving.export import Exporter
 from app.serving.registry import Registry
+from app.serving.shadow import Shadow
 from app.settings import Settings
 from app.store.cache import Cache
 from app.store.errors import Away
 from app.store.recent_predictions import RecentPredictions
+from app.store.traffic import TrafficRows
 from app.telemetry import metrics, own_process
 from app.telemetry.counters import Counters
 from app.telemetry.log_writer import standard_output
@@ -64,11 +66,13 @@ from app.web.routes import (
     predict,
     recipes,
     status,
+    traffic,
     train,
     v1,
     v2,
     weights,
 )
+from app.web.traffic import TrafficWatch
 from app.web.training_workers import TrainingWorkers
 from app.web.uploads import ContentLengthLimit
 from app.web.v2.errors import PlainErrors, is_theirs
@@ -83,6 +87,7 @@ OBJECTS_BEFORE_COLLECTION = 10_000  # those of some hundred requests at a time: 
 AWAY_SECONDS = 1.0  # between two attempts to reach a database or an object store
 TIDY_SECONDS = 60.0
 DRIFT_SECONDS = 60.0
+TRAFFIC_SECONDS = 2.0
 MAX_JSON_BYTES = 64 * 1024  # of the bodies that are not images
 _OWN_LIMITS = re.compile(r"/predict(/batch)?|/datasets|/models/[^/]+/versions")
 
@@ -164,7 +169,19 @@ def _route(application: FastAPI) -> None:
         v1.reading,
     ):  # limits of their own
         application.include_router(reading)
-    for part in (train, dataset_imports, datasets, recipes, models, evaluation, feedback, live, drift, status):
+    for part in (
+        train,
+        dataset_imports,
+        datasets,
+        recipes,
+        models,
+        evaluation,
+        feedback,
+        live,
+        drift,
+        traffic,
+        status,
+    ):
         application.include_router(
             part.router, max_body_size=MAX_JSON_BYTES, dependencies=[Depends(known_parameters)]
         )
@@ -260,7 +277,8 @@ def _start(home: Home, counters: Counters, draining: Draining) -> Services:
     most_followers = min(settings.max_followers, connections.limit // 2)
     processes = _processes(counters, batcher)
     background, watch = Background(), _drift_watch(home, counters, registry)
-    view = LiveView(settings, registry, home.queue, home.supervisors, background, watch)
+    traffic, shadow = TrafficRows(home.database), Shadow(registry, batcher)
+    view = LiveView(settings, registry, home.queue, home.supervisors, background, watch, traffic)
     return Services(
         settings=settings,
         registry=registry,
@@ -282,6 +300,8 @@ def _start(home: Home, counters: Counters, draining: Draining) -> Services:
         followers=Followers(home.queue, counters, most_followers, draining),
         live=Live(processes.all, view, draining),
         drift=watch,
+        traffic=TrafficWatch(traffic, registry, counters, shadow),
+        shadow=shadow,
         batcher=batcher,
         decoders=DecoderPool(
             counters, settings.decoders or min(threads, MOST_DECODERS), settings.max_waiting_pixels
@@ -339,6 +359,14 @@ def _repeat(services: Services, log: RequestLog | None, cache: Cache) -> None:
     async def watch_drift() -> None:
         await asyncio.to_thread(services.drift.turn)
 
+    async def compare_candidates() -> None:
+        if services.shadow.waits:
+            await asyncio.get_running_loop().run_in_executor(services.shadow.thread, services.shadow.work)
+
+    async def watch_traffic() -> None:
+        if registry.snapshot.traffic:
+            await asyncio.to_thread(services.traffic.turn)
+
     async def tidy_cache() -> None:
         await asyncio.to_thread(cache.tidy)
 
@@ -352,6 +380,8 @@ def _repeat(services: Services, log: RequestLog | None, cache: Cache) -> None:
     services.background.repeat("following the events of jobs", POLL_SECONDS, services.followers.poll)
     services.background.repeat("measuring for those who watch", EVERY_SECONDS, services.live.poll)
     services.background.repeat("comparing answers with test sets", DRIFT_SECONDS, watch_drift)
+    services.background.repeat("comparing candidates in the shadow", 0.1, compare_candidates)
+    services.background.repeat("watching shared traffic", TRAFFIC_SECONDS, watch_traffic)
     services.background.repeat("closing slow connections", 1, services.connections.sweep)
     services.background.repeat("counting training workers", 2, count_training_workers)
     services.background.repeat("saving the numbers of this process", 1, save_numbers)

@@ -97,3 +97,22 @@ def stream(api: httpx2.Client) -> str:
         **{"expected_confidence": [0] * 10 + [1], "drift": {**drift, "labels": index, "confidence": index}},
     }
     return f"event: live\nid: 1\ndata: {json.dumps({**body, 'models': [mix]})}\n\n"
+
+
+def test_shared_traffic_is_shown_and_ended(
+    new_page: NewPage, api: httpx2.Client, digits: dict[str, bytes]
+) -> None:
+    api.put("/models/cnn/aliases/candidate", json={"version": 1}).raise_for_status()
+    api.put("/models/cnn/traffic", json={"shadow": "candidate", "why": "the same"}).raise_for_status()
+    page = new_page("#/live")
+    give_key(page)
+    shared = page.locator("[data-traffic=cnn]")
+    expect(shared).to_contain_text("goes on")
+    answer = api.post("/predict?model=cnn", content=digits["7"], headers=PNG).json()
+    expect(shared).to_contain_text("candidate in the shadow agrees on 100.0 % of 1 input")
+    api.post("/feedback", json={"prediction": answer["id"], "label": "1"}).raise_for_status()
+    shared.get_by_role("button", name="Compare on corrections").click()
+    expect(shared.get_by_role("status")).to_contain_text("that may be chance (McNemar, p = 1.000)")
+    shared.get_by_role("button", name="End it").click()
+    shared.get_by_role("button", name="Sure?").click()
+    expect(shared.locator(".tag")).to_have_text("ended")

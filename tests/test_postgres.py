@@ -34,6 +34,7 @@ from app.store.postgres import Postgres, parse
 from app.store.recent_predictions import RecentPredictions
 from app.store.schema import problems, upgrade
 from app.store.shipped import publish_shipped
+from app.store.traffic import TrafficRows
 from app.store.versions import Versions
 from tests.conftest import ROOT, SAMPLE
 from tests.postgres import PASSWORD, Server
@@ -295,7 +296,7 @@ def test_the_migrations_make_what_a_new_database_has(postgres: Server, tmp_path:
     with closing(Database(tmp_path, url=postgres.database())) as database:
         with database.engines.schema_change() as connection:
             upgrade(connection, "0003")
-        assert database.check() == ["the tables have revision 0003, not 0013: run 'minist db upgrade'"]
+        assert database.check() == ["the tables have revision 0003, not 0014: run 'minist db upgrade'"]
         database.migrate()
         assert database.check() == []
         with database.write() as connection:
@@ -334,6 +335,7 @@ def used(tmp_path: Path) -> Database:
         if number % 400 == 399:
             memory.write()
     home.feedback.correct("p7", "7")
+    TrafficRows(database).begin("cnn", {"production": 90, "canary": 10}, "candidate", "me", "")
     with database.write() as connection:
         connection.execute(
             insert(tables.datasets).values(

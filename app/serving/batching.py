@@ -124,7 +124,7 @@ class Batcher:
         self._scheduled = False
         self._heavy: deque[PendingRequest] = deque()
         self._lane: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, "heavy", _lower_priority)
+        self._thread = ThreadPoolExecutor(1, "heavy", lower_priority)
         self._many: deque[PendingRequest] = deque()
         self._lane_of_many: asyncio.Task[None] | None = None
         self._threads_of_many = ThreadPoolExecutor(bulk_threads, "rows", torch.set_num_threads, (1,))
@@ -391,7 +391,7 @@ def _joined(slices: list[Slice]) -> torch.Tensor:
     return torch.frombuffer(bytearray().join(parts), dtype=model.dtype).view(-1, *shape)
 
 
-def _lower_priority() -> None:
+def lower_priority() -> None:
     """Of the thread that calls; Linux has priorities of threads."""
     with suppress(AttributeError, OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

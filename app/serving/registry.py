@@ -9,6 +9,7 @@ the nearest version that can be loaded. It is tried again, less and less often.
 """
 
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -23,6 +24,7 @@ from app.serving.batching import MAX_BATCH_ROWS, MAX_BATCH_SIZE, Rows
 from app.serving.damage import DamagedVersions
 from app.serving.decoding.tables import JSON, TABLES, example
 from app.serving.encoding import PredictionEncoder
+from app.serving.split import Split
 from app.store.errors import ArtifactsAway
 from app.store.shipped import shipped_version
 from app.store.versions import PRODUCTION, Snapshot, Version, Versions
@@ -63,6 +65,11 @@ class ServedModel:
     def rows_json(self) -> bytes:
         """The columns of a model of a table, for decoders."""
         return self.classifier.card.table.model_dump_json().encode()
+
+    @property
+    def input_bytes(self) -> int:
+        """Of one image or row, as the batcher takes it."""
+        return math.prod(self.input_shape) * self.dtype.itemsize
 
     @property
     def rows(self) -> TableInput:
@@ -109,6 +116,8 @@ class Registry:
         self.snapshot = Snapshot(-1, {}, {})
         self._versions = versions
         self._counters = counters
+        self.splits: Mapping[str, Split] = {}  # by model: whose requests are shared among aliases
+        self.shadows: Mapping[str, str] = {}  # by model: the alias of its candidate
         self._names: Mapping[str, ServedModel] = {}
         self._loaded: OrderedDict[tuple[str, int], ServedModel] = OrderedDict()
         self._damaged = DamagedVersions()
@@ -180,6 +189,11 @@ class Registry:
             if key in snapshot.versions and key[0] not in unloaded
         }
         self._names, self.snapshot = names, snapshot
+        going = snapshot.traffic.values()
+        self.splits = {
+            one.model: Split.of(one.model, one.shares) for one in going if [*one.shares] != [PRODUCTION]
+        }
+        self.shadows = {one.model: one.shadow for one in going if one.shadow is not None}
         self._loaded = OrderedDict(kept | now)
         self._damaged.keep(snapshot.versions)
         self._forget()
@@ -245,6 +259,11 @@ class Registry:
     def get(self, name: str | None) -> ServedModel | None:
         """The classifier that a name means, if it is loaded."""
         return self._names.get(self.default if name is None else name)
+
+    def routed(self, name: str | None, key: bytes) -> ServedModel | None:
+        """The classifier whose turn it is for that key; None where requests for the name are not shared."""
+        split = self.splits.get(self.default if name is None else name)
+        return None if split is None else self._names.get(split.choose(key))
 
     def find(self, name: str | None) -> ServedModel:
         """The classifier that a name means, read from disk if need be.

@@ -12,7 +12,9 @@ from app.store.database import Database
 from app.store.tables import audit
 
 KEPT = 100  # entries of each model, however old
-Action = Literal["publish", "promote", "keep", "move", "rollback", "delete", "adopt", "load", "unload"]
+Action = Literal[
+    "publish", "promote", "keep", "move", "rollback", "delete", "adopt", "load", "unload", "traffic"
+]
 
 
 @dataclass(frozen=True)

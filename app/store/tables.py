@@ -196,6 +196,19 @@ drifted = Table(
     Column("since", Float, nullable=False),
 )
 
+traffic = Table(
+    "traffic",  # of models whose requests are shared among aliases, or have a candidate (app.store.traffic)
+    metadata,
+    Column("model", Name(64), primary_key=True),
+    Column("shares", JSON, nullable=False),  # percent by alias
+    Column("shadow", Name(64)),  # alias of the candidate
+    Column("who", Name(100), nullable=False),
+    Column("since", Float, nullable=False),
+    Column("ended_at", Float),
+    Column("why", Text, nullable=False),
+    Column("counts", JSON, nullable=False),  # what came of it
+)
+
 supervisors = Table(
     "supervisors",
     metadata,

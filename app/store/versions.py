@@ -28,6 +28,8 @@ from app.store.database import Database
 from app.store.folders import Folders, Upload, files_of
 from app.store.paths import HomePaths, version_place
 from app.store.tables import aliases, audit, unloaded, versions
+from app.store.tables import traffic as traffic_table
+from app.store.traffic import Traffic, running
 from models.card import Card, read_card
 from models.errors import CheckpointError
 from models.files import flush, flush_directory
@@ -130,6 +132,7 @@ class Snapshot:
     aliases: Mapping[tuple[str, str], int]
     versions: Mapping[tuple[str, int], Version]
     unloaded: frozenset[str] = frozenset()  # models that are out of service
+    traffic: Mapping[str, Traffic] = field(default_factory=dict)  # by model, that goes on
 
     @cached_property
     def numbers(self) -> Mapping[str, Sequence[int]]:
@@ -163,7 +166,9 @@ class Versions:
             rows = connection.execute(select(versions).where(versions.c.deleted.is_(False))).mappings()
             found = [self._version(row) for row in rows]
             out = frozenset(connection.scalars(select(unloaded.c.model)))
-        return Snapshot(change, pointed, {(version.model, version.version): version for version in found}, out)
+            traffic = running(connection)
+        known = {(version.model, version.version): version for version in found}
+        return Snapshot(change, pointed, known, out, traffic)
 
     def audit(self, model: str) -> list[AuditEntry]:
         """Who moved what, when, why; newest first."""
@@ -307,6 +312,7 @@ class Versions:
                 raise NoSuchVersion(f"there is no model {model!r}")
             connection.execute(delete(aliases).where(aliases.c.model == model))
             connection.execute(delete(unloaded).where(unloaded.c.model == model))
+            connection.execute(delete(traffic_table).where(traffic_table.c.model == model))
             changes = [Change(who, "delete", model, why, from_version=number) for number in numbers]
             gone = [self._delete(connection, change) for change in changes]
         for folder in gone:

@@ -16,6 +16,7 @@ from app.serving.decoding.pool import DecoderPool
 from app.serving.evaluation import Evaluator
 from app.serving.export import Exporter
 from app.serving.registry import Registry
+from app.serving.shadow import Shadow
 from app.settings import Settings
 from app.store.feedback import Feedback
 from app.store.keys import Identity, Scope
@@ -31,6 +32,7 @@ from app.web.drift import DriftWatch
 from app.web.followers import Followers
 from app.web.incoming import Incoming
 from app.web.live import Live
+from app.web.traffic import TrafficWatch
 from app.web.training_workers import TrainingWorkers
 
 
@@ -58,6 +60,8 @@ class Services:
     followers: Followers
     live: Live
     drift: DriftWatch
+    traffic: TrafficWatch
+    shadow: Shadow
     batcher: Batcher
     decoders: DecoderPool
     counters: Counters

@@ -60,6 +60,34 @@ class MixBody(BaseModel):
     drift: DriftBody | None = Field(description="as of a minute ago; null: too few answers to compare")
 
 
+class ShadowBody(BaseModel):
+    """A candidate beside production: it has answered the same inputs, and nobody has seen it."""
+
+    alias: str
+    compared: int = Field(description="inputs that both have answered")
+    agreement: float | None = Field(description="share of the same answers, 0..1")
+    confidence: float | None = Field(description="of production's answers, on average")
+    candidate_confidence: float | None
+    ms: float | None = Field(description="that a forward pass of one input by production takes, on average")
+    candidate_ms: float | None
+    failed: int
+    dropped: int = Field(description="inputs that were not compared, since there was no time")
+
+
+class TrafficBody(BaseModel):
+    """How the requests for a model are shared, as far as was written: every two seconds."""
+
+    model: str
+    shares: dict[str, int] = Field(description="percent by alias")
+    answers: dict[str, int] = Field(description="images by alias since then")
+    failed: dict[str, int] = Field(description="requests by alias that the model could not answer")
+    shadow: ShadowBody | None
+    who: str
+    since: datetime
+    ended_at: datetime | None = Field(description="null: it goes on")
+    why: str = Field(description="why it began or, at the end, why it ended")
+
+
 class RequestBody(BaseModel):
     """One of the last requests, without its body. What it was answered is there for `POST /predict`."""
 
@@ -141,6 +169,7 @@ class MomentBody(BaseModel):
     refused: dict[str, int] = Field(description="requests refused under load since the start, by reason")
     models: list[MixBody]
     requests: list[RequestBody] = Field(description="newest first; without probes, pages and files")
+    traffic: list[TrafficBody] = Field(description="models whose requests are shared, or were last, the newest")
     jobs: list[LiveJob] = Field(description="that wait or run, the newest")
     job_counts: dict[str, int] = Field(description="training jobs, imports and uploads by status")
     workers: list[WorkerBody]

@@ -15,6 +15,7 @@ from app.jobs.queue import Queue
 from app.serving.registry import Registry
 from app.settings import Settings
 from app.store.supervisors import Supervisors
+from app.store.traffic import Compared, Traffic, TrafficRows
 from app.telemetry.metrics import Snapshot
 from app.telemetry.moments import Answered, between
 from app.web.background import Background
@@ -31,7 +32,9 @@ from app.web.live_body import (
     MomentBody,
     ProblemCount,
     RequestBody,
+    ShadowBody,
     TaskBody,
+    TrafficBody,
     TrainerBody,
     WorkerBody,
 )
@@ -53,6 +56,7 @@ class LiveView:
     supervisors: Supervisors
     background: Background
     drift: DriftWatch
+    traffic: TrafficRows
 
     def __call__(self, first: Sample, before: Sample, now: Sample) -> MomentBody:
         """Rates are of the time between `before` and `now`, what is recent since `first`."""
@@ -127,11 +131,13 @@ class LiveView:
             taken = _ms(time.perf_counter() - begun)
             jobs, counts = self.queue.unfinished(MOST_JOBS), self.queue.counts()
             trainers = self.supervisors.alive()
+            traffic = self.traffic.all()
         except OperationalError:
             away = DatabaseBody.model_validate({"kind": kind, "ms": None, "bytes": None})
-            return {"jobs": [], "job_counts": {}, "trainers": [], "database": away}
+            return {"jobs": [], "traffic": [], "job_counts": {}, "trainers": [], "database": away}
         return {
             "jobs": [LiveJob.model_validate(_picked(facts(job))) for job in jobs],
+            "traffic": [traffic_body(one) for one in traffic],
             "job_counts": counts,
             "trainers": [TrainerBody(host=host, name=name) for host, name in trainers],
             "database": DatabaseBody.model_validate({"kind": kind, "ms": taken, "bytes": size}),
@@ -148,6 +154,37 @@ def drift_body(state: State | None) -> DriftBody | None:
         confidence=IndexBody(**vars(state.drift.confidence)),
         against=state.reference,
         since=utc(state.since) if state.since is not None else None,
+    )
+
+
+def traffic_body(one: Traffic) -> TrafficBody:
+    return TrafficBody(
+        model=one.model,
+        shares=dict(one.shares),
+        answers=dict(one.outcome.answers),
+        failed=dict(one.outcome.failed),
+        shadow=None if one.shadow is None else _shadow(one.shadow, one.outcome.shadow),
+        who=one.who,
+        since=utc(one.since),
+        ended_at=None if one.ended_at is None else utc(one.ended_at),
+        why=one.why,
+    )
+
+
+def _shadow(alias: str, found: Compared) -> ShadowBody:
+    def mean(total: float, number: int, factor: float = 1.0) -> float | None:
+        return round(total / number * factor, 5) if number else None
+
+    return ShadowBody(
+        alias=alias,
+        compared=found.compared,
+        agreement=mean(found.agreed, found.compared),
+        confidence=mean(found.confidence, found.compared),
+        candidate_confidence=mean(found.candidate_confidence, found.compared),
+        ms=mean(found.seconds, found.timed, 1000),
+        candidate_ms=mean(found.candidate_seconds, found.timed, 1000),
+        failed=found.failed,
+        dropped=found.dropped,
     )
 
 

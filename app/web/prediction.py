@@ -23,7 +23,7 @@ from app.serving.encoding import with_id, with_more
 from app.serving.registry import ServedModel
 from app.store.recent_predictions import RecentPredictions
 from app.web import numbers, payloads, problems
-from app.web.auth import Headers
+from app.web.auth import Headers, presented_key
 from app.web.dependencies import Services
 from app.web.payloads import Options, Part, Payload, unpacked
 from app.web.schemas import explanation_fields, to_json
@@ -35,6 +35,7 @@ from models.preprocessing.pictures import from_planes
 from models.preprocessing.preprocess import InputInfo, PreprocessMode
 
 T = TypeVar("T")
+TRAFFIC_KEY = b"x-traffic-key"
 PLAIN_BYTES = 4_096  # of a file: a larger one is not decoded in the event loop
 INLINE_BYTES = 64 * 1024  # of a body: a larger one is not even cut in the event loop
 MAX_PICTURES_AT_ONCE = 128  # of a batch: each may have 512 candidates of 28x28 pixels
@@ -58,7 +59,7 @@ async def predict_one(
             body = await read_body(headers.get(b"content-length", b""), receive, limit, held)
             payload = await _payload(payloads.one, limit, headers, body, held)
             options = options.merged(payload.options)
-            served = await find_served(services, options.model)
+            served = await find_routed(services, options.model, headers, request_id)
             _refuse_contradictions(served, options)
             pixels, done, candidates = await _decode_one(services, served, options, payload.images[0], receive)
             if candidates is None:
@@ -104,6 +105,8 @@ def finished(
     probability, label = row[index], served.classifier.card.classes[index]
     served.counted.count(index, probability)
     services.counters.latest_answers.append((request_id, served.name, served.version, label, probability))
+    if served.name in services.registry.shadows:
+        services.shadow.offer(served, values, index, probability)
     encoded = served.answers.encode(row, index, done, warning)
     if more is not None:
         encoded = with_more(encoded, more)
@@ -112,6 +115,21 @@ def finished(
     name = secrets.token_hex(12) if b"x-request-id" in headers else request_id.decode()  # never the client's
     memory.remember(name, served.name, served.version, label, values)
     return with_id(encoded, name)
+
+
+async def find_routed(
+    services: Services, name: str | None, headers: Headers, request_id: bytes = b""
+) -> ServedModel:
+    """The same, or the version whose turn it is where requests for the model are shared (`PUT .../traffic`).
+
+    The same for the same `X-Traffic-Key`, else API key; else every request is dealt by itself.
+    """
+    if services.registry.splits:
+        key = headers.get(TRAFFIC_KEY) or (presented_key(headers) or "").encode("latin-1", "replace")
+        served = services.registry.routed(name, key or request_id or secrets.token_bytes(8))
+        if served is not None:
+            return served
+    return await find_served(services, name)
 
 
 async def find_served(services: Services, name: str | None) -> ServedModel:
@@ -203,7 +221,7 @@ async def predict_batch(services: Services, options: Options, headers: Headers, 
             begun = time.perf_counter()
             payload = await _payload(payloads.many, limit, headers, body, held)
             options = options.merged(payload.options)
-            served = await find_served(services, options.model)
+            served = await find_routed(services, options.model, headers)
             _refuse_contradictions(served, options)
             mode, reading = options.preprocess or "auto", options.read or "digit"
             found = await _in_thread(plain_or_task, served, mode, payload, reading)

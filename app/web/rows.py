@@ -25,7 +25,7 @@ from app.web import problems
 from app.web.auth import Headers
 from app.web.dependencies import Services
 from app.web.payloads import Options, unpacked
-from app.web.prediction import Deadline, find_served, finished, unless_gone
+from app.web.prediction import Deadline, find_routed, finished, unless_gone
 from app.web.schemas import to_json
 from app.web.uploads import read_body
 from models.attribution import contributions
@@ -43,7 +43,7 @@ async def predict_row(
 ) -> bytes:
     """The PredictionBody of the one row that a request carries. Raises a RequestError, or ClientDisconnect."""
     limit, batcher = services.settings.max_upload_bytes, services.batcher
-    served = await find_served(services, options.model)
+    served = await find_routed(services, options.model, headers, request_id)
     _check(options)
     held = Held(batcher)
     async with Deadline(services.settings.request_timeout):
@@ -72,7 +72,7 @@ async def predict_rows(
     In JSON a list with a PredictionBody, or the Problem with it, for each. Raises as `predict_row`.
     """
     limit, batcher = services.settings.max_batch_upload_bytes, services.batcher
-    served = await find_served(services, options.model)
+    served = await find_routed(services, options.model, headers)
     _check(options)
     held = Held(batcher)
     async with Deadline(services.settings.request_timeout):

@@ -8,8 +8,8 @@ import { told } from "./words.js";
 /** @import * as Wire from "./wire.d.ts" */
 /** @import { Api } from "./api.js" */
 
-/** Versions whose hours are shown: they stay open when the view is drawn anew. */
-const open = new Set();
+/** @type {Map<string, HTMLElement>} by version: they stay as they are when the view is drawn anew */
+const kept = new Map();
 
 /** @param {Wire.DriftBody | null} found */
 export function driftOf(found) {
@@ -33,12 +33,12 @@ const index = ({ psi, limit }) => `${psi.toFixed(2)} (limit ${limit.toFixed(2)})
  */
 export function hourly(api, model, version) {
   const name = `${model}@${version}`;
+  const before = kept.get(name);
+  if (before) return before;
   const body = h("div.part");
-  const details = h("details", { open: open.has(name) }, h("summary", "Hour by hour"), body);
+  const details = h("details", h("summary", "Hour by hour"), body);
   const load = async () => {
-    if (details.open) open.add(name);
-    else open.delete(name);
-    if (!details.open || body.childElementCount) return;
+    if (!details.open) return;
     fill(body, loading("Reading the hours"));
     try {
       /** @type {Wire.HistoryBody} */
@@ -51,6 +51,7 @@ export function hourly(api, model, version) {
       fill(body, h("p.problem", { role: "alert" }, told(error)));
     }
   };
+  kept.set(name, details);
   details.addEventListener("toggle", load);
   return details;
 }

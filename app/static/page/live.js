@@ -5,6 +5,7 @@ import { mixes } from "./mix.js";
 import { jobs, machine, problems, requests, tasks } from "./operation.js";
 import { Spark } from "./spark.js";
 import { bytes, count } from "./text.js";
+import { traffic } from "./traffic.js";
 
 /** @import * as Wire from "./wire.d.ts" */
 /** @import { Api } from "./api.js" */
@@ -71,6 +72,7 @@ export class LiveView {
     if (!host.querySelector(".live")) fill(host, this.#frame());
     this.figures.add(body);
     this.#part("models", body.models, () => mixes(this.api, body.models));
+    this.#part("traffic", body.traffic, () => traffic(this.api, body.traffic));
     this.#part("problems", [body.problems, body.refused], () => problems(body));
     this.#part("requests", body.requests, () => requests(body.requests));
     this.#part("jobs", [body.jobs, body.job_counts, body.trainers], () => jobs(body));
@@ -88,9 +90,12 @@ export class LiveView {
     const host = this.parts[name];
     if (!host || this.#drawn[name] === now) return;
     this.#drawn[name] = now;
-    const focused = host.contains(document.activeElement) && document.activeElement?.getAttribute("href");
+    const focused = host.contains(document.activeElement) ? document.activeElement : null;
+    const link = focused?.getAttribute("href");
     fill(host, draw());
-    if (focused) host.querySelector(/** @type {"a"} */ (`[href="${focused}"]`))?.focus();
+    if (!(focused instanceof HTMLElement)) return;
+    if (focused.isConnected) focused.focus({ preventScroll: true });
+    else if (link) host.querySelector(/** @type {"a"} */ (`[href="${link}"]`))?.focus({ preventScroll: true });
   }
 
   #frame() {
@@ -106,6 +111,7 @@ export class LiveView {
     /** @type {[string, string][]} */
     const sections = [
       ["models", "What models answer"],
+      ["traffic", "Shared traffic"],
       ["problems", "Errors"],
       ["requests", "Last requests"],
       ["jobs", "Jobs"],

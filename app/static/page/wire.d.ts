@@ -573,6 +573,41 @@ export interface TaskBody {
   error: string | null;
 }
 
+export interface ShadowBody {
+  alias: string;
+  compared: number;
+  agreement: number | null;
+  confidence: number | null;
+  candidate_confidence: number | null;
+  ms: number | null;
+  candidate_ms: number | null;
+  failed: number;
+  dropped: number;
+}
+
+export interface TrafficBody {
+  model: string;
+  shares: Record<string, number>;
+  answers: Record<string, number>;
+  failed: Record<string, number>;
+  shadow: ShadowBody | null;
+  who: string;
+  since: string;
+  ended_at: string | null;
+  why: string;
+}
+
+export interface CorrectionsBody {
+  count: number;
+  only_production: number;
+  only_candidate: number;
+  p: number;
+}
+
+export interface TrafficDetail extends TrafficBody {
+  corrections: CorrectionsBody | null;
+}
+
 /** The data of a server-sent event `live`. */
 export interface MomentBody {
   host: string;
@@ -588,6 +623,7 @@ export interface MomentBody {
   refused: Record<string, number>;
   models: MixBody[];
   requests: RequestBody[];
+  traffic: TrafficBody[];
   jobs: LiveJob[];
   job_counts: Record<string, number>;
   workers: WorkerBody[];

@@ -75,7 +75,9 @@ class AuditBody(BaseModel):
 
     at: datetime
     who: str
-    action: str = Field(description="publish, promote, keep, move, rollback, delete, adopt, unload or load")
+    action: str = Field(
+        description="publish, promote, keep, move, rollback, delete, adopt, unload, load or traffic"
+    )
     alias: str | None
     from_version: int | None
     to_version: int | None

@@ -26,7 +26,7 @@ from app.telemetry.counters import Times
 from app.web.auth import Headers
 from app.web.dependencies import Services
 from app.web.payloads import GZIP, Part, Payload, image_file, unpacked
-from app.web.prediction import Deadline, decode_many, find_served, plain_or_task, unless_gone
+from app.web.prediction import Deadline, decode_many, find_routed, plain_or_task, unless_gone
 from app.web.rows import MAX_PROBABILITIES
 from app.web.uploads import read_body
 from app.web.v2.answers import encoded
@@ -84,7 +84,7 @@ class Inference:
 
 async def infer(services: Services, model: str, headers: Headers, receive: Receive) -> Reply:
     """Raises a RequestError, an ImageError, or ClientDisconnect."""
-    served = await find_served(services, model)
+    served = await find_routed(services, model, headers)
     head, rows = await predicted(services, served, headers, receive, V2)
     begun = time.perf_counter_ns()
     if len(rows) <= INLINE_ROWS:
