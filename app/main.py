@@ -240,6 +240,7 @@ async def _lifespan(
         rates.share(home.database)
     end_with_parent()
     _repeat(services, observer.log, home.cache)
+    _watch(services)
     usual = gc.get_threshold()
     _keep_from_collector()
     gc.set_threshold(OBJECTS_BEFORE_COLLECTION, *usual[1:])
@@ -356,17 +357,6 @@ def _repeat(services: Services, log: RequestLog | None, cache: Cache) -> None:
     async def count_training_workers() -> None:
         await asyncio.to_thread(services.training_workers.refresh)
 
-    async def watch_drift() -> None:
-        await asyncio.to_thread(services.drift.turn)
-
-    async def compare_candidates() -> None:
-        if services.shadow.waits:
-            await asyncio.get_running_loop().run_in_executor(services.shadow.thread, services.shadow.work)
-
-    async def watch_traffic() -> None:
-        if registry.snapshot.traffic:
-            await asyncio.to_thread(services.traffic.turn)
-
     async def tidy_cache() -> None:
         await asyncio.to_thread(cache.tidy)
 
@@ -378,13 +368,30 @@ def _repeat(services: Services, log: RequestLog | None, cache: Cache) -> None:
     if log is not None:
         services.background.repeat("writing the request log", 0.25, write_log)
     services.background.repeat("following the events of jobs", POLL_SECONDS, services.followers.poll)
-    services.background.repeat("measuring for those who watch", EVERY_SECONDS, services.live.poll)
-    services.background.repeat("comparing answers with test sets", DRIFT_SECONDS, watch_drift)
-    services.background.repeat("comparing candidates in the shadow", 0.1, compare_candidates)
-    services.background.repeat("watching shared traffic", TRAFFIC_SECONDS, watch_traffic)
     services.background.repeat("closing slow connections", 1, services.connections.sweep)
     services.background.repeat("counting training workers", 2, count_training_workers)
     services.background.repeat("saving the numbers of this process", 1, save_numbers)
+
+
+def _watch(services: Services) -> None:
+    """Start the background tasks that operators want and predictions can do without."""
+    registry = services.registry
+
+    async def watch_drift() -> None:
+        await asyncio.to_thread(services.drift.turn)
+
+    async def compare_candidates() -> None:
+        if services.shadow.waits:
+            await asyncio.get_running_loop().run_in_executor(services.shadow.thread, services.shadow.work)
+
+    async def watch_traffic() -> None:
+        if registry.snapshot.traffic:
+            await asyncio.to_thread(services.traffic.turn)
+
+    services.background.repeat("measuring for those who watch", EVERY_SECONDS, services.live.poll, True)
+    services.background.repeat("comparing answers with test sets", DRIFT_SECONDS, watch_drift, True)
+    services.background.repeat("comparing candidates in the shadow", 0.1, compare_candidates, True)
+    services.background.repeat("watching shared traffic", TRAFFIC_SECONDS, watch_traffic, True)
 
 
 def _save(services: Services, log: RequestLog | None) -> None:

@@ -16,6 +16,32 @@ from tests.processes import wait_for
 from tests.samples import is_problem
 
 
+def test_work_that_predictions_can_do_without_is_a_warning() -> None:
+    now = 0.0
+
+    failed = asyncio.Queue[None]()
+
+    async def work() -> None:
+        failed.put_nowait(None)
+        raise OSError("the disk is full")
+
+    async def main() -> None:
+        nonlocal now
+        running = Background(clock=lambda: now)
+        running.repeat("comparing", 0.001, work, spare=True)
+        for _ in range(2):
+            await failed.get()
+        now = 60.0
+        ((name, error),) = running.states
+        assert name == "comparing"
+        assert (error or "").endswith("times in a row: the disk is full (OSError)")
+        assert running.trouble is None
+        assert [said.partition(" has failed ")[0] for said in running.warnings] == ["comparing"]
+        await running.end()
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
 def test_work_that_keeps_failing_is_trouble_until_it_works_again(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
     broken = False

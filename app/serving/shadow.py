@@ -5,6 +5,7 @@ dropped. One thread of low priority computes a few images at a time.
 """
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -22,6 +23,7 @@ log = logging.getLogger("minist.shadow")
 
 MOST_WAITING = 64  # images
 AT_ONCE = 16  # in a forward pass
+TRIES = 3  # of a forward pass that is timed
 TIMED_EVERY = 8  # batches, of whose images one is computed by both, to compare their time
 Offer = tuple[ServedModel, bytes, int, float]  # by whom, its input, index and probability of the answer
 
@@ -100,12 +102,14 @@ def _inputs(model: ServedModel, values: Sequence[bytes]) -> torch.Tensor:
 
 
 def _timed(served: ServedModel, candidate: ServedModel, one: torch.Tensor) -> Compared:
-    """A forward pass of one image by each, one after the other."""
-    begun = time.perf_counter()
-    served.forward(one)
-    middle = time.perf_counter()
-    candidate.forward(one)
-    return Compared(timed=1, seconds=middle - begun, candidate_seconds=time.perf_counter() - middle)
+    """A forward pass of one image by each, in turn; the quickest, since other threads take the CPU away."""
+    best = {"production": math.inf, "candidate": math.inf}
+    for _ in range(TRIES):
+        for name, model in (("production", served), ("candidate", candidate)):
+            begun = time.perf_counter()
+            model.forward(one)
+            best[name] = min(best[name], time.perf_counter() - begun)
+    return Compared(timed=1, seconds=best["production"], candidate_seconds=best["candidate"])
 
 
 def why_not_comparable(production: ServedModel, candidate: ServedModel) -> str | None:

@@ -40,29 +40,38 @@ class Background:
         self._clock = clock
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._failures: dict[str, Failures] = {}
+        self._spare: set[str] = set()
         self._ending = asyncio.Event()
 
-    def repeat(self, name: str, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
-        """Await `work()` now, and again `seconds` after each time."""
+    def repeat(
+        self, name: str, seconds: float, work: Callable[[], Awaitable[object]], spare: bool = False
+    ) -> None:
+        """Await `work()` now, and again `seconds` after each time. Predictions can do without `spare` work."""
+        if spare:
+            self._spare.add(name)
         self._tasks[name] = asyncio.create_task(self._repeat(name, seconds, work), name=name)
 
     @property
     def trouble(self) -> str | None:
         """What does not work any more, in a sentence: it has ended, or has failed for some time."""
         stopped = [f"{name} has stopped" for name, task in self._tasks.items() if task.done()]
-        return next(iter([*stopped, *self._failing(away=False)]), None)
+        return next(
+            iter([*stopped, *self._failing(lambda name, away: not away and name not in self._spare)]), None
+        )
 
     @property
     def warnings(self) -> list[str]:
-        """What does not work while the server of the database is away, a sentence each; predictions do."""
-        return self._failing(away=True)
+        """What does not work though predictions do, a sentence each: most of it while the server of the
+        database is away."""
+        return self._failing(lambda name, away: away or name in self._spare)
 
-    def _failing(self, away: bool) -> list[str]:
+    def _failing(self, counts: Callable[[str, bool], bool]) -> list[str]:
+        """Of work whose name, and whether the server is away, count."""
         now = self._clock()
         return [
             f"{name} has failed {failures.count} times in a row: {failures.error}"
             for name, failures in self._failures.items()
-            if failures.away is away and failures.is_trouble(now)
+            if counts(name, failures.away) and failures.is_trouble(now)
         ]
 
     @property

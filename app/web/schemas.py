@@ -179,7 +179,9 @@ class Readiness(Status):
 
     degraded: list[DegradedBody]
     training_workers: int = Field(description="processes that take training jobs; 0: jobs wait")
-    warnings: list[str] = Field(description="what does not work while the database server does not answer")
+    warnings: list[str] = Field(
+        description="what does not work though predictions do, as while no database answers"
+    )
 
 
 def explanation_fields(explanation: Explanation) -> dict[str, str]:

@@ -46,19 +46,26 @@ class TrafficWatch:
 
     def _new(self, one: Traffic) -> Outcome:
         """What this process has seen of it since the last turn; at the first, nothing."""
-        now = {alias: self._of(one.model, alias) for alias in one.shares}
+        now = self._now(one)
         before = self._seen.setdefault((one.model, one.since), now)
         self._seen[one.model, one.since] = now
         answers = {alias: now[alias][0] - before[alias][0] for alias in now}
         failed = {alias: now[alias][1] - before[alias][1] for alias in now}
         return Outcome(_positive(answers), _positive(failed), self._shadow.take(one.model))
 
-    def _of(self, model: str, alias: str) -> tuple[int, int]:
-        served = self._registry.get(f"{model}@{alias}")
-        if served is None:
-            return 0, 0
-        failed = self._counters.failed.get((model, served.version), 0)
-        return sum(served.counted.confidence), failed
+    def _now(self, one: Traffic) -> Seen:
+        """By alias; answers are counted by version, so of two with the same the first has them all."""
+        found: Seen = {}
+        versions: set[int] = set()
+        for alias in sorted(one.shares, key=lambda alias: (alias != PRODUCTION, alias)):
+            served = self._registry.get(f"{one.model}@{alias}")
+            known = served is not None and served.version not in versions
+            found[alias] = (0, 0)
+            if served is not None and known:
+                versions.add(served.version)
+                failed = self._counters.failed.get((one.model, served.version), 0)
+                found[alias] = (sum(served.counted.confidence), failed)
+        return found
 
 
 def _keys(going: Mapping[str, Traffic]) -> set[tuple[str, float]]:

@@ -19,7 +19,7 @@ export function driftOf(found) {
   return h(
     since ? "p.problem" : "p.fine",
     `Drift: stability index ${index(labels)} for classes, ${index(confidence)} for how sure it is: `,
-    `${plural(images, "answer")} of the last ${plural(hours, "hour")} against ${beside}.`,
+    `${plural(images, "answer")} of the last ${hours === 1 ? "hour" : `${hours} hours`} against ${beside}.`,
   );
 }
 
