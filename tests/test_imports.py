@@ -45,8 +45,8 @@ DOORS: Mapping[str, set[str]] = {
     "app.telemetry": {"models.confidence"},
     "app": set(),
     "training": {
-        "models", "models.architectures", "models.card", "models.confidence", "models.errors", "models.graphs",
-        "models.efficientnet", "models.imported", "models.preprocessing", "models.table_columns",
+        "models", "models.architectures", "models.background", "models.card", "models.confidence",
+        "models.errors", "models.graphs", "models.efficientnet", "models.imported", "models.preprocessing", "models.table_columns",
         "models.table_networks", "models.table_parts", "models.tables", "training.datasets",
         "training.directory", "training.errors", "training.importing", "training.supervision",
         "training.synthetic",
@@ -70,6 +70,7 @@ DOORS: Mapping[str, set[str]] = {
     "training.supervision": set(),
     "training.errors": set(),
     "models": {
+        "models.background",
         "models.architectures", "models.card", "models.errors", "models.graphs", "models.preprocessing",
         "models.state_dicts", "models.table_columns", "models.table_networks",
         "models.tables", "models.weights_file",
@@ -84,7 +85,10 @@ DOORS: Mapping[str, set[str]] = {
         "models.networks", "models.stacks",
         "models.state_dicts", "models.table_networks", "models.weights_file",
     },
-    "models.efficientnet": {"models.card", "models.errors", "models.state_dicts", "models.weights_file"},
+    "models.background": set(),
+    "models.efficientnet": {
+        "models.background", "models.card", "models.errors", "models.state_dicts", "models.weights_file",
+    },
     "models.state_dicts": {"models.errors", "models.weights_file"},
     "models.weights_file": {"models.errors"},
     "models.networks": {"models.card"},

@@ -27,7 +27,7 @@ from training.datasets import Dataset, Split
 from training.novelty import STEPS, measured
 from training.recipes import RECIPES, Config
 from training.run import Run, train
-from training.synthetic.split import generated
+from training.simulated import generated
 from training.synthetic.unfamiliar import unfamiliar
 
 CPU = torch.device("cpu")

@@ -28,7 +28,7 @@ from training.errors import TrainingError
 from training.evaluation import evaluate, logits_of
 from training.novelty import measured
 from training.reliability import brier, scores
-from training.synthetic.split import held_out
+from training.simulated import held_out
 
 
 def calibrate(classifier: Classifier, validation: Split) -> Classifier:

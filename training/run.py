@@ -36,7 +36,7 @@ from training.loop import Trainer, normalisation
 from training.novelty import measured
 from training.recipes import Config
 from training.search import Score, Train, read_search, run_trial, search
-from training.synthetic.split import SIMULATED_PER_SECOND, generated, held_out, simulated_images
+from training.simulated import PER_SECOND, generated, held_out, simulated_images
 from training.tables.dataset import load_table, table_directory
 from training.tables.ending import evaluated
 from training.tables.fine_tune import fine_tune_table
@@ -260,7 +260,7 @@ def _train_network(
     train_split, validation = dataset.hold_out(config.validation_images, config.seed)
     own = len(train_split)
     if not run.files.generated.exists() and (count := simulated_images(config)):
-        on_event(Note(f"{count:,} pictures are simulated first, about {SIMULATED_PER_SECOND} a second"))
+        on_event(Note(f"{count:,} pictures are simulated first, about {PER_SECOND} a second"))
     if (extra := generated(config, train_split, len(dataset.classes), run.files.generated)) is not None:
         train_split += extra
     if corrections is not None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from functools import lru_cache
 
+from app.telemetry.counters import Answers
 from models.card import Card
 from models.preprocessing.preprocess import InputInfo
 
@@ -24,7 +25,9 @@ UNFAMILIAR = json.dumps(
 class PredictionEncoder:
     """The answers of one version of a model."""
 
-    def __init__(self, model: str, version: int, card: Card) -> None:
+    def __init__(self, model: str, version: int, card: Card, counted: Answers) -> None:
+        """Warnings are counted there."""
+        self._counted = counted
         rows = b",".join(_quoted(label) + b":%.9g" for label in card.classes)
         self._classes = len(card.classes)
         self._novelty = card.novelty
@@ -50,6 +53,7 @@ class PredictionEncoder:
             if unusual > novelty.threshold and warning is None:
                 warning = UNFAMILIAR
         if warning is not None:
+            self._counted.warned += 1
             ending = b',"warning":%b%b' % (warning, ending)
         return self._formats[index] % (*values, ending)
 

@@ -44,7 +44,7 @@ class InputBody(BaseModel):
     )
 
 
-class Warned(BaseModel):
+class AnswerWarning(BaseModel):
     """A hint that the answer may not be the one that was wanted."""
 
     type: Literal["several", "unfamiliar"] = Field(
@@ -75,7 +75,7 @@ class PredictionBody(BaseModel):
         description="of pictures: how far this one is from those that the model was trained on, as the share "
         "of pictures held out in training that are less unusual, 0..1; left out where that was not measured",
     )
-    warning: Warned | None = Field(
+    warning: AnswerWarning | None = Field(
         default=None, description="why the answer may not be the one that was wanted; else left out"
     )
     seen: str | None = Field(default=None, description="with explain: what the model saw, a PNG as data URL")
