@@ -140,7 +140,8 @@ class Settings(BaseSettings):
     rate_limit: str | None = Field(
         default=None,
         description="Requests per key (or address, without one) and worker, or of all on one Postgres, "
-        "such as `100/second;5000/hour`; more are answered 429. Probes and metrics are not counted.",
+        "such as `100/second;5000/hour`; more are answered 429. Probes, metrics and the "
+        "files of the page are not counted.",
     )
     threads: int = Field(
         default=1,

@@ -119,7 +119,7 @@ def ask_by(client: TestClient, digits: dict[str, bytes]) -> Callable[..., Any]:
 
 
 def test_who_asks_too_often_is_told_so_on_either_way(settings: Settings, digits: dict[str, bytes]) -> None:
-    """The fast path and FastAPI's routes share the limit; probes and metrics have none."""
+    """The fast path and FastAPI's routes share the limit; probes, metrics and the page's files have none."""
     with TestClient(create_app(settings.model_copy(update={"rate_limit": "4/hour"}))) as client:
         ask = ask_by(client, digits)
         assert [ask(path).status_code for path in ("/predict", "/predict?model=cnn", "/models", "/nope")] == [
@@ -132,6 +132,8 @@ def test_who_asks_too_often_is_told_so_on_either_way(settings: Settings, digits:
             assert 3590 <= int(response.headers["retry-after"]) <= 3600
             assert response.headers["x-request-id"]
         assert {ask(path).status_code for path in FREE} == {200}
+        for path in ("/", "/docs", "/static/page/main.js"):
+            assert {ask(path).status_code for _ in range(6)} == {200}, path
         assert 'minist_refused_total{reason="rate"} 3.0' in ask("/metrics").text
 
 
