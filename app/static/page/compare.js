@@ -83,7 +83,7 @@ function form(other, compare) {
 }
 
 /** @param {Wire.ComparisonBody} found */
-function verdict({ a, b, images, agreement, only_a: onlyA, only_b: onlyB, p, differ }) {
+export function verdict({ a, b, images, agreement, only_a: onlyA, only_b: onlyB, p, differ }) {
   const chance = p < 0.05 ? "too small for chance alone" : "chance alone could do that";
   const shown = p < 0.0001 ? "< 0.0001" : `= ${p.toFixed(4)}`;
   const same = a.model === b.model;

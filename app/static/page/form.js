@@ -3,6 +3,7 @@
 import { Away, Problem } from "./api.js";
 import { Command } from "./command.js";
 import { $, fill, h, loading, note, trouble } from "./dom.js";
+import { mismatch } from "./mismatch.js";
 import { allValid, field, markWrong, select, setting, valueOf } from "./setting.js";
 import { subjectOf } from "./subjects.js";
 import { plural, sentences } from "./text.js";
@@ -26,6 +27,9 @@ export class RunForm {
   #waiting = null; // corrections by model; null: the service keeps none
   /** @type {string[]} */
   #sets = []; // data sets that people brought
+  /** @type {Wire.ModelSummary[]} */
+  #models = []; // that are served
+  #accepted = ""; // the warning that was there when Start was pressed
 
   /**
    * @param {Api} api
@@ -36,8 +40,10 @@ export class RunForm {
     this.form = form;
     this.said = h("p.problem", { id: "run-problem", role: "alert" });
     this.command = new Command(api, h("details.request", { id: "run-request", hidden: true }));
-    form.addEventListener("input", () => this.#showCommand());
-    form.addEventListener("change", () => this.#showCommand());
+    this.warning = h("p.warning", { id: "run-warning", role: "status", tabindex: "-1" });
+    this.start = h("button.strong", { type: "submit" }, "Start training");
+    form.addEventListener("input", () => this.#changed());
+    form.addEventListener("change", () => this.#changed());
     form.onsubmit = (event) => {
       event.preventDefault();
       this.#submit();
@@ -65,7 +71,7 @@ export class RunForm {
     this.#offerSets();
     if (wish) await this.#prefer(wish);
     this.#offerFeedback();
-    this.#showCommand();
+    this.#changed();
   }
 
   async #read() {
@@ -80,6 +86,7 @@ export class RunForm {
       .filter(({ built_in: builtIn, status }) => !builtIn && status !== "failed")
       .map(({ name }) => name);
     this.#recipes = recipes.filter((recipe) => recipe.trainable);
+    this.#models = models;
     this.#waiting = feedback?.enabled ? feedback.waiting : null;
     return models;
   }
@@ -105,8 +112,9 @@ export class RunForm {
       h("details", { id: "more" }, h("summary", "More settings"), h("div.fields", { id: "more-fields" })),
       field("promote", "Serve it", promote, "Whether the new version answers from then on."),
       h("div", { id: "use-feedback" }),
+      this.warning,
       this.said,
-      h("p.actions", h("button.strong", { type: "submit" }, "Start training")),
+      h("p.actions", this.start),
       this.command.host,
     );
     recipe.value = names.includes("softmax-mnist") ? "softmax-mnist" : (names[0] ?? "");
@@ -202,9 +210,8 @@ export class RunForm {
 
   async #submit() {
     this.said.textContent = "";
-    if (!allValid(this.#controls)) return;
-    const button = this.form.querySelector("button");
-    if (button) button.disabled = true;
+    if (!allValid(this.#controls) || !this.#isAccepted()) return;
+    this.start.disabled = true;
     try {
       /** @type {Wire.JobBody} */
       const job = await this.#send(this.#body());
@@ -212,13 +219,39 @@ export class RunForm {
     } catch (error) {
       this.said.textContent = markWrong(this.#controls, error);
     } finally {
-      if (button) button.disabled = false;
+      this.start.disabled = false;
     }
+  }
+
+  /** Whether no warning is there, or it has been read: the button was pressed before. */
+  #isAccepted() {
+    const text = this.warning.textContent ?? "";
+    if (text === this.#accepted) return true;
+    this.#accepted = text;
+    this.start.textContent = "Start all the same";
+    this.warning.focus();
+    return false;
+  }
+
+  #changed() {
+    if (!this.#recipes.length) return;
+    const { recipe, model, promote } = this.#body();
+    const found = this.#models.find(({ name }) => name === model);
+    const set = document.getElementById("set-dataset");
+    const dataset = set instanceof HTMLSelectElement && recipe !== FINE_TUNE ? set.value : null;
+    const text = mismatch(found, dataset, promote);
+    if (text !== this.warning.textContent) {
+      this.warning.textContent = text;
+      this.#accepted = "";
+      this.start.textContent = "Start training";
+      this.start.classList.toggle("strong", !text);
+    }
+    this.#showCommand();
   }
 
   /** What would be sent now. */
   #showCommand() {
-    if (this.#recipes.length) this.command.write("train", { wanted: this.#body() });
+    this.command.write("train", { wanted: this.#body() });
   }
 
   #body() {

@@ -4,6 +4,7 @@ import { Problem } from "./api.js";
 import { fill, h, loading, note, trouble } from "./dom.js";
 import { modelPath } from "./paths.js";
 import { cells, count, percent, plural } from "./text.js";
+import { words } from "./words.js";
 
 /** @import * as Wire from "./wire.d.ts" */
 /** @import { Api } from "./api.js" */
@@ -38,6 +39,8 @@ export function mistakesOf(api, name, version) {
  */
 export function withoutTestSet(error, again) {
   const status = error instanceof Problem ? error.status : 0;
+  if (error instanceof Problem && error.type.endsWith(":conflict"))
+    return note("empty", "There are no tests that both can answer", words(error).text);
   if (status === 409)
     return note("empty", "The test set is not here", "A training job on this data set downloads it.");
   if (status === 404) return note("empty", "Not shown here", "This service does not look at test images.");

@@ -1,15 +1,18 @@
 // Models: what is served, every version, its mistakes, and two versions side by side.
 
+import { aliasesOf, endOf } from "./aliases.js";
 import { comparison } from "./compare.js";
 import { $, act, fill, h, loading, note, trouble } from "./dom.js";
 import { mistakesOf } from "./mistakes.js";
 import { modelPath, pageOf, pageOfDataset } from "./paths.js";
+import { rollBack } from "./serving.js";
 import { count, percent, plural, sentences } from "./text.js";
 import { facts, history, versionCard } from "./versions.js";
 import { BringWeights } from "./weights.js";
 
 /** @import * as Wire from "./wire.d.ts" */
 /** @import { Api } from "./api.js" */
+/** @import { Doing } from "./versions.js" */
 
 const PRODUCTION = "production";
 
@@ -129,32 +132,35 @@ export class ModelsView {
     const production = versions.find(({ aliases }) => aliases.includes(PRODUCTION));
     const chosen = versions.find(({ version }) => version === number) ?? production ?? versions[0];
     if (!chosen) return [back()];
-    return [
-      back(),
-      await this.#versions(name, versions, chosen, production),
-      this.weights.of(name),
-      mistakesOf(this.api, name, chosen.version),
-      comparison(this.api, name, versions, models, chosen),
-      history(audit),
-    ];
-  }
-
-  /**
-   * @param {string} name
-   * @param {Wire.VersionBody[]} versions
-   * @param {Wire.VersionBody} chosen
-   * @param {Wire.VersionBody | undefined} production
-   */
-  async #versions(name, versions, chosen, production) {
     const said = h("p.problem", { role: "alert" });
     const doing = {
       api: this.api,
       say: (/** @type {string} */ text) => fill(said, text),
       anew: () => this.show(this.#words),
     };
-    const rollBack = async () => {
-      await this.api.change("POST", modelPath(name, "/rollback"), { why: "from the page" });
-      await doing.anew();
+    return [
+      back(),
+      await this.#versions(doing, name, versions, chosen, production),
+      said,
+      aliasesOf(doing, name, versions),
+      this.weights.of(name),
+      mistakesOf(this.api, name, chosen.version),
+      comparison(this.api, name, versions, models, chosen),
+      history(audit),
+      endOf(doing, name, versions.length),
+    ];
+  }
+
+  /**
+   * @param {Doing} doing
+   * @param {string} name
+   * @param {Wire.VersionBody[]} versions
+   * @param {Wire.VersionBody} chosen
+   * @param {Wire.VersionBody | undefined} production
+   */
+  async #versions(doing, name, versions, chosen, production) {
+    const undo = async () => {
+      if (await rollBack(this.api, name)) await doing.anew();
     };
     /** @type {(Wire.Card | null)[]} */
     const cards = await Promise.all(
@@ -168,11 +174,10 @@ export class ModelsView {
         h("h2", { id: "versions-title" }, "Versions"),
         h(
           "p.actions",
-          production && versions.length > 1 && act("Roll back", rollBack, { say: doing.say }),
+          production && versions.length > 1 && act("Roll back", undo, { say: doing.say }),
           h("a", { href: `#/train?model=${encodeURIComponent(name)}` }, "Train another"),
         ),
       ),
-      said,
       h(
         "ul.versions",
         { role: "list" },

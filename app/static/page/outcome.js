@@ -1,6 +1,7 @@
 // What came out of a job: the version and whether it serves, what corrections changed, files.
 
 import { act, fill, h } from "./dom.js";
+import { objectionsTo, rollBack, serve } from "./serving.js";
 import { bytes, capital, count, percent, plural, sentences } from "./text.js";
 
 /** @import * as Wire from "./wire.d.ts" */
@@ -41,7 +42,9 @@ export class Outcome {
     /** @type {Wire.VersionBody[]} */
     const versions = await this.api.get(`models/${encodeURIComponent(job.model)}/versions`).catch(() => []);
     const version = versions.find((each) => each.version === job.version);
-    const serves = version?.aliases.includes("production") ?? false;
+    const serving = versions.find(({ aliases }) => aliases.includes("production"));
+    const serves = version !== undefined && version === serving;
+    const against = version && serving ? await objectionsTo(this.api, job.model, serving, version) : [];
     const state = !version
       ? "It has been deleted since."
       : serves
@@ -56,31 +59,37 @@ export class Outcome {
         state,
         job.decision && ` ${sentences(job.decision.reason)}`,
       ),
-      h("p.actions", version && this.#actions(job, serves, versions.length)),
+      against.length > 0 &&
+        h(
+          "ul.notes",
+          { role: "list" },
+          against.map((text) => h("li", text)),
+        ),
+      h("p.actions", version && this.#actions(job, version, serves, versions.length, !against.length)),
     );
   }
 
   /**
    * @param {Wire.JobBody} job
+   * @param {Wire.VersionBody} made
    * @param {boolean} serves
    * @param {number} versions
+   * @param {boolean} better nothing speaks against serving it
    */
-  #actions(job, serves, versions) {
+  #actions(job, { version }, serves, versions, better) {
     const name = encodeURIComponent(job.model);
     const promote = async () => {
-      const body = { version: job.version, why: "from the page" };
-      await this.api.change("PUT", `models/${name}/aliases/production`, body);
-      await this.show(job);
+      if (await serve(this.api, job.model, version)) await this.show(job);
     };
     const back = async () => {
-      await this.api.change("POST", `models/${name}/rollback`, { why: "from the page" });
-      await this.show(job);
+      if (await rollBack(this.api, job.model)) await this.show(job);
     };
+    const kind = better ? "strong" : "";
     return [
-      !serves && act(`Serve version ${job.version}`, promote, { say: this.say, kind: "strong" }),
+      !serves && act(`Serve version ${version}${better ? "" : " …"}`, promote, { say: this.say, kind }),
       serves && versions > 1 && act("Roll back", back, { say: this.say }),
       h("a", { href: `#/models/${name}` }, "See the model"),
-      h("a", { href: `#/try?model=${name}@${job.version}` }, "Try it"),
+      h("a", { href: `#/try?model=${name}@${version}` }, "Try it"),
     ];
   }
 }

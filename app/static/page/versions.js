@@ -2,6 +2,7 @@
 
 import { act, h } from "./dom.js";
 import { modelPath, pageOf } from "./paths.js";
+import { serve } from "./serving.js";
 import { capital, count, percent, plural, sentences, when } from "./text.js";
 
 /** @import * as Wire from "./wire.d.ts" */
@@ -92,16 +93,15 @@ function origin({ training, architecture }, { created_at: created, job }) {
  * @param {Wire.VersionBody} version
  */
 function actions({ api, say, anew }, name, { version, aliases }) {
-  const serve = async () => {
-    await api.change("PUT", modelPath(name, "/aliases/production"), { version, why: "from the page" });
-    await anew();
+  const take = async () => {
+    if (await serve(api, name, version)) await anew();
   };
   const remove = async () => {
     await api.change("DELETE", modelPath(name, `/versions/${version}`));
     await anew();
   };
   return [
-    !aliases.includes("production") && act("Serve", serve, { say }),
+    !aliases.includes("production") && act("Serve", take, { say }),
     !aliases.length && act("Delete", remove, { say, kind: "quiet", sure: true }),
     h("a", { href: `#/try?model=${encodeURIComponent(name)}@${version}` }, "Try it"),
   ];
@@ -135,6 +135,7 @@ const author = (who) => (who.startsWith("job ") ? h("a", { href: `#/train/${who.
 function change({ action, alias, from_version: from, to_version: version }) {
   if (action === "publish") return `version ${version} made`;
   if (action === "delete") return `version ${from} deleted`;
+  if (action === "keep" && version === null) return `${alias} still names no version`;
   if (action === "keep") return `${alias} stayed at ${version}`;
   if (action === "rollback") return `${alias} rolled back to ${version}`;
   return `${alias} moved ${from ? `from ${from} ` : ""}to ${version}`;
