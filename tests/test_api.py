@@ -7,6 +7,8 @@ from starlette.testclient import TestClient
 import app
 from app.main import create_app
 from app.settings import Settings
+from app.web.examples import EXAMPLES
+from app.web.problems import _TABLE
 from models.card import Card
 from models.errors import CheckpointError
 from tests.conftest import ADMIN, SHIPPED
@@ -82,6 +84,59 @@ def test_every_route_is_described(client: TestClient) -> None:
                     schema = response["content"][f"application/{kind}"]["schema"]
                     assert schema == {"$ref": f"#/components/schemas/{name}"}, where
                     assert response["description"], where
+
+
+def test_every_error_has_examples_of_its_own(client: TestClient) -> None:
+    for path, operations in client.get("/openapi.json").json()["paths"].items():
+        for method, operation in operations.items():
+            for status, response in operation["responses"].items():
+                if status < "400":
+                    continue
+                (content,) = response["content"].values()
+                shown = content["examples"].values()
+                assert shown, (method, path, status)
+                if not path.startswith(("/v1/", "/v2")):
+                    assert {str(one["value"]["status"]) for one in shown} == {status}, (method, path)
+                if response["description"] != "Validation Error":
+                    titles = {one["summary"] for one in shown}
+                    assert titles == set(response["description"].split(", ")), (method, path, status)
+
+
+def test_every_kind_of_error_has_an_example() -> None:
+    assert set(EXAMPLES) == set(_TABLE)
+
+
+def test_every_parameter_and_field_is_described(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            for parameter in operation.get("parameters", ()):
+                assert parameter.get("description"), (method, path, parameter["name"])
+    for name, schema in document["components"]["schemas"].items():
+        for field, shape in schema.get("properties", {}).items():
+            assert shape.get("description"), (name, field)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_locks_are_on_what_needs_a_key(settings: Settings, closed: bool) -> None:
+    with TestClient(create_app(settings.model_copy(update={"open_predict": not closed}))) as client:
+        document = client.get("/openapi.json").json()
+    assert set(document["components"]["securitySchemes"]) == {"HTTPBearer", "APIKeyHeader"}
+
+    def locked(method: str, path: str) -> bool:
+        return bool(document["paths"][path][method].get("security"))
+
+    for method, path in (("post", "/train"), ("delete", "/models/{name}"), ("get", "/feedback/export")):
+        assert locked(method, path), path
+    for method, path in (
+        ("post", "/predict"),
+        ("post", "/predict/batch"),
+        ("post", "/feedback"),
+        ("get", "/models"),
+        ("post", "/v2/models/{name}/infer"),
+    ):
+        assert locked(method, path) == closed, path
+    assert not locked("get", "/livez")
 
 
 def test_predict_is_documented_as_it_is(client: TestClient) -> None:

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.browser import CHROMIUM, FLAGS
-from tests.conftest import ROOT
+from tests.conftest import ADMIN_KEY, ROOT
 from tests.processes import service
 
 pytestmark = pytest.mark.browser
@@ -44,3 +44,41 @@ def test_try_it_out_classifies_an_uploaded_digit(page: Page, tmp_path: Path) -> 
         assert not refused
         page.screenshot(path=tmp_path / "docs.png")
         assert page.get_by_role("link", name="minist", exact=True).get_attribute("href") == "./"
+
+
+def test_execute_says_what_is_missing_and_a_key_survives_a_reload(page: Page, tmp_path: Path) -> None:
+    """Also from the page and to it, in this tab; in the dark, with ways back."""
+    page.emulate_media(color_scheme="dark")
+    with service(tmp_path, "api") as (_, client):
+        base = str(client.base_url).rstrip("/")
+        page.goto(f"{base}/docs")
+        predict = page.locator("#operations-predict-predict_predict_post")
+        predict.locator(".opblock-summary-control").click()
+        predict.locator("button.execute").click()
+        missing = predict.get_by_role("alert").filter(has_text="Nothing was sent: choose a file first.")
+        expect(missing).to_be_visible()
+        assert predict.locator(".live-responses-table").count() == 0
+        predict.locator("input[type=file]").set_input_files(ROOT / "examples" / "7.png")
+        predict.locator("button.execute").click()
+        expect(predict.locator(".live-responses-table .highlight-code").first).to_contain_text('"label": "7"')
+        expect(missing).to_have_count(0)
+
+        expect(predict.locator(".authorization__btn")).to_have_count(0)  # predictions are open here
+        page.locator("button.authorize").click()
+        page.locator(".auth-container input").first.fill(ADMIN_KEY)
+        page.locator(".auth-container button.authorize").first.click()
+        page.reload()
+        train = page.locator("#operations-train-start_train_post")
+        expect(train.get_by_label("authorization button locked")).to_be_visible()
+        train.locator(".opblock-summary-control").click()
+        train.locator("button.execute").click()
+        expect(train.locator(".live-responses-table .response .response-col_status").first).to_contain_text(
+            "202"
+        )
+        page.get_by_role("link", name="Models", exact=True).click()
+        expect(page.get_by_role("button", name="Forget key")).to_be_visible()
+        dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        page.go_back()
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
+        page.emulate_media(color_scheme="light")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark

@@ -118,6 +118,11 @@ _Bearer = Annotated[
 _Header = Annotated[
     str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False, description="X-API-Key: KEY"))
 ]
+# Where predictions and reading are open, no key at all: app.web.openapi says which holds.
+READING: list[dict[str, list[str]]] = [{"reading": []}]
+_ReadingKey = Annotated[
+    HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False, scheme_name="reading"))
+]
 
 
 def headers_of(request: Request) -> Headers:
@@ -132,11 +137,11 @@ def _requires(scope: Scope) -> Callable[..., Awaitable[Identity]]:
     return authorize
 
 
-async def _may_read(request: Request, services: ServicesDep, bearer: _Bearer, header: _Header) -> None:
+async def _may_read(request: Request, services: ServicesDep, key: _ReadingKey) -> None:
     await services.authenticator.may_read(headers_of(request))
 
 
-async def _is_admin(request: Request, services: ServicesDep, bearer: _Bearer, header: _Header) -> bool:
+async def _is_admin(request: Request, services: ServicesDep, key: _ReadingKey) -> bool:
     headers = headers_of(request)
     if presented_key(headers) is None:
         return False

@@ -20,6 +20,7 @@ from app import errors
 from app.jobs import imports, job
 from app.store import datasets, feedback, versions
 from app.store.errors import ArtifactsAway, is_of_home, public_reason, reason
+from app.web.examples import EXAMPLES
 from models.errors import ImageError
 
 log = logging.getLogger("minist")
@@ -30,15 +31,11 @@ MEDIA_TYPE = "application/problem+json"
 class Problem(BaseModel):
     """What every error looks like (RFC 9457)."""
 
-    type: str = Field(
-        description="which problem this is, for programs", examples=["urn:minist:wrong-image-size"]
-    )
-    title: str = Field(description="which problem this is, for people", examples=["Wrong image size"])
-    status: int = Field(description="the HTTP status again", examples=[422])
-    detail: str = Field(
-        description="what happened this time", examples=["the image has 64x64 pixels, the model takes 28x28"]
-    )
-    hint: str = Field(description="what to do about it", examples=["crop and scale it to that size first"])
+    type: str = Field(description="which problem this is, for programs")
+    title: str = Field(description="which problem this is, for people")
+    status: int = Field(description="the HTTP status again")
+    detail: str = Field(description="what happened this time")
+    hint: str = Field(description="what to do about it")
 
 
 class _Row(NamedTuple):
@@ -279,4 +276,13 @@ def responses(*kinds: type[Exception]) -> dict[int | str, dict[str, Any]]:
         entry = table.setdefault(status, {"model": Problem, "description": ""})
         if title not in entry["description"]:
             entry["description"] = ", ".join(filter(None, [entry["description"], title]))
+        shown = entry.setdefault("content", {MEDIA_TYPE: {}})[MEDIA_TYPE].setdefault("examples", {})
+        shown.update(example(kind))
     return table
+
+
+def example(kind: type[Exception]) -> dict[str, Any]:
+    """The `examples` of an error of this kind in an OpenAPI document, by its own name."""
+    row, (detail, hint) = _TABLE[kind], EXAMPLES[kind]
+    shown = problem(row.title, row.status, detail, hint or row.hint)
+    return {kind.__name__: {"summary": row.title, "value": shown}}

@@ -25,6 +25,7 @@ from app.web import problems
 from app.web.dependencies import (
     AUTH_ERRORS,
     MAY_READ,
+    READING,
     FeedbackDep,
     IsAdmin,
     MayAdminister,
@@ -168,6 +169,7 @@ class FeedbackBody(BaseModel):
     "",
     status_code=201,
     summary="Correct a prediction",
+    openapi_extra={"security": READING},
     responses=problems.responses(
         *AUTH_ERRORS,
         errors.FeedbackIsOff,

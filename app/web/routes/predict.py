@@ -9,7 +9,7 @@ from app import errors
 from app.serving.decoding.forms import FORM, IMAGES
 from app.serving.decoding.tables import ARROW, ARROW_FILE, CSV, PARQUET
 from app.web import numbers, prediction, problems, rows
-from app.web.dependencies import AUTH_ERRORS, Services, ServicesDep, headers_of
+from app.web.dependencies import AUTH_ERRORS, READING, Services, ServicesDep, headers_of
 from app.web.near_misses import known_parameters
 from app.web.payloads import ARRAYS, JSON, Options
 from app.web.schemas import EXAMPLE, NumberBody, PredictionBody
@@ -39,7 +39,6 @@ ReadParam = Annotated[
 ]
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FILE = {"type": "string", "format": "binary", "description": "a PNG, JPEG, BMP, GIF or WebP image"}
-_OPTIONAL_KEY: list[dict[str, list[str]]] = [{}, {"HTTPBearer": []}, {"APIKeyHeader": []}]
 _READING = (*AUTH_ERRORS, errors.EmptyBody, errors.MalformedForm, errors.WrongFields, errors.WrongContentType)
 _ROW_ERRORS = (errors.WrongTable, errors.WrongRow)
 _LOAD = (errors.Overloaded, errors.DeadlineExceeded, errors.UnloadedModel)
@@ -91,7 +90,7 @@ def _body(field: str, schema: dict[str, Any], **options: Any) -> dict[str, Any]:
         errors.UnknownModel, errors.BodyTooLarge, *_READING, *_ROW_ERRORS, *problems.IMAGE_ERRORS, *_LOAD
     ),
     openapi_extra={
-        "security": _OPTIONAL_KEY,
+        "security": READING,
         "requestBody": {
             "required": True,
             "content": {
@@ -163,7 +162,7 @@ async def predict(
         ),
     },
     openapi_extra={
-        "security": _OPTIONAL_KEY,
+        "security": READING,
         "requestBody": {
             "required": True,
             "content": {

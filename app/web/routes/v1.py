@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from app import errors
 from app.web import problems
-from app.web.dependencies import AUTH_ERRORS, MAY_READ, RegistryDep, ServicesDep, headers_of
+from app.web.dependencies import AUTH_ERRORS, MAY_READ, READING, RegistryDep, ServicesDep, headers_of
 from app.web.v2.errors import responses
 from app.web.v2.infer_path import model_name
 from app.web.v2.instances import predict_instances
@@ -33,9 +33,8 @@ _ERRORS = responses(
     *AUTH_ERRORS, *_UNKNOWN, errors.EmptyBody, errors.BodyTooLarge, errors.WrongContentType, errors.WrongTensor,
     errors.WrongTable, errors.WrongRow, *problems.IMAGE_ERRORS, errors.Overloaded, errors.DeadlineExceeded,
 )  # fmt: skip
-_OPTIONAL_KEY: list[dict[str, list[str]]] = [{}, {"HTTPBearer": []}, {"APIKeyHeader": []}]
 _BODY: dict[str, Any] = {
-    "security": _OPTIONAL_KEY,
+    "security": READING,
     "requestBody": {
         "required": True,
         "content": {

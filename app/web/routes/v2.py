@@ -14,6 +14,7 @@ from app.web import problems
 from app.web.dependencies import (
     AUTH_ERRORS,
     MAY_READ,
+    READING,
     MayAdminister,
     RegistryDep,
     Services,
@@ -39,7 +40,6 @@ _INFER = responses(
     errors.WrongRow, *problems.IMAGE_ERRORS, errors.Overloaded, errors.DeadlineExceeded,
 )  # fmt: skip
 _EXAMPLE = {"inputs": [{"name": "input", "shape": [1, 1, 28, 28], "datatype": "UINT8", "data": [0] * 784}]}
-_OPTIONAL_KEY: list[dict[str, list[str]]] = [{}, {"HTTPBearer": []}, {"APIKeyHeader": []}]
 _PARAMETERS = {"type": "object", "additionalProperties": True}
 _REQUEST_TENSOR = {
     "type": "object",
@@ -72,7 +72,7 @@ _REQUEST = {
     "example": _EXAMPLE,
 }
 _BODY: dict[str, Any] = {
-    "security": _OPTIONAL_KEY,
+    "security": READING,
     "requestBody": {
         "required": True,
         "content": {
