@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 from importlib import import_module
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 
 import app
 from app import cli
+from app.cli.deployment import open_home, read_settings
 from app.interpreter import module_command
+from app.jobs.executor import check_config
 from app.settings import Settings
 from tests.conftest import ROOT, SAMPLE
 from tests.processes import run_job, service, wait_for
@@ -48,6 +51,55 @@ def test_every_command_has_help_of_its_own(command: cli.Command, capsys: pytest.
         cli.main([command.name, "--help"])
     assert ended.value.code == 0
     assert f"usage: minist {command.name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("train", "--recipe", "mpl"), "'mlp'"),
+        (("train", "--recipe", "mlp", "--epocs", "3"), "'--epochs'"),
+        (("train", "photos.zip", "--recipe", "smal-image"), "'small-image'"),
+        (("publish", "runs/mine", "--promoted=never"), "'--promote'"),
+        (("models", "pont", "minist", "canary", "1"), "'point'"),
+        (("datasets", "import", "photos.zip", "--sise", "32"), "'--size'"),
+    ],
+)
+def test_what_was_mistyped_is_suggested(
+    words: tuple[str, ...], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    assert ended.value.code == 2
+    assert f"did you mean {meant}?" in capsys.readouterr().err
+
+
+def test_models_runs_and_data_sets_are_tables(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MINIST_HOME", str(tmp_path))
+
+    def told(*words: str) -> list[str]:
+        capsys.readouterr()
+        cli.main(words)
+        shown = capsys.readouterr()
+        return (shown.out + shown.err).splitlines()
+
+    assert told("runs") == ["no training jobs yet: POST /train starts one"]
+    assert told("datasets")[0].startswith("no data sets of your own yet")
+    cli.main(["publish", str(finished)])
+    home = open_home(read_settings())
+    with closing(home.database):
+        config = check_config("softmax-mnist", {"name": "mine", "threads": 1, "epochs": 2})
+        home.queue.submit(config, "never", 10, None)
+    heads, *rows = told("models")
+    row = next(row for row in rows if row.startswith("mine@1 "))
+    assert heads.split() == ["version", "made", "accuracy", "data", "layers", "names"]
+    assert [row.split()[i] for i in (0, 4, 6)] == ["mine@1", "mnist", "production"]
+    assert row.index("production") == heads.index("names")
+    heads, row = told("runs", "--model", "mine")
+    assert row.split()[1:6] == ["mine", "softmax-mnist", "mnist", "queued", "0/2"]
+    assert row.index("queued") == heads.index("status")
+    assert told("models", "delete", "mone")[0].endswith("did you mean 'mine'?")
 
 
 @pytest.mark.parametrize("module", ["app", "training"])

@@ -276,10 +276,11 @@ def test_without_a_terminal_there_is_a_line_per_epoch_and_no_bar(tmp_path: Path)
     lines = [line for line in done.stdout.splitlines() if line.startswith("epoch")]
     assert len(lines) == 2
     assert re.fullmatch(
-        r"epoch 1/2  train loss \d\.\d{4}  train accuracy \d\.\d{4}  "
-        r"validation loss \d\.\d{4}  validation accuracy \d\.\d{4}  \d+\.\d s",
+        r"epoch 1/2  loss \d\.\d{4}, accuracy \d\.\d{4}; validation \d\.\d{4}, \d\.\d{4}  \d+\.\d s",
         lines[0],
     )
+    assert max(map(len, lines)) <= 80
+    assert done.stdout.splitlines()[done.stdout.splitlines().index(lines[1]) + 1] == "testing, drawing"
     assert "\x1b" not in done.stdout
 
 
@@ -289,7 +290,7 @@ def test_on_a_terminal_there_is_a_live_display(tmp_path: Path) -> None:
 
     leader, follower = pty.openpty()
     words = ("--recipe", "mlp", "--epochs", "30", "--validation-images", "100", "--out", tmp_path / "run")
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "140"}
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
     process = subprocess.Popen(command(*words), cwd=ROOT, stdout=follower, stderr=follower, env=environment)
     os.close(follower)
     shown = b""
@@ -300,8 +301,10 @@ def test_on_a_terminal_there_is_a_live_display(tmp_path: Path) -> None:
         pass
     os.close(leader)
     assert process.wait(30) == 0
-    assert b"images/s" in shown
-    assert b"ETA" in shown
+    assert re.search(rb"[\d,]+/s, \d+ s left", shown)
+    assert b"testing, drawing" in shown
+    lines = [re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", line) for line in re.split(r"[\r\n]+", shown.decode())]
+    assert max(len(line) for line in lines if line.startswith("epoch")) <= 80
 
 
 def test_evaluate_prints_loss_accuracy_and_every_class(capsys: pytest.CaptureFixture[str]) -> None:

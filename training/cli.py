@@ -15,6 +15,7 @@ from typing import Any, get_args
 import torch
 from pydantic import ValidationError
 
+from models.arguments import Parser
 from models.card import Card, Metrics, read_card
 from models.checkpoint import load_bare
 from models.classifier import Classifier
@@ -322,8 +323,8 @@ def _list() -> int:
     return 0
 
 
-def _parser(program: str, description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=program, description=description)
+def _parser(program: str, description: str) -> Parser:
+    parser = Parser(prog=program, description=description)
     parser.add_argument("--device", default="auto", help="auto (cuda, then mps, then cpu), cpu, cuda, mps")
     data_dir = Path(os.environ.get("MINIST_DATA_DIR", "data"))
     parser.add_argument("--data-dir", type=Path, default=data_dir, help="data set root (default %(default)s)")

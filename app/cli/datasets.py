@@ -15,6 +15,7 @@ from secrets import token_hex
 
 from pydantic import ValidationError
 
+from app.cli.columns import columns
 from app.cli.deployment import open_home, read_settings, who
 from app.clock import utc
 from app.home import Home
@@ -22,6 +23,7 @@ from app.jobs.executor import TableDraft, check_options
 from app.jobs.imports import DatasetInUse, DatasetNotReady, Request, is_built_in, is_name, profile_of
 from app.jobs.job import QueueFull, Submitter
 from app.store.datasets import INCOMING, TABLE, DatasetsFull, DatasetVersion, NoSuchDataset, Source
+from models.arguments import Parser
 
 POLL_SECONDS = 0.2
 
@@ -40,12 +42,11 @@ def run(words: Sequence[str]) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="minist datasets", description="Data sets to train on; the service may run."
-    )
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    actions.add_parser("list", help="show data sets and versions").set_defaults(act=_list)
+def _parser() -> Parser:
+    parser = Parser(prog="minist datasets", description="Data sets to train on; the service may run.")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+    parser.set_defaults(act=_list)
+    actions.add_parser("list", help="show data sets and versions (default)").set_defaults(act=_list)
     read = actions.add_parser(
         "import", help="import a zip of class folders, an npz file, a zip of idx files, CSV or parquet"
     )
@@ -65,9 +66,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(home: Home, chosen: argparse.Namespace) -> int:
-    for name in home.datasets.names():
-        for version in home.datasets.versions(name):
-            print(f"{version.reference:24} {utc(version.created_at):%Y-%m-%d %H:%M}  {_state(version)}")
+    rows = [
+        (version.reference, f"{utc(version.created_at):%Y-%m-%d %H:%M}", _state(version))
+        for name in home.datasets.names()
+        for version in home.datasets.versions(name)
+    ]
+    if rows:
+        print(columns(("data set", "imported", "contents"), rows))
+    else:
+        print("no data sets of your own yet: 'minist datasets import FILE' makes one")
     return 0
 
 

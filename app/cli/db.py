@@ -13,6 +13,7 @@ from app.store.copying import copy
 from app.store.database import Database
 from app.store.errors import StoreError
 from app.store.sqlite import BUSY_SECONDS, copy_file
+from models.arguments import Parser
 
 PG_DUMP = (
     "the database is a Postgres: 'pg_dump --format=custom --file=FILE DATABASE' writes it into a file, "
@@ -39,8 +40,8 @@ def database_of(settings: Settings) -> Database:
     return Database(settings.home, BUSY_SECONDS, settings.database_address, settings.database_connections)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="minist db", description="The database: SQLite in MINIST_HOME, or the one of MINIST_DATABASE_URL."
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")

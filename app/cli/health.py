@@ -1,6 +1,5 @@
 """`minist health`: whether the service of this machine does its work, for a container's health check."""
 
-import argparse
 import http.client
 import socket
 import sys
@@ -10,13 +9,14 @@ from contextlib import closing
 from app.cli.deployment import read_settings
 from app.cli.listening import WILDCARDS
 from app.settings import Settings
+from models.arguments import Parser
 
 SECONDS = 4
 
 
 def run(words: Sequence[str]) -> int:
     """0 where it does, else 1 and a line that says what is wrong."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="minist health", description="Ask the service on this machine whether it does its work."
     )
     parser.add_argument(

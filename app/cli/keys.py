@@ -1,6 +1,5 @@
 """`minist keys`: who may train and administer."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -8,6 +7,7 @@ from contextlib import closing
 from app.cli.deployment import open_home, read_settings
 from app.clock import utc
 from app.store.keys import SCOPES, Keys
+from models.arguments import Parser
 
 
 def run(words: Sequence[str]) -> int:
@@ -24,8 +24,8 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="minist keys", description="API keys.")
+def _parser() -> Parser:
+    parser = Parser(prog="minist keys", description="API keys.")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     create = actions.add_parser("create", help="make a key and print it, once")
     create.add_argument("--name", default="unnamed", help="for the audit list")

@@ -5,30 +5,47 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 
+from app.cli.columns import columns
 from app.cli.deployment import open_home, read_settings, who
 from app.clock import utc
 from app.store.errors import ArtifactsAway
 from app.store.versions import NoSuchAlias, NoSuchVersion, Version, VersionInUse, Versions
+from models.arguments import Parser, nearest
 from models.errors import CheckpointError
+
+HEADS = ("version", "made", "accuracy", "data", "layers", "names")
 
 
 def run(words: Sequence[str]) -> int:
     """Do what the words say; the status."""
     chosen = _parser().parse_args(words)
     home = open_home(read_settings())
+    with closing(home.database):
+        return _done(home.versions, chosen)
+
+
+def _done(versions: Versions, chosen: argparse.Namespace) -> int:
     try:
-        with closing(home.database):
-            status: int = chosen.act(home.versions, chosen)
+        status: int = chosen.act(versions, chosen)
     except (NoSuchVersion, NoSuchAlias, VersionInUse) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}{_suggestion(versions, chosen)}", file=sys.stderr)
         return 1
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="minist models", description="What is served; the service may run.")
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    actions.add_parser("list", help="show models, versions and aliases").set_defaults(act=_list)
+def _suggestion(versions: Versions, chosen: argparse.Namespace) -> str:
+    """The model that may have been meant, where there is none of that name."""
+    name = (getattr(chosen, "model", None) or getattr(chosen, "name", None) or "").partition("@")[0]
+    known = list(versions.snapshot().numbers)
+    near = None if name in known else nearest(name, known)
+    return f": did you mean {near!r}?" if near else ""
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="minist models", description="What is served; the service may run.")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+    parser.set_defaults(act=_list)
+    actions.add_parser("list", help="show models, versions and aliases (default)").set_defaults(act=_list)
     point = actions.add_parser("point", help="point an alias at a version")
     point.add_argument("model")
     point.add_argument("alias", help="production is what the bare name means")
@@ -45,23 +62,26 @@ def _parser() -> argparse.ArgumentParser:
 
 def _list(versions: Versions, chosen: argparse.Namespace) -> int:
     snapshot = versions.snapshot()
-    for (model, number), version in sorted(snapshot.versions.items()):
-        pointing = sorted(a for (name, a), n in snapshot.aliases.items() if (name, n) == (model, number))
-        made = utc(version.created_at)
-        print(
-            f"{model}@{number:<4} {made:%Y-%m-%d %H:%M}  {_figure(version):10}  {', '.join(pointing)}".rstrip()
-        )
+    names: dict[tuple[str, int], list[str]] = {}
+    for (model, alias), number in sorted(snapshot.aliases.items()):
+        names.setdefault((model, number), []).append(alias)
+    rows = [_row(version, names.get(key, [])) for key, version in sorted(snapshot.versions.items())]
+    print(columns(HEADS, rows))
     return 0
 
 
-def _figure(version: Version) -> str:
+def _row(version: Version, names: Sequence[str]) -> tuple[object, ...]:
+    made = f"{utc(version.created_at):%Y-%m-%d %H:%M}"
+    head, tail = (f"{version.model}@{version.version}", made), (", ".join(names),)
     try:
-        test = version.card().metrics.get("test")
+        card = version.card()
     except CheckpointError:
-        return "damaged"
+        return (*head, "damaged", "-", "-", *tail)
     except ArtifactsAway:
-        return "away"
-    return f"{test.accuracy:.4f}" if test else "-"
+        return (*head, "away", "-", "-", *tail)
+    test = card.metrics.get("test")
+    data = card.dataset.name if card.dataset else "-"
+    return (*head, f"{test.accuracy:.4f}" if test else "-", data, card.architecture, *tail)
 
 
 def _point(versions: Versions, chosen: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ from app.cli.explained import counted
 from minist_client import Client, ClientError, Number, Prediction, Problem, ServiceError, UnusableInput
 from minist_client.pictures import ANY, media_type
 from minist_client.tables import WHOLE, is_table_file
+from models.arguments import Parser
 
 PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".avif")
 T = TypeVar("T")
@@ -45,8 +46,8 @@ def run(words: Sequence[str]) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="minist predict",
         description="Classify pictures, or the rows of CSV files, by a running service.",
         epilog="MINIST_URL and MINIST_API_KEY say which service and by which key. "

@@ -1,6 +1,5 @@
 """`minist publish`: a run or a weights file becomes a version of a model, also while the service runs."""
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from app.home import Home
 from app.jobs.executor import RunDirectory
 from app.jobs.promotion import Decision, Rule
 from app.jobs.publication import Publication
+from models.arguments import Parser
 from models.card import Card
 from models.devices import choose_device
 from models.errors import CheckpointError, ModelError
@@ -38,8 +38,8 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="minist publish",
         description="Make the result of a finished run, or a weights file from elsewhere, the next version "
         "of a model. A service that runs on the same MINIST_HOME serves it within a second.",

@@ -17,6 +17,7 @@ from app.home import Home
 from app.settings import Settings
 from app.store.versions import PRODUCTION
 from app.telemetry import logs, metrics
+from models.arguments import Parser
 
 DRAIN_SECONDS = 30
 KEEP_ALIVE_SECONDS = 75  # longer than clients (aiohttp: 15) and proxies (60) keep an idle connection
@@ -40,8 +41,8 @@ def run(words: Sequence[str]) -> int:
     return _serve(await_home(settings, sockets), sockets, alone=chosen.part == "api")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="minist serve", description="Answer requests, and run training jobs in a process beside it."
     )
     parser.add_argument(

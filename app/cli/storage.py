@@ -1,6 +1,5 @@
 """`minist check`, `minist backup` and `minist restore`: what lies under MINIST_HOME."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -14,13 +13,12 @@ from app.store.check import check as findings
 from app.store.errors import StoreError
 from app.store.paths import HomePaths
 from app.store.versions import Versions
+from models.arguments import Parser
 
 
 def check(words: Sequence[str]) -> int:
     """Say of all that is kept whether it is as it was written; 1 where something is not. Changes nothing."""
-    parser = argparse.ArgumentParser(
-        prog="minist check", description="Check all that is kept; changes nothing."
-    )
+    parser = Parser(prog="minist check", description="Check all that is kept; changes nothing.")
     parser.parse_args(words)
     settings = read_settings()
     paths = HomePaths(settings.home)
@@ -39,7 +37,7 @@ def check(words: Sequence[str]) -> int:
 
 def back_up_home(words: Sequence[str]) -> int:
     """Write a backup, also while the service runs; 1 where something damaged was left out."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="minist backup",
         description="Write database, models and data sets into one tar file. The service may run meanwhile.",
     )
@@ -65,7 +63,7 @@ def back_up_home(words: Sequence[str]) -> int:
 
 def restore_home(words: Sequence[str]) -> int:
     """Put a backup in the place of what is there; the status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="minist restore",
         description="Put a backup in the place of what is there, which is kept. The service must not run.",
     )

@@ -1,6 +1,5 @@
 """`minist train`: by a recipe, or a file of one's own, which `minist serve` then answers for."""
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -8,6 +7,8 @@ from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from typing import get_args
+
+from models.arguments import Parser
 
 SEARCH = (
     "values of a setting, as lr=0.002,0.004: all are trained, the best by validation is kept; may be repeated"
@@ -58,10 +59,10 @@ def _own(words: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     from app.jobs.promotion import Rule
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="minist train FILE",
         description="Import your own pictures (a zip of class folders, npz, a zip of idx files) or a table "
         "(CSV, parquet), train a classifier on them and make it a version that `minist serve` answers with.",

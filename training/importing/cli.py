@@ -1,6 +1,5 @@
 """The command `minist inspect`: what a file of your own pictures would be as a data set."""
 
-import argparse
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from models.arguments import Parser
 from training.errors import DatasetError
 from training.importing.dataset import PROFILE, ImageProfile, Imported, Options
 from training.importing.importer import import_any
@@ -18,7 +18,7 @@ from training.importing.tables.facts import TableDraft, TableOptions, TableProfi
 
 def run(arguments: Sequence[str]) -> int:
     """Print the profile; the status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="minist inspect",
         description="Read a zip of class folders, an npz file, a zip of idx files, a CSV or parquet file as a "
         "data set, and show what is in it: classes, splits, sizes or columns, duplicates, what is bad. "
