@@ -31,6 +31,7 @@ def test_a_models_card(client: TestClient) -> None:
     response = client.get("/models/nope")
     assert response.status_code == 404
     assert "minist" in response.json()["hint"]
+    assert client.get("/models/digts").json()["hint"].startswith("did you mean 'digits'? Or ask for one of")
 
 
 def test_probes(client: TestClient) -> None:

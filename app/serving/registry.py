@@ -29,6 +29,7 @@ from app.store.errors import ArtifactsAway
 from app.store.shipped import shipped_version
 from app.store.versions import PRODUCTION, Snapshot, Version, Versions
 from app.telemetry.counters import Answers, Counters
+from models.arguments import nearest
 from models.classifier import Classifier
 from models.errors import CheckpointError
 from models.inference import InferenceModel
@@ -336,7 +337,8 @@ class Registry:
         known = mine or [served.name for served in self.models]
         told = f"ask for one of {', '.join(known[:TOLD])}"
         if len(known) <= TOLD:
-            return told
+            near = None if mine else nearest(model, known)  # of few: comparing takes time
+            return f"did you mean {near!r}? Or {told}" if near else told
         listed = f"GET /models/{model}/versions" if mine else "GET /models"
         return f"{told}, or of {len(known) - TOLD:,} others, which {listed} lists"
 

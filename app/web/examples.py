@@ -29,7 +29,7 @@ EXAMPLES: Mapping[type[Exception], tuple[str, str]] = {
     errors.WrongRow: ("age: 'forty' is no number", "send a number, or leave it out where it is not known"),
     errors.BodyTooLarge: ("the body has more than 16777216 bytes", "send a smaller one"),
     errors.WrongContentType: ("text/html is not read here", "send an image, a form, or JSON"),
-    errors.UnknownModel: ("there is no model 'digit'", "did you mean 'digits'?"),
+    errors.UnknownModel: ("there is no model 'digts'", "did you mean 'digits'? Or ask for one of cnn, digits"),
     errors.UnloadedModel: (
         "the model 'cnn' is out of service",
         "POST /v2/repository/models/cnn/load puts it back",
