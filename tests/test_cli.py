@@ -99,6 +99,9 @@ def test_models_runs_and_data_sets_are_tables(
     heads, row = told("runs", "--model", "mine")
     assert row.split()[1:6] == ["mine", "softmax-mnist", "mnist", "queued", "0/2"]
     assert row.index("queued") == heads.index("status")
+    assert told("models", "copy", "mine@1", "other") == ["mine@1 is other@1 now too"]
+    assert told("models", "rename", "other", "ours") == ["other is called ours"]
+    assert told("models", "rename", "ours", "Mine")[0].startswith("error: 'Mine' is no name")
     assert told("models", "delete", "mone")[0].endswith("did you mean 'mine'?")
 
 

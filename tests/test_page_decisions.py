@@ -87,9 +87,7 @@ def test_other_classes_are_named_before_they_are_served(page: Page, api: httpx2.
 
 
 @pytest.mark.usefixtures("worse")
-def test_names_are_made_changed_and_deleted_and_a_model_after_its_name_was_typed(
-    new_page: NewPage, api: httpx2.Client
-) -> None:
+def test_names_and_models_are_made_renamed_and_deleted(new_page: NewPage, api: httpx2.Client) -> None:
     page = new_page("#/models/softmax-mnist")
     with_key(page)
     names = page.get_by_role("region", name="Names of versions")
@@ -107,10 +105,21 @@ def test_names_are_made_changed_and_deleted_and_a_model_after_its_name_was_typed
     names.get_by_role("button", name="Delete").click()
     names.get_by_role("button", name="Sure?").click()
     expect(names.get_by_text("next")).to_have_count(0, timeout=SOON)
-    page.get_by_text("Delete softmax-mnist", exact=True).first.click()
-    button = page.get_by_role("button", name="Delete softmax-mnist")
+    page.get_by_text("Copy version 1 to another model").first.click()
+    page.get_by_role("form", name="Copy version 1").get_by_label("New name").fill("first")
+    page.get_by_role("button", name="Copy version 1 to another model").click()
+    expect(page.get_by_role("heading", name="first", exact=True)).to_be_visible(timeout=SOON)
+    assert served(api, "first") == 1
+    page.get_by_text("Rename first", exact=True).first.click()
+    page.get_by_role("form", name="Rename first").get_by_label("New name").fill("digits")
+    page.get_by_role("button", name="Rename first").click()
+    expect(page.get_by_role("alert").filter(has_text="there is a model 'digits'")).to_be_visible(timeout=SOON)
+    page.get_by_role("form", name="Rename first").get_by_label("New name").fill("renamed")
+    page.get_by_role("button", name="Rename first").click()
+    page.get_by_text("Delete renamed", exact=True).first.click(timeout=SOON)
+    button = page.get_by_role("button", name="Delete renamed")
     expect(button).to_be_disabled()
-    page.get_by_label("Its name, to be sure").fill("softmax-mnist")
+    page.get_by_label("Its name, to be sure").fill("renamed")
     button.click()
     expect(page.get_by_role("heading", name="Models")).to_be_visible(timeout=SOON)
-    assert api.get("/models/softmax-mnist").status_code == 404
+    assert api.get("/models/renamed").status_code == api.get("/models/first").status_code == 404

@@ -27,7 +27,7 @@ class Command:
 COMMANDS = (
     Command("serve", "app.cli.serve:run", "answer requests and train ('api' or 'worker': one of the two)"),
     Command("keys", "app.cli.keys:run", "make, list and revoke API keys"),
-    Command("models", "app.cli.models:run", "list, check, point at and delete models and versions"),
+    Command("models", "app.cli.models:run", "list, check, point at, copy, rename and delete models"),
     Command("runs", "app.cli.runs:run", "list the training jobs: what was trained, how far, how well"),
     Command("datasets", "app.cli.datasets:run", "list, import and delete data sets of your own pictures"),
     Command("check", "app.cli.storage:check", "check all that is kept under MINIST_HOME"),

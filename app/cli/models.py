@@ -8,6 +8,8 @@ from contextlib import closing
 from app.cli.columns import columns
 from app.cli.deployment import open_home, read_settings, who
 from app.clock import utc
+from app.jobs.imports import is_name
+from app.store import renaming
 from app.store.errors import ArtifactsAway
 from app.store.versions import NoSuchAlias, NoSuchVersion, Version, VersionInUse, Versions
 from models.arguments import Parser, nearest
@@ -27,7 +29,7 @@ def run(words: Sequence[str]) -> int:
 def _done(versions: Versions, chosen: argparse.Namespace) -> int:
     try:
         status: int = chosen.act(versions, chosen)
-    except (NoSuchVersion, NoSuchAlias, VersionInUse) as error:
+    except (NoSuchVersion, NoSuchAlias, VersionInUse, renaming.NameTaken, CheckpointError) as error:
         print(f"error: {error}{_suggestion(versions, chosen)}", file=sys.stderr)
         return 1
     return status
@@ -54,6 +56,14 @@ def _parser() -> Parser:
     verify = actions.add_parser("verify", help="load versions and ask each, as the service does")
     verify.add_argument("model", nargs="?", help="MODEL or MODEL@VERSION (default: all)")
     verify.set_defaults(act=_verify)
+    copy = actions.add_parser("copy", help="make a version the first or next of another model")
+    copy.add_argument("name", help="MODEL@VERSION")
+    copy.add_argument("to", help="name of the other model")
+    copy.set_defaults(act=_copy)
+    rename = actions.add_parser("rename", help="give a model another name, with all its versions")
+    rename.add_argument("name", help="MODEL")
+    rename.add_argument("to", help="its new name")
+    rename.set_defaults(act=_rename)
     delete = actions.add_parser("delete", help="delete a version, an alias, or a model with all its versions")
     delete.add_argument("name", help="MODEL@VERSION, MODEL@ALIAS or MODEL")
     delete.set_defaults(act=_delete)
@@ -109,6 +119,28 @@ def _verify(versions: Versions, chosen: argparse.Namespace) -> int:
             status = 1
             print(f"{name}@{version_number}: {error}")
     return status
+
+
+def _copy(versions: Versions, chosen: argparse.Namespace) -> int:
+    model, _, number = chosen.name.partition("@")
+    if not number.isdecimal():
+        raise NoSuchVersion(f"say which version of {model!r}: {model}@1")
+    made = renaming.copy(versions, model, int(number), _name(chosen.to), who(), "at the command line")
+    print(f"{chosen.name} is {chosen.to}@{made} now too")
+    return 0
+
+
+def _rename(versions: Versions, chosen: argparse.Namespace) -> int:
+    renaming.rename(versions, chosen.name, _name(chosen.to), who(), "at the command line")
+    print(f"{chosen.name} is called {chosen.to}")
+    return 0
+
+
+def _name(text: str) -> str:
+    """Raises NameTaken for what is no name."""
+    if not is_name(text):
+        raise renaming.NameTaken(f"{text!r} is no name: small letters, digits and hyphens")
+    return text
 
 
 def _delete(versions: Versions, chosen: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from app.store.tables import audit
 
 KEPT = 100  # entries of each model, however old
 Action = Literal[
-    "publish", "promote", "keep", "move", "rollback", "delete", "adopt", "load", "unload", "traffic"
+    "publish", "promote", "keep", "move", "rollback", "rename", "delete", "adopt", "load", "unload", "traffic"
 ]
 
 

@@ -211,15 +211,21 @@ class Versions:
             shutil.rmtree(folder, ignore_errors=True)
 
     def add(
-        self, connection: Connection, staged: Staged, card: Card, job_id: str | None, change: Change
+        self,
+        connection: Connection,
+        staged: Staged,
+        card: Card,
+        job_id: str | None,
+        change: Change,
+        number: int | None = None,
     ) -> int:
-        """Rename the staged folder to the model's next version and write its row; the number.
+        """Rename the staged folder to the model's next version, or to `number`, and write its row; the number.
 
         `connection` is of a transaction alone with `locks.VERSIONS`, so that nobody else adds one meanwhile. A
         folder that is there already, with a row or without, is left alone.
         """
         model = change.model
-        number = self._next(connection, model)
+        number = number or self._next(connection, model)
         flush_directory(staged.folder)
         staged.folder.rename(self.paths.version(model, number))
         flush(self.paths.model(model))
@@ -299,7 +305,7 @@ class Versions:
             pointing = select(aliases.c.alias).where(aliases.c.model == model, aliases.c.version == version)
             if names := connection.scalars(pointing).all():
                 raise VersionInUse(f"version {version} of {model!r} is in use: {', '.join(names)} points at it")
-            gone = self._delete(connection, Change(who, "delete", model, why, from_version=version))
+            gone = self.remove(connection, Change(who, "delete", model, why, from_version=version))
         shutil.rmtree(gone, ignore_errors=True)
         self.folders.sweep()
 
@@ -314,12 +320,12 @@ class Versions:
             connection.execute(delete(unloaded).where(unloaded.c.model == model))
             connection.execute(delete(traffic_table).where(traffic_table.c.model == model))
             changes = [Change(who, "delete", model, why, from_version=number) for number in numbers]
-            gone = [self._delete(connection, change) for change in changes]
+            gone = [self.remove(connection, change) for change in changes]
         for folder in gone:
             shutil.rmtree(folder, ignore_errors=True)
         self.folders.sweep()
 
-    def _delete(self, connection: Connection, change: Change) -> Path:
+    def remove(self, connection: Connection, change: Change) -> Path:
         """Mark a version as deleted and move its files aside, at once for all who read them; where they are.
 
         If the transaction fails after all, `app.store.recovery` moves them back.

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import models.errors
 from app import errors
 from app.jobs import imports, job
-from app.store import datasets, feedback, versions
+from app.store import datasets, feedback, renaming, versions
 from app.store.errors import ArtifactsAway
 
 EXAMPLES: Mapping[type[Exception], tuple[str, str]] = {
@@ -81,6 +81,7 @@ EXAMPLES: Mapping[type[Exception], tuple[str, str]] = {
     versions.NoSuchVersion: ("there is no version 9 of a model 'minist'", ""),
     versions.NoSuchAlias: ("model 'minist' has no alias 'candidate'", ""),
     versions.VersionInUse: ("version 2 of 'minist' is in use: production points at it", ""),
+    renaming.NameTaken: ("there is a model 'cnn', or was one: its numbers are not used again", ""),
     versions.NothingBefore: ("production of 'minist' pointed at no other version that still exists", ""),
     job.QueueFull: ("20 jobs wait or run", ""),
     job.KeyReused: ("the idempotency key belongs to another request", ""),

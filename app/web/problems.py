@@ -18,7 +18,7 @@ from starlette.routing import Match
 import models.errors
 from app import errors
 from app.jobs import imports, job
-from app.store import datasets, feedback, versions
+from app.store import datasets, feedback, renaming, versions
 from app.store.errors import ArtifactsAway, is_of_home, public_reason, reason
 from app.web.examples import EXAMPLES
 from models.errors import ImageError
@@ -97,6 +97,7 @@ _TABLE: Mapping[type[Exception], _Row] = {
     ),
     versions.NoSuchAlias: _Row(404, "Unknown alias", "GET /models/{name}/versions lists what points where"),
     versions.VersionInUse: _Row(409, "Conflict", "move that alias first"),
+    renaming.NameTaken: _Row(409, "Conflict", "choose another name"),
     versions.NothingBefore: _Row(409, "Conflict", "choose a version by PUT /models/{name}/aliases/production"),
     job.QueueFull: _Row(429, "Queue is full", "try again after the seconds in Retry-After, or cancel a job"),
     job.KeyReused: _Row(422, "Invalid request", "choose a new key"),

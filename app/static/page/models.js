@@ -5,6 +5,7 @@ import { comparison } from "./compare.js";
 import { $, act, fill, h, loading, note, trouble } from "./dom.js";
 import { mistakesOf } from "./mistakes.js";
 import { modelPath, pageOf, pageOfDataset } from "./paths.js";
+import { copyForm, renameForm } from "./renaming.js";
 import { rollBack } from "./serving.js";
 import { count, percent, plural, sentences } from "./text.js";
 import { facts, history, versionCard } from "./versions.js";
@@ -147,7 +148,14 @@ export class ModelsView {
       mistakesOf(this.api, name, chosen.version),
       comparison(this.api, name, versions, models, chosen),
       history(audit),
-      endOf(doing, name, versions.length),
+      h(
+        "section.whole",
+        { "aria-labelledby": "whole-title" },
+        h("h2", { id: "whole-title" }, "The model"),
+        copyForm(doing, name, chosen.version),
+        renameForm(doing, name),
+        endOf(doing, name, versions.length),
+      ),
     ];
   }
 

@@ -134,6 +134,7 @@ const author = (who) => (who.startsWith("job ") ? h("a", { href: `#/train/${who.
 /** @param {Wire.AuditBody} row */
 function change({ action, alias, from_version: from, to_version: version }) {
   if (action === "publish") return `version ${version} made`;
+  if (action === "rename") return `version ${version} came by another name`;
   if (action === "delete") return `version ${from} deleted`;
   if (action === "keep" && version === null) return `${alias} still names no version`;
   if (action === "keep") return `${alias} stayed at ${version}`;

@@ -1,5 +1,7 @@
 """What is served: models, their versions, and the aliases that choose among them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -9,8 +11,10 @@ from pydantic import BaseModel, Field
 
 from app import errors
 from app.clock import utc
+from app.jobs.job import ACTIVE
 from app.serving.export import MEDIA_TYPES, Format
 from app.serving.registry import ServedModel
+from app.store import renaming
 from app.store.errors import ArtifactsAway
 from app.store.shipped import shipped_version
 from app.store.versions import PRODUCTION, NoSuchAlias, NoSuchVersion, Snapshot, Version
@@ -19,6 +23,7 @@ from app.web.dependencies import (
     AUTH_ERRORS,
     MAY_READ,
     MayAdminister,
+    QueueDep,
     RegistryDep,
     Services,
     ServicesDep,
@@ -33,6 +38,7 @@ router = APIRouter(prefix="/models", tags=["models"])
 
 UNKNOWN = errors.UnknownModel
 AliasName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]{0,63}$", description="such as `production`")]
+MOST_JOBS = 1000  # that are looked at: more are not queued
 MAX_VERSION = 2**31 - 1  # more than there will be; a database cannot compare larger ones
 VersionNumber = Annotated[int, Path(ge=1, le=MAX_VERSION)]
 
@@ -70,13 +76,20 @@ class Reason(BaseModel):
     why: str = Field(default="", max_length=1000)
 
 
+class NewName(BaseModel):
+    """Another name, and why."""
+
+    to: str = Field(description="name of the model", pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    why: str = Field(default="", max_length=1000)
+
+
 class AuditBody(BaseModel):
     """A change: who, what, when, why."""
 
     at: datetime
     who: str
     action: str = Field(
-        description="publish, promote, keep, move, rollback, delete, adopt, unload, load or traffic"
+        description="publish, promote, keep, move, rollback, rename, delete, adopt, unload, load or traffic"
     )
     alias: str | None
     from_version: int | None
@@ -219,6 +232,55 @@ def rollback(
     return AliasBody(model=name, alias=PRODUCTION, version=version)
 
 
+@router.post(
+    "/{name}/versions/{version}/copy",
+    status_code=201,
+    summary="Copy a version to another model",
+    responses=problems.responses(*AUTH_ERRORS, UNKNOWN, errors.Conflict, errors.StorageTrouble),
+)
+def copy_version(
+    name: str,
+    version: VersionNumber,
+    copy: NewName,
+    versions: VersionsDep,
+    registry: RegistryDep,
+    identity: MayAdminister,
+) -> VersionBody:
+    """A new name makes a new model, which serves it; else it becomes the newest version, and does not serve."""
+    with _intact():
+        made = renaming.copy(versions, name, version, copy.to, identity.who, copy.why)
+    registry.refresh()
+    return _version(versions.snapshot(), copy.to, made)
+
+
+@router.post(
+    "/{name}/rename",
+    status_code=204,
+    summary="Rename a model",
+    responses=problems.responses(
+        *AUTH_ERRORS, UNKNOWN, renaming.NameTaken, errors.Conflict, errors.StorageTrouble
+    ),
+)
+def rename_model(
+    name: str,
+    new: NewName,
+    versions: VersionsDep,
+    registry: RegistryDep,
+    queue: QueueDep,
+    identity: MayAdminister,
+) -> None:
+    """Versions keep their numbers; aliases, history and corrections go with them. Jobs keep the old name.
+
+    409 for the default model, while a job trains it, and for a name that a model has or has had.
+    """
+    _require_not_default(registry, name)
+    if any(job.model == name for status in ACTIVE for job in queue.page(status, MOST_JOBS, None)):
+        raise errors.Conflict(f"a job trains {name!r}", "wait for its end, or cancel it")
+    with _intact():
+        renaming.rename(versions, name, new.to, identity.who, new.why)
+    registry.refresh()
+
+
 @router.delete(
     "/{name}/versions/{version}",
     status_code=204,
@@ -255,12 +317,31 @@ def delete_alias(
 )
 def delete_model(name: str, versions: VersionsDep, registry: RegistryDep, identity: MayAdminister) -> None:
     """Remove all its versions and aliases for good. 409 for the default model of this service."""
+    _require_not_default(registry, name)
+    versions.delete_model(name, identity.who, "")
+    registry.refresh()
+
+
+def _require_not_default(registry: RegistryDep, name: str) -> None:
     if name == registry.default:
         raise errors.Conflict(
             f"{name!r} answers requests that name no model", "set MINIST_DEFAULT_MODEL to another one first"
         )
-    versions.delete_model(name, identity.who, "")
-    registry.refresh()
+
+
+@contextmanager
+def _intact() -> Iterator[None]:
+    """Files that are damaged are no fault of the request."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise errors.Conflict(
+            "a version is damaged", "GET /models/{name}/versions says which: delete that one first"
+        ) from error
+    except OSError as error:
+        raise errors.StorageTrouble(
+            f"files cannot be copied ({error.strerror})", "the operator should look at the disk of MINIST_HOME"
+        ) from error
 
 
 def _exported(services: Services, name: str) -> Version:
