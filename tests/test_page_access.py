@@ -85,6 +85,7 @@ def views(job: str) -> list[tuple[str, str]]:
         (MANY, ".answer"),
         ("#/train", "#set-epochs"),
         (f"#/train/{job}", ".outcome"),
+        ("#/runs", ".runs input"),
         ("#/models", ".model-card"),
         ("#/models/look", ".confusion button"),
         ("#/models/fashion-cnn", ".version-card"),

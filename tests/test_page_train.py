@@ -157,11 +157,52 @@ def test_draw_wrong_correct_retrain_right(page: Page, api: httpx2.Client) -> Non
     expect(page.locator("#corrections")).to_contain_text("None yet", timeout=SOON)
 
 
-def test_a_new_version_is_tried_from_its_run(page: Page, api: httpx2.Client) -> None:
-    """Also where it does not serve."""
+@pytest.fixture(scope="module")
+def apart(api: httpx2.Client) -> str:
+    """The job of the second of two versions, which does not serve."""
     run_to_its_end(api, "apart", epochs=1)
-    job = run_to_its_end(api, "apart", epochs=1, promote="never")["id"]
-    page.goto(f"{address(api)}/#/train/{job}")
+    return str(run_to_its_end(api, "apart", epochs=2, lr=0.01, promote="never")["id"])
+
+
+def test_runs_are_searched_sorted_put_side_by_side_and_repeated(
+    page: Page, api: httpx2.Client, apart: str
+) -> None:
+    page.goto(f"{address(api)}/#/train")
+    page.get_by_role("link", name="All runs in a table").click()
+    table = page.get_by_role("region", name="Runs in a table")
+    rows = table.locator("tbody tr")
+    page.fill("#runs-search", "apart lr")
+    expect(rows).to_have_count(1, timeout=SOON)
+    expect(rows.first).to_contain_text("lr 0.01")
+    page.fill("#runs-search", "apart")
+    expect(rows).to_have_count(2)
+    for order in ("descending", "ascending"):
+        table.get_by_role("button", name="Test accuracy").click()
+        expect(table.get_by_role("columnheader", name="Test accuracy")).to_have_attribute("aria-sort", order)
+        shown = [float(text.split()[0]) for text in table.locator("td:nth-child(6)").all_inner_texts()]
+        assert shown == sorted(shown, reverse=order == "descending")
+    for box in table.get_by_role("checkbox").all():
+        box.check()
+    beside = page.get_by_role("region", name="Side by side")
+    expect(beside.locator(".plot canvas")).to_have_count(2, timeout=SOON)
+    expect(beside.get_by_role("row", name=re.compile("^lr"))).to_contain_text("0.01")
+    beside.get_by_label("Logarithmic scale").check()
+    expect(beside.locator(".plot canvas")).to_have_count(2)
+    page.fill("#runs-search", "lr 0.01 apart")
+    table.get_by_role("link", name="Again").click()
+    expect(page.locator("#set-lr")).to_have_value("0.01", timeout=SOON)
+    expect(page.locator("#model")).to_have_value("apart")
+    expect(page.locator("#promote")).to_have_value("never")
+    expect(page.locator("#run-pace")).to_have_text(
+        re.compile(r"^About .* s, by the last run of softmax-mnist \(apart 2\)\.$")
+    )
+    page.goto(f"{address(api)}/#/train/{apart}")
+    expect(page.get_by_role("link", name="Again with these settings")).to_be_visible(timeout=SOON)
+
+
+def test_a_new_version_is_tried_from_its_run(page: Page, api: httpx2.Client, apart: str) -> None:
+    """Also where it does not serve."""
+    page.goto(f"{address(api)}/#/train/{apart}")
     page.locator(".outcome").get_by_role("link", name="Try it").click()
     draw(page, "1")
     expect(answer(page, "'apart@2'").locator(".version")).to_have_text("version 2", timeout=SOON)

@@ -4,9 +4,11 @@ import { Away, Problem } from "./api.js";
 import { Command } from "./command.js";
 import { $, fill, h, loading, note, trouble } from "./dom.js";
 import { mismatch } from "./mismatch.js";
+import { foretold } from "./pace.js";
 import { allValid, field, markWrong, select, setting, valueOf } from "./setting.js";
 import { subjectOf } from "./subjects.js";
 import { plural, sentences } from "./text.js";
+import { told } from "./words.js";
 
 /** @import * as Wire from "./wire.d.ts" */
 /** @import { Api } from "./api.js" */
@@ -29,6 +31,8 @@ export class RunForm {
   #sets = []; // data sets that people brought
   /** @type {Wire.ModelSummary[]} */
   #models = []; // that are served
+  /** @type {Wire.JobBody[]} */
+  #ended = []; // jobs that have succeeded, newest first
   #accepted = ""; // the warning that was there when Start was pressed
 
   /**
@@ -41,6 +45,7 @@ export class RunForm {
     this.said = h("p.problem", { id: "run-problem", role: "alert" });
     this.command = new Command(api, h("details.request", { id: "run-request", hidden: true }));
     this.warning = h("p.warning", { id: "run-warning", role: "status", tabindex: "-1" });
+    this.pace = h("span.fine", { id: "run-pace" });
     this.start = h("button.strong", { type: "submit" }, "Start training");
     form.addEventListener("input", () => this.#changed());
     form.addEventListener("change", () => this.#changed());
@@ -75,18 +80,20 @@ export class RunForm {
   }
 
   async #read() {
-    /** @type {[Wire.RecipeBody[], Wire.ModelSummary[], Wire.FeedbackBody | null, Wire.DatasetLine[]]} */
-    const [recipes, models, feedback, sets] = await Promise.all([
+    /** @type {[Wire.RecipeBody[], Wire.ModelSummary[], Wire.FeedbackBody | null, Wire.DatasetLine[], Wire.JobPage]} */
+    const [recipes, models, feedback, sets, { jobs }] = await Promise.all([
       this.api.get("recipes"),
       this.api.get("models"),
       this.api.get("feedback?limit=1").catch(() => null),
       this.api.get("datasets").catch(() => []),
+      this.api.get("train?limit=100&status=succeeded").catch(() => ({ jobs: [] })),
     ]);
     this.#sets = sets
       .filter(({ built_in: builtIn, status }) => !builtIn && status !== "failed")
       .map(({ name }) => name);
     this.#recipes = recipes.filter((recipe) => recipe.trainable);
     this.#models = models;
+    this.#ended = jobs;
     this.#waiting = feedback?.enabled ? feedback.waiting : null;
     return models;
   }
@@ -114,7 +121,7 @@ export class RunForm {
       h("div", { id: "use-feedback" }),
       this.warning,
       this.said,
-      h("p.actions", this.start),
+      h("p.actions", this.start, this.pace),
       this.command.host,
     );
     recipe.value = names.includes("softmax-mnist") ? "softmax-mnist" : (names[0] ?? "");
@@ -170,6 +177,26 @@ export class RunForm {
     if (offered && found !== FINE_TUNE) select.value = set;
     const box = this.form.elements.namedItem("feedback");
     if (box instanceof HTMLInputElement) box.checked = feedback;
+  }
+
+  /**
+   * The settings of a job, to start it again or to change some.
+   * @param {string} id
+   */
+  async repeat(id) {
+    if (!this.#recipes.length) return;
+    try {
+      /** @type {Wire.JobBody} */
+      const { model, recipe, promote, config } = await this.api.get(`train/${encodeURIComponent(id)}`);
+      $("recipe", HTMLSelectElement).value = recipe;
+      this.#chooseRecipe(model);
+      $("promote", HTMLSelectElement).value = promote;
+      for (const control of this.#controls.filter(({ dataset }) => dataset.usual !== undefined))
+        if (control.name in config) control.value = String(config[control.name] ?? "");
+      this.#changed();
+    } catch (error) {
+      this.said.textContent = told(error);
+    }
   }
 
   /**
@@ -246,6 +273,9 @@ export class RunForm {
       this.start.textContent = "Start training";
       this.start.classList.toggle("strong", !text);
     }
+    const epochs = document.getElementById("set-epochs");
+    const number = epochs instanceof HTMLInputElement ? Number(epochs.value) || null : null;
+    this.pace.textContent = foretold(this.#ended, { recipe, dataset, epochs: number });
     this.#showCommand();
   }
 

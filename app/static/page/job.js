@@ -173,6 +173,7 @@ class Watched {
     return [
       !ENDED.includes(job.status) && act("Cancel", cancel, { say }),
       ["failed", "cancelled"].includes(job.status) && act("Resume", resume, { say }),
+      job.recipe !== "weights" && h("a", { href: `#/train?again=${job.id}` }, "Again with these settings"),
     ];
   }
 }

@@ -6,6 +6,7 @@ import { $ } from "./dom.js";
 import { LiveView } from "./live.js";
 import { ModelsView } from "./models.js";
 import { duration } from "./text.js";
+import { RunsView } from "./runs.js";
 import { TrainView } from "./train.js";
 import { TryView } from "./try.js";
 import { words } from "./words.js";
@@ -17,9 +18,9 @@ import { words } from "./words.js";
  * @property {(words: string[], query: URLSearchParams) => Promise<void>} show
  * @property {() => void} [leave]
  */
-/** @typedef {"try" | "data" | "train" | "models" | "live"} ViewName */
+/** @typedef {"try" | "data" | "train" | "runs" | "models" | "live"} ViewName */
 
-const TITLES = { try: "Try", data: "Data", train: "Train", models: "Models", live: "Live" };
+const TITLES = { try: "Try", data: "Data", train: "Train", runs: "Runs", models: "Models", live: "Live" };
 const GREETING = 3000; // ms for which the page says that the service is back
 
 class Page {
@@ -33,6 +34,7 @@ class Page {
       try: new TryView(this.api),
       data: new DatasetsView(this.api),
       train: new TrainView(this.api),
+      runs: new RunsView(this.api),
       models: new ModelsView(this.api),
       live: new LiveView(this.api),
     };
@@ -58,7 +60,8 @@ class Page {
   #turnTo(view) {
     for (const each of Object.keys(TITLES)) $(each).hidden = each !== view;
     for (const link of document.querySelectorAll("nav a")) {
-      link.ariaCurrent = link.getAttribute("href") === `#/${view}` ? "page" : null;
+      const shown = view === "runs" ? "train" : view;
+      link.ariaCurrent = link.getAttribute("href") === `#/${shown}` ? "page" : null;
     }
     document.title = `${TITLES[view]} · minist`;
     if (this.#shown && this.#shown !== view) {

@@ -14,7 +14,7 @@ import { h } from "./dom.js";
 const HEIGHT = 190;
 const LIBRARY = new URL("vendor/uPlot.iife.min.js", import.meta.url).href;
 
-class Library {
+export class Library {
   /** @type {Promise<ChartClass> | undefined} */
   static #loading;
 

@@ -37,7 +37,9 @@ export class TrainView {
     if (id !== this.panel.id) this.panel.watch(id ?? null);
     const [model, dataset] = [query.get("model"), query.get("dataset")];
     const wish = { model, dataset, feedback: query.has("feedback") };
+    const again = query.get("again");
     await this.#refresh(model || dataset ? wish : null);
+    if (again) await this.form.repeat(again);
   }
 
   leave() {

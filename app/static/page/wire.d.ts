@@ -171,7 +171,9 @@ export interface JobBody {
   error: string | null;
   warning: string | null;
   version: number | null;
-  decision: { reason: string } | null;
+  decision: { reason: string; accuracy: number | null } | null;
+  config: Record<string, unknown>;
+  promote: string;
   feedback: FeedbackChange | null;
 }
 
@@ -182,6 +184,7 @@ export interface UploadBody {
 
 export interface JobPage {
   jobs: JobBody[];
+  next: string | null;
 }
 
 /** The data of a server-sent event `step`: training.events. */
