@@ -23,6 +23,15 @@ def test_every_model_is_a_card(new_page: NewPage, api: httpx2.Client) -> None:
         expect(card).to_contain_text(f"{model['parameters']:,}")
 
 
+def test_a_version_is_downloaded(new_page: NewPage, api: httpx2.Client) -> None:
+    page = new_page("#/models/cnn")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Download version 1 as safetensors").click(timeout=SOON)
+    assert saved.value.suggested_filename == "cnn-1.safetensors"
+    expected = api.get("/models/cnn@1/export?format=safetensors").content
+    assert saved.value.path().read_bytes() == expected
+
+
 def test_confusion_leads_to_the_mistakes(new_page: NewPage, api: httpx2.Client) -> None:
     page = new_page("#/models/softmax-mnist")
     expected = api.get("/models/softmax-mnist/versions/1/confusion").json()

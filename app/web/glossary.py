@@ -101,6 +101,7 @@ FIELDS: Mapping[str, str] = {
     "live": "whether the process runs",
     "macro_f1": "mean of the classes' F1 scores, 0..1",
     "maximum": "largest value",
+    "method": "by what it is known: the score of a background class, or the largest probability",
     "metrics": "by split: test, and validation where there is one",
     "minimum": "smallest value",
     "missing": "rows without a value",

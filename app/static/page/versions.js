@@ -51,9 +51,43 @@ export function versionCard(doing, name, version, card, chosen) {
     h("p.figure", percent(accuracy), accuracy === null && h("small", "not tested")),
     card && facts(card, [], origin(card, version)),
     card && notes(card),
+    h(
+      "p.files",
+      "Download: ",
+      FORMATS.map(([format, label]) => download(doing, name, number, format, label)),
+    ),
     h("p.fine", job ? ["From ", h("a", { href: `#/train/${job}` }, "this run")] : "Shipped with the service"),
     h("p.actions", actions(doing, name, version)),
   );
+}
+
+/** @type {[format: string, label: string][]} */
+const FORMATS = [
+  ["pth", "pth"],
+  ["safetensors", "safetensors"],
+  ["onnx", "ONNX"],
+  ["card", "card"],
+];
+
+/**
+ * A file of a version: fetched with the key where one is needed, and then saved.
+ * @param {Doing} doing
+ * @param {string} name
+ * @param {number} version
+ * @param {string} format
+ * @param {string} label
+ */
+function download({ api, say }, name, version, format, label) {
+  const save = async () => {
+    const response = await api.request(modelPath(`${name}@${version}`, `/export?format=${format}`));
+    const href = URL.createObjectURL(await response.blob());
+    const ending = format === "card" ? "json" : format;
+    h("a", { href, download: `${name}-${version}.${ending}` }).click();
+    URL.revokeObjectURL(href);
+  };
+  const button = act(label, save, { say, kind: "quiet" });
+  button.ariaLabel = `Download version ${version} as ${label}`;
+  return button;
 }
 
 /**
