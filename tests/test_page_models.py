@@ -48,6 +48,11 @@ def test_confusion_leads_to_the_mistakes(new_page: NewPage, api: httpx2.Client) 
     gallery = page.locator("#mistakes-title ~ div .gallery li")
     expect(gallery).to_have_count(min(12, count), timeout=SOON)
     expect(page.locator("#mistakes-title ~ div")).to_contain_text(f"{right} taken for {said}")
+    page.get_by_role("button", name="Show all, surest first").click()
+    surest = api.get("/models/softmax-mnist/versions/1/mistakes?limit=500").json()
+    expect(gallery.first).to_contain_text(f"no. {surest[0]['index']}", timeout=SOON)
+    page.get_by_role("button", name=f"Show all {len(surest)}").click()
+    expect(gallery).to_have_count(len(surest))
 
 
 def test_two_models_are_compared(new_page: NewPage, api: httpx2.Client) -> None:

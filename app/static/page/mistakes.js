@@ -72,9 +72,21 @@ function confusion(api, name, version, { classes, matrix, images, accuracy, data
       );
     }
   };
+  const openAll = async () => {
+    fill(shown, loading("Fetching"));
+    try {
+      fill(shown, all(await api.get(modelPath(name, `/versions/${version}/mistakes?limit=500`)), wrong));
+    } catch (error) {
+      fill(shown, withoutTestSet(error, openAll));
+    }
+  };
   const table = confusionTable(name, classes, matrix, open);
   return [
-    h("p", `${plural(wrong, "mistake")} in ${count(images)} tests on ${dataset}.`),
+    h(
+      "p.line.all-mistakes",
+      `${plural(wrong, "mistake")} in ${count(images)} tests on ${dataset}.`,
+      wrong > 0 && h("button", { type: "button", onclick: openAll }, "Show all, surest first"),
+    ),
     h(
       "div.confusion-side",
       h("div.wide", { tabindex: "0", role: "region", "aria-label": "Confusion matrix" }, table),
@@ -149,18 +161,41 @@ function mistakes(found, right, said) {
     h("p", h("b", right), " taken for ", h("b", said), `: ${which}`),
     gallery(
       "Mistakes",
-      found.map(({ image, row, index, probability }) =>
+      found.map((each) =>
+        h("li", inputOf(each), h("p", percent(each.probability, 1), h("span.fine", ` no. ${each.index}`))),
+      ),
+    ),
+  ];
+}
+
+/**
+ * @param {Wire.MistakeBody[]} found surest first
+ * @param {number} number of all
+ */
+function all(found, number) {
+  const some =
+    found.length < number ? `the ${count(found.length)} surest of ${count(number)}` : "all, surest first";
+  return [
+    h("p", `Mistakes: ${some}`),
+    gallery(
+      "Mistakes",
+      found.map((each) =>
         h(
           "li",
-          row && h("p.fine", cells(row)),
-          image &&
-            h("img.pixels", { src: image, alt: `Test image ${index}`, width: 28, height: 28, loading: "lazy" }),
-          h("p", percent(probability, 1), h("span.fine", ` no. ${index}`)),
+          inputOf(each),
+          h("p", h("b", each.true), " taken for ", h("b.bad", each.predicted)),
+          h("p.fine", `${percent(each.probability, 1)}, no. ${each.index}`),
         ),
       ),
     ),
   ];
 }
+
+/** @param {Wire.MistakeBody} mistake */
+const inputOf = ({ image, row, index }) => [
+  row && h("p.fine", cells(row)),
+  image && h("img.pixels", { src: image, alt: `Test image ${index}`, width: 28, height: 28, loading: "lazy" }),
+];
 
 /**
  * The first pictures; the others on demand.

@@ -256,6 +256,8 @@ export interface ConfusionBody {
 
 export interface MistakeBody {
   index: number;
+  true: string;
+  predicted: string;
   image: string | null;
   row: Record<string, unknown> | null;
   probability: number;
