@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from app.store import locks
 from app.store.audit import Change
 from app.store.folders import files_of
-from app.store.tables import aliases, audit, feedback, predictions, unloaded
+from app.store.tables import aliases, answered, audit, drifted, feedback, predictions, traffic, unloaded
 from app.store.tables import versions as rows
 from app.store.versions import PRODUCTION, NoSuchVersion, Staged, Version, Versions, point
 from models.card import Card
@@ -112,8 +112,8 @@ def _require_free(connection: Connection, name: str) -> None:
 
 
 def _take_history(connection: Connection, model: str, to: str) -> None:
-    """Aliases, being out of service and corrections change their model; the audit list is copied."""
-    for table in (aliases, unloaded, feedback, predictions):
+    """Aliases, being out of service, corrections, traffic and drift go along; the audit list is copied."""
+    for table in (aliases, unloaded, feedback, predictions, traffic, answered, drifted):
         connection.execute(update(table).where(table.c.model == model).values(model=to))
     entries = select(literal(to), *(audit.c[name] for name in COPIED)).where(audit.c.model == model)
     connection.execute(insert(audit).from_select(["model", *COPIED], entries.order_by(audit.c.id)))
