@@ -46,7 +46,8 @@ DOORS: Mapping[str, set[str]] = {
     "app": set(),
     "training": {
         "models", "models.architectures", "models.background", "models.card", "models.confidence",
-        "models.errors", "models.graphs", "models.efficientnet", "models.imported", "models.preprocessing", "models.table_columns",
+        "models.errors", "models.graphs", "models.efficientnet", "models.imported", "models.preprocessing",
+        "models.table_columns",
         "models.table_networks", "models.table_parts", "models.tables", "training.datasets",
         "training.directory", "training.errors", "training.importing", "training.supervision",
         "training.synthetic",
