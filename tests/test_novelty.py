@@ -139,7 +139,7 @@ def test_each_digit_of_a_number_has_its_novelty(client: TestClient) -> None:
 
 
 def test_other_protocols_have_probabilities_alone(client: TestClient) -> None:
-    images = {"name": "images", "datatype": "UINT8", "shape": [1, 1, 28, 28], "data": [0] * 784}
+    images = {"name": "input", "datatype": "UINT8", "shape": [1, 1, 28, 28], "data": [0] * 784}
     found = client.post("/v2/models/digits/infer", json={"inputs": [images]}).json()
     assert {tuple(one["shape"]) for one in found["outputs"] if one["datatype"] == "FP32"} == {(1, 10)}
 

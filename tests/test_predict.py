@@ -24,7 +24,8 @@ from training.evaluation import evaluate
 @pytest.mark.parametrize("label", [str(i) for i in range(10)])
 def test_a_real_digit_gets_its_label(client: TestClient, digits: dict[str, bytes], label: str) -> None:
     body = client.post("/predict", files={"file": digits[label]}).json()
-    assert list(body) == ["model", "version", "label", "index", "probability", "probabilities", "input"]
+    told = ["model", "version", "label", "index", "probability", "probabilities", "novelty", "input"]
+    assert list(body) == told
     assert (body["model"], body["version"], body["label"], body["index"]) == ("digits", 1, label, int(label))
     assert body["input"] == {"size": [28, 28], "inverted": False, "box": [0, 0, 28, 28]}
     assert list(body["probabilities"]) == [str(i) for i in range(10)]

@@ -15,7 +15,7 @@ from training.synthetic.split import synthetic_split, written_split
 from training.synthetic.unfamiliar import unfamiliar
 
 PER_SECOND = 150  # pictures that one core simulates
-HELD_OUT = 2_000  # simulated pictures that tell what is usual
+HELD_OUT = 2_000  # simulated pictures at most that tell what is usual
 
 
 def generated(config: Config, train: Split, classes: int, path: Path) -> Split | None:
@@ -51,8 +51,8 @@ def held_out(card: Card, validation: Split) -> Split:
     learned = card.training or {}
     if not learned.get("synthetic_images"):
         return validation
-    simulated = synthetic_split(validation, HELD_OUT, learned["seed"] + 1)
-    return validation + simulated + written_split(HELD_OUT, learned["seed"] + 1)
+    count, seed = min(HELD_OUT, len(validation)), learned["seed"] + 1
+    return validation + synthetic_split(validation, count, seed) + written_split(count, seed)
 
 
 def _write(path: Path, split: Split) -> None:

@@ -123,7 +123,8 @@ def _fonts() -> Sequence[tuple[ImageFont.FreeTypeFont, Scripts]]:
     found = []
     for name in FACES:
         path = folder / f"{name}.ttf"
-        known = (chr(code) for code in TTFont(path, lazy=True).getBestCmap())
+        with TTFont(path, lazy=True) as font:
+            known = [chr(code) for code in font.getBestCmap()]
         scripts: dict[str, str] = {}
         for one in filter(_is_unlike_digits, known):
             script = unicodedata.name(one, "OTHER").split()[0]
