@@ -79,6 +79,6 @@ def test_execute_says_what_is_missing_and_a_key_survives_a_reload(page: Page, tm
         expect(page.get_by_role("button", name="Forget key")).to_be_visible()
         dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
         page.go_back()
-        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
+        page.wait_for_function("dark => getComputedStyle(document.body).backgroundColor === dark", arg=dark)
         page.emulate_media(color_scheme="light")
-        assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
+        page.wait_for_function("dark => getComputedStyle(document.body).backgroundColor !== dark", arg=dark)
