@@ -24,7 +24,7 @@ from models.verification import load_verified
 from tests.conftest import SAMPLE, WEIGHTS
 from tests.samples import PICTURES
 from training.datasets import Dataset, Split
-from training.novelty import STEPS, measured
+from training.novelty import STEPS, THRESHOLD, measured
 from training.recipes import RECIPES, Config
 from training.run import Run, train
 from training.simulated import generated
@@ -98,6 +98,12 @@ def test_of_held_out_pictures_as_many_are_more_unusual_as_the_threshold_says(sam
     shares = [prediction.novelty for prediction in found.predict(sample.test.images)]
     assert len(measured(classifier, sample.test).scores) == STEPS + 1
     assert np.mean([share is not None and share > 0.9 for share in shares]) == pytest.approx(0.1, abs=0.02)
+
+
+def test_few_held_out_pictures_call_nothing_unfamiliar(sample: Dataset) -> None:
+    classifier = Classifier.load(WEIGHTS / "cnn.pth", CPU)
+    assert measured(classifier, sample.test[:99]).threshold == 1
+    assert measured(classifier, sample.test).threshold == THRESHOLD
 
 
 @pytest.mark.parametrize("picture", [smiley, letter, noise])

@@ -17,6 +17,7 @@ from training.datasets import Split
 
 STEPS = 100  # between the least and the most unusual of the held-out pictures
 THRESHOLD = 0.985
+ENOUGH = 100  # held-out pictures; the most unusual of fewer says little, and nothing is called unfamiliar by it
 
 
 def measured(classifier: Classifier, held_out: Split) -> Novelty:
@@ -27,7 +28,7 @@ def measured(classifier: Classifier, held_out: Split) -> Novelty:
         method="background" if classifier.has_background else "confidence",
         pictures=len(scores),
         scores=tuple(float(f"{score:.6g}") for score in torch.quantile(scores, levels).tolist()),
-        threshold=THRESHOLD,
+        threshold=THRESHOLD if len(scores) >= ENOUGH else 1.0,
     )
 
 
