@@ -44,7 +44,7 @@ def test_pages_and_files_have_security_headers(client: TestClient, path: str) ->
 def test_no_script_stands_in_the_documentation_page(client: TestClient) -> None:
     page = client.get("/docs").text
     assert page.count("<script") == page.count("<script src=")
-    assert '<a href="./">' in page
+    assert 'href="./' in page
 
 
 def test_what_a_run_left_is_shown_but_never_run(client: TestClient, settings: Settings) -> None:
