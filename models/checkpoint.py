@@ -85,13 +85,21 @@ def load_bare(path: Path) -> tuple[nn.Module, str, dict[str, Any]]:
 def load_into(model: nn.Module, path: Path) -> None:
     """Replace the weights of a model by those in a file. Raises CheckpointError, naming the file.
 
-    A background that the file has not stays as it is.
+    A background that only one of the two has is left as it is.
     """
     with _naming(path):
-        weights = state_dicts.parse(read_file(path))
-        expected, judges = model.state_dict(), any("background." in name for name in weights)
-        wanted = {name: expected[name] for name in expected if judges or not name.startswith("background.")}
-        model.load_state_dict(state_dicts.match(weights, wanted), strict=judges)
+        weights, expected = state_dicts.parse(read_file(path)), model.state_dict()
+        both = _has_background(weights) and _has_background(expected)
+        parts = (weights, expected) if both else map(_without_background, (weights, expected))
+        model.load_state_dict(state_dicts.match(*parts), strict=both)
+
+
+def _has_background(weights: StateDict) -> bool:
+    return len(_without_background(weights)) < len(weights)
+
+
+def _without_background(weights: StateDict) -> StateDict:
+    return {name: tensor for name, tensor in weights.items() if "background." not in name}
 
 
 def _check_columns(card: Card) -> None:

@@ -183,6 +183,31 @@ def test_neighbours_score_what_is_far_from_all_references() -> None:
     assert score[2] == 0
 
 
+@pytest.mark.parametrize("background", [False, True])
+def test_training_starts_from_weights_with_or_without_a_background(background: bool, tmp_path: Path) -> None:
+    start, other = build("digits", background=background), build("digits", background=not background)
+    torch.save(start.state_dict(), tmp_path / "start.pth")
+    checkpoint.load_into(other, tmp_path / "start.pth")
+    assert torch.equal(other.state_dict()["fc2.weight"], start.state_dict()["fc2.weight"])
+
+
+def test_a_teacher_is_followed_in_what_it_knows(sample: Dataset, tmp_path: Path) -> None:
+    few = {
+        "epochs": 1,
+        "lr": 1e-9,
+        "ema_decay": 0,
+        "teacher": str(WEIGHTS / "digits.pth"),
+        "teacher_share": 0.75,
+    }
+    run = Run.create(tmp_path / "run", config(teacher=str(WEIGHTS / "digits.pth"), **few))
+    train(run, SAMPLE, CPU, lambda event: None)
+    result = checkpoint.load(run.weights_path, CPU)[0].state_dict()["fc2.weight"]
+    torch.manual_seed(0)
+    fresh = build("digits", background=True).state_dict()["fc2.weight"]
+    teacher = torch.load(WEIGHTS / "digits.pth", weights_only=True)["fc2.weight"]
+    torch.testing.assert_close(result, 0.25 * fresh + 0.75 * teacher, rtol=0, atol=1e-4)
+
+
 def config(**settings: object) -> Config:
     counts = {"synthetic_images": 40, "written_images": 40, "unfamiliar_images": 60, "validation_images": 300}
     return RECIPES["digits"].config(name="mine", **{**counts, **settings})

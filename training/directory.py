@@ -16,7 +16,7 @@ class RunDirectory:
                     complete epoch                corrections.json          corrected pictures to train on
     chosen.json     what was left to the data     log.txt                   what a job's process printed
     lock            held while it is trained      features.npy              what a backbone made of the images
-    generated.npz   pictures that were simulated, until the epochs are over
+    generated.npz   pictures that were simulated, until the run has ended
     dataset/        what an import has read, until it is moved to the data sets
     upload          weights that were brought, until they are read
     sample.npz      some of the pictures, kept with the version, to fine-tune it once the data set is gone

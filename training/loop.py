@@ -402,11 +402,7 @@ def _loss(config: Config, weights: Tensor) -> Callable[[Tensor, Tensor], Tensor]
     if config.loss == "brier":
         return lambda logits, labels: brier(logits.softmax(1), labels)
     weighted = None if config.augment != "pictures" or bool((weights == 1).all()) else weights
-    return partial(
-        F.cross_entropy,
-        label_smoothing=config.label_smoothing,
-        weight=weighted,
-    )
+    return partial(F.cross_entropy, label_smoothing=config.label_smoothing, weight=weighted)
 
 
 @torch.no_grad()

@@ -217,10 +217,14 @@ class _TrainedOnPictures:
             raise DatasetError("a search chooses by validation images: hold some out (validation_images)")
         self.classifier.model.eval()
         served = calibrate(self.classifier, self.validation)
-        return Score.of(_evaluate(self.run, served, self.validation).metrics, self.run.history())
+        score = Score.of(_evaluate(self.run, served, self.validation).metrics, self.run.history())
+        self.run.files.generated.unlink(missing_ok=True)
+        return score
 
     def finish(self) -> Card:
-        return _finish(self.run, self.classifier, self.dataset, self.validation, self.corrections, self.notes)
+        card = _finish(self.run, self.classifier, self.dataset, self.validation, self.corrections, self.notes)
+        self.run.files.generated.unlink(missing_ok=True)
+        return card
 
 
 def _compare(
@@ -270,7 +274,6 @@ def _train_network(
         trainer.restore(run.files.resume)
     classifier = Classifier(trainer.result, card_of(config, dataset, trainer.arguments), device)
     _run_epochs(run, trainer, classifier, validation, dataset.test, on_event, first_try_only)
-    run.files.generated.unlink(missing_ok=True)
     trainer.add_teacher()
     return classifier, validation, trainer.notes
 

@@ -1,4 +1,4 @@
-"""What a run simulates to train on, kept in its directory until its epochs are over."""
+"""What a run simulates to train on, kept in its directory until it has ended."""
 
 import io
 from pathlib import Path

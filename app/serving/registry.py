@@ -11,7 +11,7 @@ the nearest version that can be loaded. It is tried again, less and less often.
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -75,6 +75,10 @@ class ServedModel:
     @property
     def rows(self) -> TableInput:
         return self.classifier.card.table
+
+    def inputs(self, values: Sequence[bytes]) -> torch.Tensor:
+        """Images or rows as the batcher takes them, one each, together: [N, ..]."""
+        return torch.frombuffer(bytearray(b"".join(values)), dtype=self.dtype).view(-1, *self.input_shape)
 
     def probabilities(self, rows: Rows) -> Rows:
         """Without the logit of a background, where the model has one."""

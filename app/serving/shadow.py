@@ -78,7 +78,7 @@ class Shadow:
             candidate = self._registry.get(f"{served.name}@{alias}")
             if candidate is None:
                 return Compared(failed=len(offers))
-            inputs = _inputs(candidate, [values for _, values, _, _ in offers])
+            inputs = candidate.inputs([values for _, values, _, _ in offers])
             rows = candidate.probabilities(candidate.forward(inputs).tolist())
         except Exception as error:  # whatever a candidate does: production has answered
             log.warning("the candidate %s of %s failed: %s", alias, served.name, error)
@@ -93,12 +93,6 @@ class Shadow:
         )
         self._batches += 1
         return found.plus(_timed(served, candidate, inputs[:1])) if self._batches % TIMED_EVERY == 1 else found
-
-
-def _inputs(model: ServedModel, values: Sequence[bytes]) -> torch.Tensor:
-    """[N, ..] as the model takes them."""
-    joined = bytearray(b"".join(values))
-    return torch.frombuffer(joined, dtype=model.dtype).view(-1, *model.input_shape)
 
 
 def _timed(served: ServedModel, candidate: ServedModel, one: torch.Tensor) -> Compared:

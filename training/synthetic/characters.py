@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from training.synthetic.hands import Ink
-from training.synthetic.rendering import skeletonize
+from training.synthetic.rendering import dots, skeletonize
 
 LARGE = 84  # pixels of a side
 LIKE_DIGITS = frozenset("0123456789OoQDIlLi|!ZzSsBbqg°ОоІіǀ۱١٠۰०၀ǁ")
@@ -33,7 +33,10 @@ def printed(random: Generator) -> Ink:
     text = known[int(random.integers(len(known)))]
     ImageDraw.Draw(image).text((LARGE / 2, LARGE / 2), text, fill=255, font=font, anchor="mm")
     ink = bent(image, random)
-    return _inked(skeletonize(ink > 0.5), random.uniform(*PEN)) if random.random() < 0.7 else ink
+    if random.random() >= 0.7:
+        return ink
+    line = np.argwhere(skeletonize(ink > 0.5))[:, ::-1] / LARGE
+    return dots([(float(x), float(y)) for x, y in line], LARGE, 2 * random.uniform(*PEN))
 
 
 def stroked(random: Generator) -> Ink:
@@ -102,15 +105,6 @@ def rounded(points: NDArray[np.float64]) -> NDArray[np.float64]:
 def _turned(random: Generator) -> NDArray[np.float64]:
     angle, slant = random.normal(0, 0.12), random.normal(0, 0.18)
     return np.array([[np.cos(angle), np.sin(angle) + slant], [-np.sin(angle), np.cos(angle)]])
-
-
-def _inked(line: NDArray[np.bool_], width: float) -> Ink:
-    """A middle line as a pen of that half width (a share of the side) draws it."""
-    image = Image.new("L", (LARGE * 2, LARGE * 2))
-    draw, radius = ImageDraw.Draw(image), max(1.0, 2 * width * LARGE)
-    for y, x in np.argwhere(line):
-        draw.ellipse((2 * x - radius, 2 * y - radius, 2 * x + radius, 2 * y + radius), fill=255)
-    return (np.asarray(image.reduce(2)) / 255).astype(np.float32)
 
 
 @lru_cache(maxsize=1)

@@ -34,10 +34,11 @@ def traced(digit: NDArray[np.uint8], side: int, width: float, random: Generator)
         for w in zip(*wave, strict=True)
     ]
     points = zip((xs + shake[0]) / 112, (ys + shake[1]) / 112, strict=True)
-    return _dots([(float(x), float(y)) for x, y in points], side, width)
+    return dots([(float(x), float(y)) for x, y in points], side, width)
 
 
-def _dots(points: list[tuple[float, float]], side: int, width: float) -> Ink:
+def dots(points: list[tuple[float, float]], side: int, width: float) -> Ink:
+    """Where a pen of one width (a share of `side`) has been, at x and y in shares of `side`."""
     image = Image.new("L", (side * 2, side * 2))
     draw = ImageDraw.Draw(image)
     r = max(width * side, 1.0)

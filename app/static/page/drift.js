@@ -1,6 +1,7 @@
 // Whether what a model answers drifts away from its test set: now, and hour by hour.
 
 import { fill, h, loading } from "./dom.js";
+import { listTable } from "./list.js";
 import { modelPath } from "./paths.js";
 import { count, percent, plural, when } from "./text.js";
 import { told } from "./words.js";
@@ -71,29 +72,7 @@ function table(name, hours) {
       bar(hour.psi_labels),
       bar(hour.psi_confidence),
     ]);
-  return h(
-    "div.wide",
-    { tabindex: "0", role: "region", "aria-label": `Hours of ${name}` },
-    h(
-      "table.list",
-      h(
-        "thead",
-        h(
-          "tr",
-          head.map((text) => h("th", { scope: "col" }, text)),
-        ),
-      ),
-      h(
-        "tbody",
-        rows.map((cells) =>
-          h(
-            "tr",
-            cells.map((cell) => h("td", cell)),
-          ),
-        ),
-      ),
-    ),
-  );
+  return listTable(`Hours of ${name}`, head, rows);
 }
 
 /** @param {Wire.IndexBody | null} found */

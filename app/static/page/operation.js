@@ -2,6 +2,7 @@
 
 import { h } from "./dom.js";
 import { status } from "./job.js";
+import { listTable } from "./list.js";
 import { pageOf } from "./paths.js";
 import { bytes, capital, count, percent, plural } from "./text.js";
 
@@ -16,7 +17,7 @@ export function problems({ problems: found, refused }) {
   const rows = found.map((one) => [one.title, one.status, count(one.count), count(one.recent)]);
   const told = Object.entries(refused).map(([reason, number]) => `${count(number)} by ${reason}`);
   return [
-    table("Errors by kind", ["Kind", "Status", "Since the start", "Since you look"], rows),
+    listTable("Errors by kind", ["Kind", "Status", "Since the start", "Since you look"], rows),
     told.length ? h("p.fine", `Refused under load: ${told.join(", ")}.`) : null,
   ];
 }
@@ -34,7 +35,7 @@ export function requests(found) {
     h("code", one.id),
   ]);
   const head = ["Time", "Request", "Status", "Took", "Model", "Answer", "Id"];
-  return [table("Last requests", head, rows)];
+  return [listTable("Last requests", head, rows)];
 }
 
 /** @param {Wire.MomentBody} body */
@@ -48,7 +49,7 @@ export function jobs({ jobs: found, job_counts: counts, trainers }) {
   ]);
   const hosts = [...new Set(trainers.map(({ host }) => host))].join(", ");
   return [
-    rows.length ? table("Jobs", ["Model or data set", "Kind", "Status", "Progress"], rows) : null,
+    rows.length ? listTable("Jobs", ["Model or data set", "Kind", "Status", "Progress"], rows) : null,
     h("p.fine", `${rows.length ? "" : "Nothing waits or runs. "}${ended.join(", ")}.`),
     trainers.length
       ? h("p.fine", `${plural(trainers.length, "training worker")} on ${hosts}.`)
@@ -76,7 +77,7 @@ export function machine({ host, workers, disk, database }) {
       fact("Disk", scarce ? h("span.problem", free) : free),
       fact("Database", answers),
     ),
-    table("Processes that answer", ["Process", "CPU", "Memory"], rows),
+    listTable("Processes that answer", ["Process", "CPU", "Memory"], rows),
   ];
 }
 
@@ -102,34 +103,3 @@ export function tasks(found) {
  * @param {Child} text
  */
 const fact = (name, text) => h("div", h("dt", name), h("dd", text));
-
-/**
- * @param {string} name
- * @param {string[]} head
- * @param {Child[][]} rows
- */
-function table(name, head, rows) {
-  return h(
-    "div.wide",
-    { tabindex: "0", role: "region", "aria-label": name },
-    h(
-      "table.list",
-      h(
-        "thead",
-        h(
-          "tr",
-          head.map((text) => h("th", { scope: "col" }, text)),
-        ),
-      ),
-      h(
-        "tbody",
-        rows.map((cells) =>
-          h(
-            "tr",
-            cells.map((cell) => h("td", cell)),
-          ),
-        ),
-      ),
-    ),
-  );
-}

@@ -1,6 +1,7 @@
 // How the requests for a model are shared among its aliases, and how a candidate in the shadow compares.
 
 import { act, fill, h } from "./dom.js";
+import { listTable } from "./list.js";
 import { modelPath, pageOf } from "./paths.js";
 import { count, percent, plural, when } from "./text.js";
 
@@ -77,7 +78,7 @@ function aliases({ shares, answers, failed }) {
     count(answers[alias]),
     count(failed[alias]),
   ]);
-  return table("Shares", head, rows);
+  return listTable("Shares", head, rows);
 }
 
 /** @param {Wire.ShadowBody} found */
@@ -92,7 +93,7 @@ function shadow(found) {
       `${alias} in the shadow agrees on ${percent(agreement, 1)} of ${plural(compared, "input")}; `,
       `${count(failed)} failed, ${count(dropped)} were not compared for want of time.`,
     ),
-    table(
+    listTable(
       "Production and candidate",
       ["", "Confidence", "Forward pass of one input"],
       [
@@ -125,36 +126,5 @@ function inWords({ count: number, only_production: mine, only_candidate: theirs,
   return (
     `Of ${plural(number, "correction")}, only production is right on ${count(mine)}, ` +
     `only the candidate on ${count(theirs)}: ${sure} (McNemar, p = ${p.toFixed(3)}).`
-  );
-}
-
-/**
- * @param {string} name
- * @param {string[]} head
- * @param {string[][]} rows
- */
-function table(name, head, rows) {
-  return h(
-    "div.wide",
-    { tabindex: "0", role: "region", "aria-label": name },
-    h(
-      "table.list",
-      h(
-        "thead",
-        h(
-          "tr",
-          head.map((text) => h("th", { scope: "col" }, text)),
-        ),
-      ),
-      h(
-        "tbody",
-        rows.map((cells) =>
-          h(
-            "tr",
-            cells.map((cell) => h("td", cell)),
-          ),
-        ),
-      ),
-    ),
   );
 }

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -170,7 +169,5 @@ def _corrections(services: Services, found: Traffic) -> CorrectionsBody | None:
 
 
 def _labels(candidate: ServedModel, some: Sequence[Correction]) -> list[str]:
-    joined = bytearray(b"".join(one.pixels for one in some))
-    inputs = torch.frombuffer(joined, dtype=candidate.dtype).view(-1, *candidate.input_shape)
-    rows = candidate.forward(inputs).tolist()
+    rows = candidate.forward(candidate.inputs([one.pixels for one in some])).tolist()
     return [candidate.classifier.card.classes[candidate.most_probable(row)] for row in rows]
