@@ -192,13 +192,7 @@ def test_training_starts_from_weights_with_or_without_a_background(background: b
 
 
 def test_a_teacher_is_followed_in_what_it_knows(sample: Dataset, tmp_path: Path) -> None:
-    few = {
-        "epochs": 1,
-        "lr": 1e-9,
-        "ema_decay": 0,
-        "teacher": str(WEIGHTS / "digits.pth"),
-        "teacher_share": 0.75,
-    }
+    few = {"epochs": 1, "lr": 1e-9, "ema_decay": 0, "teacher_share": 0.75}
     run = Run.create(tmp_path / "run", config(teacher=str(WEIGHTS / "digits.pth"), **few))
     train(run, SAMPLE, CPU, lambda event: None)
     result = checkpoint.load(run.weights_path, CPU)[0].state_dict()["fc2.weight"]

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from app.clock import utc
-from app.errors import UnknownModel
 from app.store.answered import HOUR, KEPT_HOURS, HourRow, hour_of
 from app.web import problems
 from app.web.dependencies import AUTH_ERRORS, MayAdminister, Services, ServicesDep
@@ -47,7 +46,7 @@ class HistoryBody(BaseModel):
 @router.get(
     "/{name}/drift",
     summary="Show how a model's answers drift",
-    responses=problems.responses(*AUTH_ERRORS, UnknownModel),
+    responses=problems.responses(*AUTH_ERRORS, *problems.MODEL_ERRORS),
 )
 def show(
     name: str,

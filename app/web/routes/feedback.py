@@ -176,7 +176,7 @@ class FeedbackBody(BaseModel):
         FeedbackFull,
         NoSuchPrediction,
         errors.InvalidRequest,
-        errors.StorageTrouble,
+        *problems.MODEL_ERRORS,
     ),
 )
 async def correct(correction: CorrectionRequest, request: Request, services: ServicesDep) -> CorrectionBody:

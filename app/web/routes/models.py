@@ -107,7 +107,7 @@ def list_models(registry: RegistryDep) -> list[ModelSummary]:
 @router.get(
     "/{name}",
     summary="Show a model's card",
-    responses=problems.responses(UNKNOWN, errors.UnloadedModel),
+    responses=problems.responses(*problems.MODEL_ERRORS),
     dependencies=[MAY_READ],
 )
 def show_model(name: str, registry: RegistryDep) -> Card:
@@ -122,7 +122,7 @@ def show_model(name: str, registry: RegistryDep) -> Card:
     "/{name}/schema",
     summary="Show what a model takes",
     response_description="a JSON Schema (draft 2020-12)",
-    responses=problems.responses(UNKNOWN, errors.UnloadedModel),
+    responses=problems.responses(*problems.MODEL_ERRORS),
     dependencies=[MAY_READ],
 )
 def show_schema(name: str, registry: RegistryDep) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def show_schema(name: str, registry: RegistryDep) -> dict[str, Any]:
     response_class=Response,
     responses={
         200: {"description": "the file", "content": {kind: {} for kind in sorted({*MEDIA_TYPES.values()})}},
-        **problems.responses(UNKNOWN, errors.Overloaded, errors.Conflict),
+        **problems.responses(*problems.MODEL_ERRORS, errors.Overloaded, errors.Conflict),
     },
     dependencies=[MAY_READ],
 )

@@ -41,7 +41,7 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FILE = {"type": "string", "format": "binary", "description": "a PNG, JPEG, BMP, GIF or WebP image"}
 _READING = (*AUTH_ERRORS, errors.EmptyBody, errors.MalformedForm, errors.WrongFields, errors.WrongContentType)
 _ROW_ERRORS = (errors.WrongTable, errors.WrongRow)
-_LOAD = (errors.Overloaded, errors.DeadlineExceeded, errors.UnloadedModel)
+_LOAD = (errors.Overloaded, errors.DeadlineExceeded)
 
 
 _OPTIONS: dict[str, Any] = {
@@ -87,7 +87,7 @@ def _body(field: str, schema: dict[str, Any], **options: Any) -> dict[str, Any]:
     summary="Classify one image, or one row of a table",
     response_model=PredictionBody | NumberBody,
     responses=problems.responses(
-        errors.UnknownModel, errors.BodyTooLarge, *_READING, *_ROW_ERRORS, *problems.IMAGE_ERRORS, *_LOAD
+        *problems.MODEL_ERRORS, errors.BodyTooLarge, *_READING, *_ROW_ERRORS, *problems.IMAGE_ERRORS, *_LOAD
     ),
     openapi_extra={
         "security": READING,
@@ -158,7 +158,7 @@ async def predict(
             }
         },
         **problems.responses(
-            errors.UnknownModel, errors.BodyTooLarge, *_READING, *_ROW_ERRORS, errors.WrongArray, *_LOAD
+            *problems.MODEL_ERRORS, errors.BodyTooLarge, *_READING, *_ROW_ERRORS, errors.WrongArray, *_LOAD
         ),
     },
     openapi_extra={

@@ -28,10 +28,10 @@ class _Named(StringConvertor):
 
 register_url_convertor("named", _Named())
 Version = Annotated[str, Path(description="a number, or an alias")]
-_UNKNOWN = (errors.UnknownModel, errors.UnloadedModel, errors.DamagedModel)
 _ERRORS = responses(
-    *AUTH_ERRORS, *_UNKNOWN, errors.EmptyBody, errors.BodyTooLarge, errors.WrongContentType, errors.WrongTensor,
-    errors.WrongTable, errors.WrongRow, *problems.IMAGE_ERRORS, errors.Overloaded, errors.DeadlineExceeded,
+    *AUTH_ERRORS, *problems.MODEL_ERRORS, errors.EmptyBody, errors.BodyTooLarge, errors.WrongContentType,
+    errors.WrongTensor, errors.WrongTable, errors.WrongRow, *problems.IMAGE_ERRORS, errors.Overloaded,
+    errors.DeadlineExceeded,
 )  # fmt: skip
 _BODY: dict[str, Any] = {
     "security": READING,
@@ -112,7 +112,7 @@ async def predict(
 @router.get(
     "/{name:named}",
     summary="Show the state of a model's versions",
-    responses=responses(*_UNKNOWN),
+    responses=responses(*problems.MODEL_ERRORS),
     dependencies=[MAY_READ],
 )
 def status(name: str, registry: RegistryDep) -> ModelStatus:
