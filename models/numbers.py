@@ -72,25 +72,25 @@ class Digit:
     box: Box
 
 
-def choose(candidates: Candidates, rows: Sequence[Sequence[float]]) -> list[Digit]:
-    """The digits in reading order, by the classifier's probabilities of each candidate."""
+def choose(candidates: Candidates, rows: Sequence[Sequence[float]], classes: int) -> list[Digit]:
+    """The digits in reading order, by the classifier's answer to each candidate: probabilities of so many
+    `classes` and, of a model that has one, the logit of a background."""
+    costs = [_cost(one, row, classes) for one, row in zip(candidates.found, rows, strict=True)]
     digits: list[Digit] = []
     lines = 0
     for line, skips in enumerate(candidates.skips):
-        chosen = _cheapest(candidates, rows, line, skips)
-        digits += [_digit(candidates, rows, at, lines) for at in chosen]
+        chosen = _cheapest(candidates, costs, line, skips)
+        digits += [_digit(candidates, rows[at][:classes], at, lines) for at in chosen]
         lines += bool(chosen)
     return digits
 
 
-def _digit(candidates: Candidates, rows: Sequence[Sequence[float]], at: int, line: int) -> Digit:
-    probability = max(rows[at])
-    return Digit(at, line, list(rows[at]).index(probability), probability, candidates.found[at].box)
+def _digit(candidates: Candidates, probabilities: Sequence[float], at: int, line: int) -> Digit:
+    probability = max(probabilities)
+    return Digit(at, line, list(probabilities).index(probability), probability, candidates.found[at].box)
 
 
-def _cheapest(
-    candidates: Candidates, rows: Sequence[Sequence[float]], line: int, skips: Sequence[float]
-) -> list[int]:
+def _cheapest(candidates: Candidates, costs: Sequence[float], line: int, skips: Sequence[float]) -> list[int]:
     """The candidates on the cheapest path through a line."""
     best = [0.0] + [math.inf] * len(skips)
     via: list[tuple[int, int]] = [(-1, -1)] * (len(skips) + 1)  # from where, by which candidate (-1: skipped)
@@ -99,8 +99,7 @@ def _cheapest(
         if one.line == line:
             steps[one.start].append((one.end, at))
     for start, skip in enumerate(skips):
-        options = [(start + 1, -1, skip)]
-        options += [(end, at, _cost(candidates.found[at], rows[at])) for end, at in steps[start]]
+        options = [(start + 1, -1, skip), *((end, at, costs[at]) for end, at in steps[start])]
         for end, at, cost in options:
             if best[start] + cost < best[end]:
                 best[end], via[end] = best[start] + cost, (start, at)
@@ -116,5 +115,9 @@ def _walked(via: Sequence[tuple[int, int]]) -> list[int]:
     return chosen[::-1]
 
 
-def _cost(one: Candidate, row: Sequence[float]) -> float:
-    return one.cost - math.log(max(*row, 1e-9))
+def _cost(one: Candidate, row: Sequence[float], classes: int) -> float:
+    """Of its shape, of its being no digit, and of its being another one."""
+    cost = one.cost - math.log(max(*row[:classes], 1e-9))
+    for background in row[classes:]:  # softplus: minus the logarithm of the probability that it is a digit
+        cost += max(background, 0) + math.log1p(math.exp(-abs(background)))
+    return cost

@@ -67,7 +67,7 @@ def number_of(classifier: Classifier, data: bytes) -> str:
 
 def text_of(classifier: Classifier, candidates: Candidates) -> list[str]:
     pixels = torch.frombuffer(bytearray(candidates.pixels), dtype=torch.uint8).view(-1, 1, 28, 28)
-    digits = choose(candidates, classifier.probabilities(pixels).tolist())
+    digits = choose(candidates, classifier.answers(pixels).tolist(), len(classifier.card.classes))
     lines = [""] * (digits[-1].line + 1)
     for digit in digits:
         lines[digit.line] += classifier.card.classes[digit.index]
@@ -128,6 +128,15 @@ def test_an_answer_for_one_digit_warns_of_several(client: TestClient, writer: Wr
     assert "read=number" in str(warning["detail"])
     batch = client.post("/predict/batch", files=[("files", data), ("files", data)]).json()
     assert [one["warning"] for one in batch] == [warning, warning]
+
+
+def test_a_small_picture_may_have_several_as_well(client: TestClient, writer: Writer) -> None:
+    page = page_of([line_of(writer, "807", hand(24))], 24, 0, writer.random)
+    page = np.pad(page, ((0, 0), (0, 120 - page.shape[1])))  # is looked at in half its size
+    data, _ = drawn(page, writer.random)
+    warning = posted(client, data)["warning"]
+    assert isinstance(warning, dict)
+    assert warning["count"] == 3
 
 
 def test_single_digits_are_not_taken_for_several(client: TestClient, digits: dict[str, bytes]) -> None:
@@ -319,6 +328,19 @@ def test_the_cheapest_path_is_chosen() -> None:
     )
     candidates = Candidates(b"", found, ((5.0, 5.0),))
     sure, unsure = [0.99, 0.01], [0.4, 0.6]
-    assert [one.candidate for one in choose(candidates, [sure, sure, unsure])] == [0, 1]
-    assert [one.candidate for one in choose(candidates, [unsure, unsure, sure])] == [2]
-    assert choose(Candidates(b"", found, ((0.0, 0.0),)), [unsure, unsure, unsure]) == []
+    assert [one.candidate for one in choose(candidates, [sure, sure, unsure], 2)] == [0, 1]
+    assert [one.candidate for one in choose(candidates, [unsure, unsure, sure], 2)] == [2]
+    assert choose(Candidates(b"", found, ((0.0, 0.0),)), [unsure, unsure, unsure], 2) == []
+
+
+def test_what_a_background_takes_for_no_digit_is_read_less() -> None:
+    found = (
+        Candidate(0, 0, 1, (0, 0, 1, 1), 0.1),
+        Candidate(0, 1, 2, (1, 0, 2, 1), 0.1),
+        Candidate(0, 0, 2, (0, 0, 2, 1), 0.1),
+    )
+    candidates = Candidates(b"", found, ((5.0, 5.0),))
+    digit, other = [0.9, 0.1, -8.0], [0.9, 0.1, 8.0]  # the logit of the background is the last
+    assert [one.candidate for one in choose(candidates, [digit, digit, other], 2)] == [0, 1]
+    assert [one.candidate for one in choose(candidates, [other, digit, digit], 2)] == [2]
+    assert [one.probability for one in choose(candidates, [other, other, digit], 2)] == [0.9]

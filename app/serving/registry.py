@@ -80,14 +80,19 @@ class ServedModel:
         """Images or rows as the batcher takes them, one each, together: [N, ..]."""
         return torch.frombuffer(bytearray(b"".join(values)), dtype=self.dtype).view(-1, *self.input_shape)
 
+    @property
+    def classes(self) -> int:
+        """How many there are."""
+        return len(self.counted.labels)
+
     def probabilities(self, rows: Rows) -> Rows:
         """Without the logit of a background, where the model has one."""
-        classes = len(self.counted.labels)
+        classes = self.classes
         return rows if not rows or len(rows[0]) == classes else [row[:classes] for row in rows]
 
     def most_probable(self, row: list[float]) -> int:
         """The index of the largest probability of an answer, the first of equals."""
-        return row.index(max(row[: len(self.counted.labels)]))
+        return row.index(max(row[: self.classes]))
 
     @property
     def not_pictures(self) -> WrongContentType:

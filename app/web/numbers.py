@@ -32,9 +32,9 @@ def refuse(served: ServedModel, options: Options) -> None:
         raise InvalidRequest("a number is not explained as a whole", "send one digit, or leave explain out")
 
 
-def warning(candidates: Candidates, rows: Rows) -> bytes | None:
-    """That there are several digits, by the candidates' probabilities, as JSON; None where there is one."""
-    count = len(choose(candidates, rows))
+def warning(served: ServedModel, candidates: Candidates, rows: Rows) -> bytes | None:
+    """That there are several digits, by the answers to the candidates, as JSON; None where there is one."""
+    count = len(choose(candidates, rows, served.classes))
     if count < 2:
         return None
     least = "at least " if candidates.more else ""
@@ -54,7 +54,7 @@ def encode(
 
     Raises NothingFound where nothing in it looks like a digit.
     """
-    digits = choose(candidates, served.probabilities(rows))
+    digits = choose(candidates, rows, served.classes)
     if not digits:
         raise NothingFound("no digit found in the picture", "send digits, dark on light or light on dark")
     classes = served.classifier.card.classes

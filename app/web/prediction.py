@@ -74,7 +74,7 @@ async def predict_one(
     if candidates is not None:
         if options.read == "number":
             return numbers.encode(served, candidates, rows, done, services.recent_predictions)
-        warning = numbers.warning(candidates, served.probabilities(rows[1:]))
+        warning = numbers.warning(served, candidates, rows[1:])
     return finished(services, served, rows[0], pixels, done, more, headers, request_id, warning)
 
 
@@ -359,7 +359,7 @@ def _encode_many(
             answers.append(_number_or_problem(served, one, list(islice(left, len(one.candidates))), memory))
         else:
             row, others = next(left), list(islice(left, len(one.candidates)))
-            warning = numbers.warning(one.candidates, served.probabilities(others))
+            warning = numbers.warning(served, one.candidates, others)
             answers.append(_encoded(served, row, one.info, warning))
     return answers
 

@@ -84,7 +84,7 @@ async def predict_rows(
             del body
             services.counters.seconds["decode"].observe(time.perf_counter() - begun)
             count = found.count - len(found.problems)
-            classes = len(served.counted.labels)
+            classes = served.classes
             if count * classes > MAX_PROBABILITIES:
                 raise WrongTable(
                     f"{count:,} rows of {classes:,} classes have more than {MAX_PROBABILITIES:,} probabilities",

@@ -235,7 +235,7 @@ def select_digit(ink: Plane, low: float, high: float, inset: int, clean: bool = 
     allowed = ~alien & found.strong & alike
     cut_off = _is_cut_off(found, main, inset) if beside else ~allowed
     chosen = _with_neighbours(found, main, allowed & ~cut_off)
-    several = photograph and _may_be_several(found, main, chosen, allowed)
+    several = beside and _may_be_several(found, main, chosen, allowed)
     return Selection(chosen[found.labels], removed, several)
 
 

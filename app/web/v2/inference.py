@@ -130,10 +130,10 @@ async def answer(
     """Probabilities for each image or row of these tensors, which are counted. Raises as `infer`."""
     begun = time.perf_counter_ns()
     values, count = await _values(services, served, given, mode, receive, held)
-    if count * len(served.counted.labels) > MAX_PROBABILITIES:
+    if count * served.classes > MAX_PROBABILITIES:
         raise WrongTable(
             f"the answer would have more than {MAX_PROBABILITIES:,} probabilities",
-            f"there are {len(served.counted.labels):,} classes: send fewer at a time",
+            f"there are {served.classes:,} classes: send fewer at a time",
         )
     read = time.perf_counter_ns()
     services.counters.seconds["decode"].observe((read - begun) / 1e9)
