@@ -89,7 +89,9 @@ def targets() -> list[Target]:
         Target("hand-written async def", "hand 1", upload("/async")),
         Target("hand-written async def, 2 workers", "hand 2", upload("/async")),
         Target("minist", "minist 1", predict),
+        Target("bare ASGI, no service", "bare 1", predict),
         Target("minist, 2 workers", "minist 2", predict),
+        Target("minist, digits", "minist 1", upload("/predict?model=digits")),
         Target("minist, 256 connections", "minist 1", predict, 256),
         Target("hand-written def, 1 connection", "hand 1", upload("/def"), 1),
         Target("minist, 1 connection", "minist 1", predict, 1),
@@ -118,12 +120,22 @@ def hand_words(port: int, workers: int) -> list[str]:
     return [*words, "--port", str(port), "--workers", str(workers)]
 
 
+def bare_words(port: int, workers: int) -> list[str]:
+    words = [sys.executable, "-m", "uvicorn", "benchmarks.bare:app", "--no-access-log", "--lifespan", "off"]
+    return [*words, "--port", str(port), "--workers", str(workers)]
+
+
 def minist_words(port: int, workers: int, tree: Path = ROOT) -> list[str]:
     command = ["serve", "api"] if (tree / "app" / "cli").is_dir() else ["api"]  # before 0.2.0
     return [sys.executable, "-m", "app", *command, "--port", str(port), "--workers", str(workers)]
 
 
-STARTS = {"hand": (hand_words, upload("/def")), "minist": (minist_words, upload("/predict"))}
+STARTS = {
+    "hand": (hand_words, upload("/def")),
+    "minist": (minist_words, upload("/predict")),
+    "bare": (bare_words, upload("/predict")),
+}
+COLD = ("hand", "minist")  # whose start is measured
 WORSE = 0.05  # what a median may lose against the tree before
 
 
@@ -263,6 +275,8 @@ def bars(
             load["hand-written def, 1 connection"].p50 / load["minist, 1 connection"].p50,
             2,
         ),
+        ("1 worker / bare ASGI", one / rate["bare ASGI, no service"], 0.7),
+        ("digits / minist", rate["minist, digits"] / one, 0.65),
         ("1 worker: 15 ms / p99", 15 / load["minist"].p99, 1),
         ("256 connections / 64", rate["minist, 256 connections"] / one, 0.85),
         ("cnn / def with the same cnn", rate["minist, cnn"] / rate["hand-written def, cnn"], 8),
@@ -324,7 +338,7 @@ def start_ours(wanted: list[Target], directory: Path, stack: ExitStack, tree_bef
         port = free_port()
         log = directory / f"{port}.log"
         home, cwd = ("home-before", tree_before) if kind == "before" else ("home", ROOT)
-        command = minist_words(port, int(workers), cwd) if kind != "hand" else words(port, int(workers))
+        command = minist_words(port, int(workers), cwd) if kind == "before" else words(port, int(workers))
         servers[name] = stack.enter_context(started(command, port, way, log, variables(directory, home), cwd))
     return servers
 
@@ -396,9 +410,10 @@ def main() -> None:
             "memory hand": resident_mib(servers["hand 1"].process.pid),
             "memory minist": resident_mib(servers["minist 1"].process.pid),
         }
-        times: dict[str, list[float]] = {who: [] for who in STARTS}
+        times: dict[str, list[float]] = {who: [] for who in COLD}
         for _ in range(max(3, chosen.rounds)):
-            for who, (words, way) in STARTS.items():
+            for who in COLD:
+                words, way = STARTS[who]
                 times[who].append(cold_start(words, way, directory))
         others |= {f"cold {who}": statistics.median(found) for who, found in times.items()}
     print(*tables(load, bulk, others), sep="\n")

@@ -94,7 +94,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "mlp-256": Architecture(networks.SmallMLP, first="linear1", last="linear2"),
     "mlp-adam": Architecture(networks.SequentialMLP, first="fc_layers.0", last="fc_layers.8"),
     "cnn": Architecture(networks.CNN, first=None, last="fc", fuse=networks.FusedCNN),
-    "digits": Architecture(networks.Digits, first=None, last="fc2", background=True),
+    "digits": Architecture(
+        networks.Digits, first=None, last="fc2", fuse=networks.FusedDigits.of, background=True
+    ),
     "garments": Architecture(networks.Garments, first=None, last="fc"),
     "small-image": PictureArchitecture(networks.SmallImage, first="stem.0", last="fc"),
     "efficientnet-lite0": PictureArchitecture(EfficientNetLite0, first="stem.conv", last="fc", pads=True),

@@ -167,23 +167,24 @@ class FusedCNN(nn.Module):
         self.conv1, self.conv2, self.fc = cnn.conv1, cnn.conv2, cnn.fc
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(convolve_and_pool(self.conv1, x))  # [N, 10, 12, 12]
+        assert self.conv1.bias is not None
+        x = F.relu(convolve_and_pool(x, self.conv1.weight, self.conv1.bias))  # [N, 10, 12, 12]
         x = F.relu(F.max_pool2d(self.conv2(x), 2))  # [N, 20, 4, 4]
         logits: Tensor = self.fc(x.flatten(1))
         return logits
 
 
-def convolve_and_pool(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """`max_pool2d(layer(x), 2)` for a layer of stride 1 with a bias; faster where it has few channels.
+def convolve_and_pool(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`max_pool2d(conv2d(x, weight, bias), 2)` for odd kernels; faster where they take few channels.
 
     One convolution of stride 2 computes the four values to be pooled as channels of their own, so that nothing
-    of full size is written and read again (measured on the CNN: a quarter less per forward pass).
+    of full size is written and read again. With squares of four pixels as channels its stride is 1.
     """
-    assert layer.bias is not None
-    shifted = [F.pad(layer.weight, (right, 1 - right, down, 1 - down)) for down in (0, 1) for right in (0, 1)]
-    weight = torch.cat(shifted).contiguous(memory_format=torch.channels_last)
-    y = F.conv2d(x, weight, layer.bias.repeat(4), stride=2, padding=layer.padding)
-    half, quarter = 2 * layer.out_channels, layer.out_channels
+    shifted = [F.pad(weight, (right, 1 - right, down, 1 - down)) for down in (0, 1) for right in (0, 1)]
+    kernels = F.pixel_unshuffle(torch.cat(shifted), 2).contiguous(memory_format=torch.channels_last)
+    squares = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
+    y = F.conv2d(squares, kernels, bias.repeat(4))
+    half, quarter = 2 * len(bias), len(bias)
     y = torch.maximum(y[:, :half], y[:, half:])
     return torch.maximum(y[:, :quarter], y[:, quarter:])
 
@@ -231,6 +232,53 @@ class Digits(nn.Module):
         assert self.background is not None
         maps = self.maps(x)
         return torch.cat([self._logits(maps), self.background(maps)], 1)
+
+
+class FusedDigits(nn.Module):
+    """The layers of `Digits`, with normalisation and the first pooling inside the convolutions: the same logits
+    in half the time, once the graph is frozen."""
+
+    def __init__(self, digits: Digits) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = digits.conv1, digits.norm1
+        self.conv2, self.norm2 = digits.conv2, digits.norm2
+        self.conv3, self.norm3 = digits.conv3, digits.norm3
+        self.conv4, self.norm4 = digits.conv4, digits.norm4
+        self.fc1, self.fc2, self.background = digits.fc1, digits.fc2, digits.background
+
+    @classmethod
+    def of(cls, digits: Digits) -> nn.Module:
+        """Or the layers as they are, where a negative factor of normalisation has to come after the maximum."""
+        pooled = (digits.norm1, digits.norm2, digits.norm4)
+        return digits if any(bool((norm.weight < 0).any()) for norm in pooled) else cls(digits)
+
+    def maps(self, x: Tensor) -> Tensor:
+        x = F.relu(convolve_and_pool(x, *_with_norm(self.conv1, self.norm1)))
+        x = F.relu(F.max_pool2d(F.conv2d(x, *_with_norm(self.conv2, self.norm2), padding=1), 2))
+        x = F.relu(F.conv2d(x, *_with_norm(self.conv3, self.norm3), padding=1))
+        x = F.relu(F.max_pool2d(F.conv2d(x, *_with_norm(self.conv4, self.norm4), padding=1), 2))
+        return x.flatten(1)
+
+    def _logits(self, maps: Tensor) -> Tensor:
+        logits: Tensor = self.fc2(F.relu(self.fc1(maps)))
+        return logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._logits(self.maps(x))
+
+    def judge(self, x: Tensor) -> Tensor:
+        assert self.background is not None
+        maps = self.maps(x)
+        return torch.cat([self._logits(maps), self.background(maps)], 1)
+
+
+def _with_norm(layer: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of one convolution that does both, in evaluation mode; constants of a frozen graph."""
+    assert layer.bias is not None
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    factor = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return layer.weight * factor.view(-1, 1, 1, 1), (layer.bias - norm.running_mean) * factor + norm.bias
 
 
 class Garments(nn.Module):

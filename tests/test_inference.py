@@ -12,6 +12,7 @@ from models.architectures import ARCHITECTURES, build
 from models.card import Card, Input
 from models.classifier import Classifier
 from models.inference import RELATIVE, TOLERANCE, InferenceModel
+from models.networks import Digits, FusedDigits
 from tests.conftest import ROOT, SHIPPED, WEIGHTS
 
 
@@ -72,6 +73,22 @@ def test_the_serving_form_is_a_copy_on_the_same_weights(name: str) -> None:
     torch.testing.assert_close(form(x), module(x), rtol=0, atol=1e-5)
     assert {id(tensor) for tensor in form.parameters()} == {id(tensor) for tensor in module.parameters()}
     assert not set(form.modules()) & set(module.modules())
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_digits_are_fused_where_normalisation_may_come_before_the_maximum(sign: int) -> None:
+    digits = Digits(background=True).eval()
+    for norm in (digits.norm1, digits.norm2, digits.norm3, digits.norm4):
+        assert norm.running_mean is not None
+        nn.init.normal_(norm.running_mean)
+        nn.init.uniform_(norm.weight, 0.5, 2)
+    with torch.no_grad():
+        digits.norm2.weight[0] *= sign
+    form = ARCHITECTURES["digits"].serving_form(digits)
+    assert isinstance(form, FusedDigits if sign > 0 else Digits)
+    x = images(3).float() / 255
+    torch.testing.assert_close(form(x), digits(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(form.judge(x), digits.judge(x), rtol=1e-4, atol=1e-5)
 
 
 def test_a_padded_convolution_is_not_folded_but_served(cpu: torch.device) -> None:
