@@ -124,15 +124,6 @@ def open_all(page: Page, route: str, there: str) -> None:
         closed.first.click()
 
 
-@pytest.mark.parametrize("width", [320, 360, 768, 1280, 1600])
-def test_nothing_is_wider_than_the_window(new_page: NewPage, finished: str, width: int) -> None:
-    page = new_page(viewport={"width": width, "height": 800})
-    for route, there in views(finished):
-        open_all(page, route, there)
-        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert wide <= 0, route
-
-
 def test_forced_colours_show_the_drawing_and_what_is_chosen(new_page: NewPage) -> None:
     page = new_page(forced_colors="active")
     expect(answer(page)).to_be_visible(timeout=SOON)

@@ -8,6 +8,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Browser, Page, Request, Route, expect
 
+from app.store.paths import HomePaths
 from tests.browser import (
     A_RUN,
     CHROMIUM,
@@ -29,6 +30,7 @@ from tests.browser import (
     says,
     shown,
 )
+from tests.conftest import ADMIN_KEY
 from tests.processes import free_port, service
 
 pytestmark = pytest.mark.browser
@@ -57,6 +59,7 @@ def test_a_job_that_nobody_takes_says_so(new_page: NewPage, tmp_path: Path) -> N
 def test_a_service_that_is_not_open_asks_for_the_key_at_once(new_page: NewPage, tmp_path: Path) -> None:
     with service(tmp_path, MINIST_OPEN_PREDICT="false") as (_, client):
         page = new_page(base=address(client))
+        expect(page.locator("#ask-key code").first).to_have_text(HomePaths(tmp_path).admin_key.name)
         give_key(page)
         draw(page, "6")
         says(page, "6")
@@ -120,6 +123,26 @@ def test_a_refused_list_is_asked_for_again_when_the_service_wants_it(page: Page)
     expect(page.locator("#jobs > *")).to_have_count(1, timeout=SOON)
     expect(page.locator("#jobs .loading")).to_have_count(0)
     assert came[1] - came[0] >= 6
+
+
+def test_a_page_with_a_strict_limit_is_whole_and_goes_on_by_itself(new_page: NewPage, tmp_path: Path) -> None:
+    """Its own files are not counted. What is refused is asked again when the service wants it, a change too."""
+    with service(tmp_path, MINIST_RATE_LIMIT="8/2 seconds") as (_, client):
+        page = new_page(base=address(client))
+        refused: list[str] = []
+        page.on("response", lambda got: refused.append(got.url) if got.status == 429 else None)
+        draw(page, "6")
+        says(page, "6")
+        page.click("nav >> text=Train")
+        page.locator("#recipe").wait_for()
+        page.evaluate("key => sessionStorage.setItem('minist-key', key)", ADMIN_KEY)
+        came = refuse_once(page, "**/train", 2)
+        page.click("text=Start training")
+        expect(page.locator("#banner")).to_contain_text("pause")
+        expect(page.locator(".job h2")).to_contain_text("softmax-mnist", timeout=SOON)
+        assert came[1] - came[0] >= 2
+        assert [url for url in refused if "/static/" in url] == []
+        assert refused
 
 
 def test_a_slow_answer_shows_that_it_is_worked_on(page: Page) -> None:

@@ -209,6 +209,20 @@ def test_a_new_version_is_tried_from_its_run(page: Page, api: httpx2.Client, apa
     says(page, answer(page, "'apart@2'").locator(".label").inner_text(), "'apart@2'")
 
 
+def test_why_a_run_has_failed_is_announced_without_what_is_for_programs(
+    page: Page, api: httpx2.Client, apart: str
+) -> None:
+    why = "data set 'mnist' is not here (HTTP Error 403): put it into raw, or name it with --data-dir"
+    page.route(
+        re.compile(rf"\d/train/{apart}$"),  # not the page's own address
+        lambda route: route.fulfill(json={**route.fetch().json(), "status": "failed", "error": why}),
+    )
+    page.goto(f"{address(api)}/#/train/{apart}")
+    shown = "Data set 'mnist' is not here: put it into raw."
+    expect(page.locator(".job .problem").filter(has_text="mnist")).to_have_text(shown)
+    expect(page.locator("#job").get_by_role("status")).to_have_text(f"apart: failed. {shown}")
+
+
 def test_curves_begin_with_the_first_epoch_and_survive_a_reload(page: Page, api: httpx2.Client) -> None:
     """Steps too: an ended job keeps some of them."""
     job = run_to_its_end(api, "curves", epochs=4, batch_size=1)["id"]

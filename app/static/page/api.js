@@ -100,7 +100,7 @@ export class Api extends EventTarget {
 
   /**
    * A response that is ok. Raises Problem or Away. A key is sent where there is one, and asked for where one is
-   * needed; what only reads waits as long as the service wants it to.
+   * needed; what only reads, and what one asked too often for, waits as long as the service wants it to.
    * @param {string} path relative to the page, which may stand behind a prefix
    * @param {Options} options
    * @returns {Promise<Response>}
@@ -209,11 +209,13 @@ export class Api extends EventTarget {
    * @param {string | null} sent the key that was not enough
    */
   async #mayRepeat(path, { method = "GET" }, problem, sent) {
-    const reads = method === "GET" || path.startsWith("predict");
-    if (reads && problem.retryAfter !== null) {
+    const predicts = path.startsWith("predict");
+    const reads = method === "GET" || predicts;
+    const limited = problem.type.endsWith(":too-many-requests"); // refused before anything was done
+    if ((reads || limited) && problem.retryAfter !== null) {
       this.#refused = { until: performance.now() + 1000 * problem.retryAfter, problem };
       this.#say("wait");
-      return method === "GET"; // of pictures the newest is sent then
+      return !predicts; // of pictures the newest is sent then
     }
     if (problem.status !== 401 && problem.status !== 403) return false;
     if (reads && this.#declined) return false;

@@ -14,6 +14,8 @@ import { foundInTable } from "./table.js";
 import { allValid, field, markWrong } from "./setting.js";
 import { bytes, count, duration, plural, sentences, when } from "./text.js";
 
+import { plain } from "./words.js";
+
 /** @import * as Wire from "./wire.d.ts" */
 /** @import { Api } from "./api.js" */
 
@@ -147,7 +149,7 @@ export class DatasetPage {
         if (!(error instanceof Problem && error.status === 409)) throw error;
         fill(
           this.said,
-          `${sentences(error.detail)} Without it, that model's mistakes are not shown any more. `,
+          `${sentences(plain(error.detail))} Without it, that model's mistakes are not shown any more. `,
           force(),
         );
       }
@@ -199,7 +201,11 @@ export class DatasetPage {
   #notReady(set) {
     if (set.built_in) return new Pictures(this.api, set.reference, []).element;
     if (set.status === "failed") {
-      const why = note("error", "It could not be imported", sentences(set.error ?? "no reason is known"));
+      const why = note(
+        "error",
+        "It could not be imported",
+        sentences(plain(set.error) || "no reason is known"),
+      );
       return [why, set.kind === "table" && new TargetAgain(this.api, set).element];
     }
     this.line.textContent = "The import begins";

@@ -6,6 +6,7 @@ import { act, fill, h, loading, trouble } from "./dom.js";
 import { Foretold } from "./foretold.js";
 import { Outcome } from "./outcome.js";
 import { clock, count, duration, percent, plural, sentences, when } from "./text.js";
+import { plain } from "./words.js";
 
 /** @import * as Wire from "./wire.d.ts" */
 /** @import { Api } from "./api.js" */
@@ -90,7 +91,7 @@ class Watched {
       for await (const { kind, data } of this.api.follow(`${this.path}/events`, this.#abort.signal)) {
         if (kind === "step") this.#step(data);
         if (kind === "epoch") this.#epoch(data);
-        if (kind === "note") this.notes.append(h("li", sentences(data.text)));
+        if (kind === "note") this.notes.append(h("li", sentences(plain(data.text))));
         if (kind === "status") await this.#news();
       }
       if (!this.#abort.signal.aborted) this.#show(await this.api.get(this.path));
@@ -143,7 +144,8 @@ class Watched {
   /** @param {Wire.JobBody} job */
   #show(job) {
     if (this.#abort.signal.aborted) return;
-    const news = `${job.model}: ${job.status}`;
+    const wrong = sentences(plain(job.error ?? job.warning));
+    const news = [`${job.model}: ${job.status}.`, wrong].filter(Boolean).join(" ");
     if (this.live.textContent !== news) this.live.textContent = news;
     this.bar.max = job.epochs ?? 1;
     this.bar.value = job.epoch;
@@ -153,7 +155,7 @@ class Watched {
       h("header.job-head", h("h2", job.model, h("small", `by ${job.recipe}`)), status(job.status)),
       this.line,
       this.bar,
-      (job.error ?? job.warning) && h("p.problem", job.error ?? job.warning),
+      wrong && h("p.problem", wrong),
       h("p.actions", this.#actions(job)),
     );
     if (ENDED.includes(job.status)) this.outcome.show(job);

@@ -3,6 +3,7 @@
 import { act, fill, h } from "./dom.js";
 import { objectionsTo, rollBack, serve } from "./serving.js";
 import { bytes, capital, count, percent, plural, sentences } from "./text.js";
+import { plain } from "./words.js";
 
 /** @import * as Wire from "./wire.d.ts" */
 /** @import { Api } from "./api.js" */
@@ -57,7 +58,7 @@ export class Outcome {
         "p",
         typeof version?.accuracy === "number" && `${percent(version.accuracy)} on the test set. `,
         state,
-        job.decision && ` ${sentences(job.decision.reason)}`,
+        job.decision && ` ${sentences(plain(job.decision.reason))}`,
       ),
       against.length > 0 &&
         h(

@@ -7,7 +7,7 @@ import { PROMOTE } from "./form.js";
 import { Sending } from "./sending.js";
 import { allValid, field, mark, markWrong, select } from "./setting.js";
 import { bytes, sentences } from "./text.js";
-import { Told } from "./words.js";
+import { plain, Told } from "./words.js";
 
 /** @import * as Wire from "./wire.d.ts" */
 /** @import { Api } from "./api.js" */
@@ -179,7 +179,7 @@ export class BringWeights {
       this.said.textContent = sentences(error ?? `It was ${status}`);
       return;
     }
-    this.state.textContent = sentences(`It is version ${version} of ${model}`, decision?.reason);
+    this.state.textContent = sentences(`It is version ${version} of ${model}`, plain(decision?.reason));
     this.#file = this.#card = null;
     this.what.textContent = "";
     this.onMade(model, version);

@@ -22,7 +22,9 @@ const WORDS = {
   "unknown-prediction": ["Too late to correct", "An answer can be corrected for an hour. Draw it again."],
 };
 // An endpoint, a setting of the deployment, an option of a command: nothing that can be done on the page.
-const FOR_PROGRAMS = /\b(GET|POST|PUT|DELETE) \/|\/docs\b|\bMINIST_\w+|(^|\s)--\w/;
+const FOR_PROGRAMS =
+  /\b(GET|POST|PUT|PATCH|DELETE) \/|\/docs\b|\bMINIST_\w+|(^|[\s'`(])--\w|['`]minist \w|\?\w+=\w|\bRetry-After\b/;
+const CLAUSES = /(?<=[.:;]) +|(?<=,) +(?=(?:and|or) )/; // where one ends, another may be left out
 
 /** What the page itself cannot do; the message is for people. */
 export class Told extends Error {}
@@ -51,8 +53,20 @@ export function told(error) {
 
 /** @param {Problem} problem */
 function own({ detail, hint }) {
-  return sentences(...[detail, hint].filter((phrase) => !FOR_PROGRAMS.test(phrase)));
+  return sentences(plain(detail), plain(hint));
 }
+
+/**
+ * What the service says of a run, a data set or a version, without what is for programs and operators.
+ * @param {string | null | undefined} text
+ */
+export const plain = (text) =>
+  (text ?? "")
+    .replace(/ \([^()]*\b(?:Errno|Error)\b[^()]*\)/g, "") // the log has it
+    .split(CLAUSES)
+    .filter((clause) => !FOR_PROGRAMS.test(clause))
+    .join(" ")
+    .replace(/[:;,]$/, "");
 
 /** @type {[RegExp, string][]} what the service's validation says, and what the page says instead */
 const WRONG = [
@@ -61,8 +75,12 @@ const WRONG = [
   [/greater than (\S+)/, "More than $1"],
   [/less than (\S+)/, "Less than $1"],
   [/valid integer|fractional part/, "A whole number"],
-  [/valid number/, "A number"],
+  [/valid number|finite number/, "A number"],
   [/match pattern/, "Small letters, digits and hyphens; a letter or digit first"],
+  [/at least 1 (?:character|item)|[Ff]ield required/, "It cannot be empty"],
+  [/should have (at (?:most|least) \d+ \w+)/, "$1"],
+  [/Extra inputs/, "This is not known here"],
+  [/Input should be a valid (.*)/, "This should be a $1"],
   [/Input should be (.*)/, "One of $1"],
   [/Value error, (.*)/, "$1"],
 ];
@@ -74,7 +92,7 @@ const WRONG = [
 export function wrong(problem) {
   for (const [pattern, text] of WRONG) {
     const found = pattern.exec(problem);
-    if (found) return sentences(text.replace("$1", found[1] ?? ""));
+    if (found) return sentences(plain(text.replace("$1", found[1] ?? "")));
   }
-  return sentences(problem);
+  return sentences(plain(problem));
 }
