@@ -215,7 +215,7 @@ def _cross_origin(origins: str) -> dict[str, Any]:
     """What pages of other origins may ask and see. Keys travel in headers, so no cookies."""
     return {
         "allow_origins": [origin.strip().rstrip("/") for origin in origins.split(",")],
-        "allow_methods": ["GET", "HEAD", "POST", "PUT", "DELETE"],
+        "allow_methods": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
         "allow_headers": ["*"],
         "expose_headers": ["x-request-id", "retry-after", "location", "www-authenticate"],
     }

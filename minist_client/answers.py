@@ -182,6 +182,9 @@ class Job:
     notify: Mapping[str, Any] | None = None
     warning: str | None = None
     search: Mapping[str, Any] | None = None  # trials, trial, best, ended: where settings are searched
+    name: str | None = None  # what people write on it
+    notes: str | None = None
+    tags: Sequence[str] = ()
 
     @property
     def ended(self) -> bool:

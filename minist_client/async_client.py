@@ -62,6 +62,7 @@ class AsyncClient(AnyClient):
     train = _async(training.train)
     job = _async(training.job)
     jobs = _async(training.jobs)
+    label = _async(training.label)
     cancel = _async(training.cancel)
     resume = _async(training.resume)
 

@@ -62,6 +62,7 @@ class Client(AnyClient):
     train = _sync(training.train)
     job = _sync(training.job)
     jobs = _sync(training.jobs)
+    label = _sync(training.label)
     cancel = _sync(training.cancel)
     resume = _sync(training.resume)
 

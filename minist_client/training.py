@@ -70,6 +70,15 @@ def jobs(
     return found
 
 
+def label(
+    id: str | Job, name: str | None = None, notes: str | None = None, tags: Sequence[str] | None = None
+) -> Plan[Job]:
+    """Write a name, notes or tags on a job; what is None stays, what is empty is taken away."""
+    said = {"name": name, "notes": notes, "tags": None if tags is None else list(tags)}
+    body = json_body({key: value for key, value in said.items() if value is not None})
+    return (yield from ask(Call("PATCH", _path(id), partial(read, Job), body=body)))
+
+
 def cancel(id: str | Job) -> Plan[Job]:
     """End a queued or running job; it can be resumed from its last complete epoch."""
     return (yield from ask(Call("DELETE", _path(id), partial(read, Job), repeatable=False)))

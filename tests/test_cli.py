@@ -90,7 +90,8 @@ def test_models_runs_and_data_sets_are_tables(
     home = open_home(read_settings())
     with closing(home.database):
         config = check_config("softmax-mnist", {"name": "mine", "threads": 1, "epochs": 2})
-        home.queue.submit(config, "never", 10, None)
+        job = home.queue.submit(config, "never", 10, None)
+        home.queue.label(job.id, {"name": "higher rate", "notes": "diverges", "tags": ["keep"]})
     heads, *rows = told("models")
     row = next(row for row in rows if row.startswith("mine@1 "))
     assert heads.split() == ["version", "made", "accuracy", "data", "layers", "names"]
@@ -99,6 +100,9 @@ def test_models_runs_and_data_sets_are_tables(
     heads, row = told("runs", "--model", "mine")
     assert row.split()[1:6] == ["mine", "softmax-mnist", "mnist", "queued", "0/2"]
     assert row.index("queued") == heads.index("status")
+    assert row.endswith("higher rate #keep")
+    assert told("runs", "--search", "diverges #keep mnist") == [heads, row]
+    assert told("runs", "--search", "diverges other") == ["no such training jobs"]
     assert told("models", "copy", "mine@1", "other") == ["mine@1 is other@1 now too"]
     assert told("models", "rename", "other", "ours") == ["other is called ours"]
     assert told("models", "rename", "ours", "Mine")[0].startswith("error: 'Mine' is no name")

@@ -257,6 +257,9 @@ def test_a_job_that_is_cancelled(client: Any) -> None:
     assert found.value.job.id == job.id
     assert client.resume(job).status == "queued"
     client.cancel(job)
+    assert client.label(job, name="given up", tags=["b", "a"]).name == "given up"
+    labelled = client.label(job, name="")
+    assert (labelled.name, list(labelled.tags)) == (None, ["a", "b"])
 
 
 def test_a_folder_becomes_a_data_set(client: Any, tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def test_endpoints_that_are_named_exist(name: str) -> None:
         for method in operations
     ]
     pages = re.compile("/|/docs|/openapi.json")
-    for method, path in re.findall(r"`(GET|HEAD|POST|PUT|DELETE) (/[^`?\s]*)", PAGE_OF[name]):
+    for method, path in re.findall(r"`(GET|HEAD|POST|PUT|PATCH|DELETE) (/[^`?\s]*)", PAGE_OF[name]):
         assert any(m == method and template.fullmatch(path) for m, template in templates) or (
             method in ("GET", "HEAD") and pages.fullmatch(path)
         ), f"{method} {path}"

@@ -296,7 +296,7 @@ def test_the_migrations_make_what_a_new_database_has(postgres: Server, tmp_path:
     with closing(Database(tmp_path, url=postgres.database())) as database:
         with database.engines.schema_change() as connection:
             upgrade(connection, "0003")
-        assert database.check() == ["the tables have revision 0003, not 0014: run 'minist db upgrade'"]
+        assert database.check() == ["the tables have revision 0003, not 0015: run 'minist db upgrade'"]
         database.migrate()
         assert database.check() == []
         with database.write() as connection:

@@ -1,5 +1,6 @@
 """The job endpoints without a supervisor: what they accept, refuse and tell."""
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -151,6 +152,45 @@ def test_cancel_and_resume(api: TestClient) -> None:
     assert api.post(f"/train/{job}/resume").json()["status"] == "queued"
 
 
+def test_a_job_gets_a_name_notes_and_tags(api: TestClient) -> None:
+    """At any time; what is left out stays, what is empty goes."""
+    job = post(api)
+    assert [api.get(f"/train/{job}").json()[each] for each in ("name", "notes", "tags")] == [None, None, []]
+    written = {"name": "  higher rate ", "notes": "diverges\nafter 3", "tags": ["new", "keep", "new"]}
+    body = api.patch(f"/train/{job}", json=written).json()
+    expected = {"name": "higher rate", "notes": "diverges\nafter 3", "tags": ["keep", "new"]}
+    assert {each: body[each] for each in written} == expected
+    api.delete(f"/train/{job}")
+    assert api.patch(f"/train/{job}", json={"name": "", "tags": []}).json()["notes"] == expected["notes"]
+    (listed,) = api.get("/train").json()["jobs"]
+    assert (listed["name"], listed["notes"], listed["tags"]) == (None, expected["notes"], [])
+    assert api.patch(f"/train/{job}", json={}).json()["notes"] == expected["notes"]
+    is_problem(api.patch("/train/nope", json={"name": "x"}), 404, "Unknown job")
+    assert "PATCH" in api.put(f"/train/{job}").headers["allow"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "x" * 101},
+        {"name": "two\nlines"},
+        {"name": "\u009b2J"},
+        {"notes": "x" * 4001},
+        {"notes": "\0"},
+        {"notes": "\ud800"},
+        {"tags": [f"t{number}" for number in range(17)]},
+        {"tags": ["x" * 33]},
+        {"tags": ["two words"]},
+        {"tags": [""]},
+        {"status": "succeeded"},
+    ],
+)
+def test_what_cannot_be_written_on_a_job_is_refused(api: TestClient, change: dict[str, object]) -> None:
+    job, headers = post(api), {"content-type": "application/json"}
+    is_problem(api.patch(f"/train/{job}", content=json.dumps(change), headers=headers), 422, "Invalid request")
+    assert api.get(f"/train/{job}").json()["tags"] == []
+
+
 def test_events_are_replayed_from_the_last_seen_and_end_with_the_job(api: TestClient, queue: Queue) -> None:
     job_id = post(api)
     job = claim(queue)
@@ -233,6 +273,7 @@ def test_a_train_key_looks_after_its_own_jobs_alone(api: TestClient, trainers: l
     del api.headers["authorization"]
     job = api.post("/train", json=JOB, headers=one).json()["id"]
     is_problem(api.delete(f"/train/{job}", headers=other), 403, "Forbidden")
+    is_problem(api.patch(f"/train/{job}", json={"name": "x"}, headers=other), 403, "Forbidden")
     assert api.delete(f"/train/{job}", headers=one).json()["status"] == "cancelled"
     is_problem(api.post(f"/train/{job}/resume", headers=other), 403, "Forbidden")
     assert api.post(f"/train/{job}/resume", headers=one).json()["status"] == "queued"

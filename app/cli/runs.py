@@ -10,22 +10,36 @@ from app.clock import utc
 from app.jobs.job import Job
 from models.arguments import Parser
 
-HEADS = ("job", "model", "recipe", "data", "status", "epochs", "accuracy", "version", "started", "took")
+HEADS = ("job", "model", "recipe", "data", "status", "epochs", "accuracy", "version", "started", "took", "name")
 
 
 def run(words: Sequence[str]) -> int:
     """Print the jobs; the status."""
     parser = Parser(prog="minist runs", description="The training jobs, newest first; the service may run.")
     parser.add_argument("--model", help="only jobs of this model")
+    parser.add_argument("--search", metavar="WORDS", help="only jobs that have these words, in any order")
     parser.add_argument("--limit", type=int, default=20, metavar="N", help="of jobs (default %(default)s)")
     chosen = parser.parse_args(words)
     home = open_home(read_settings())
     with closing(home.database):
-        jobs = home.queue.page(None, max(1, chosen.limit) if not chosen.model else 10_000, None)
-    found = [job for job in jobs if chosen.model in (None, job.model)][: max(1, chosen.limit)]
-    rows = [_row(job) for job in found]
-    print(columns(HEADS, rows) if rows else "no training jobs yet: POST /train starts one")
+        jobs = home.queue.page(None, 10_000 if chosen.model or chosen.search else max(1, chosen.limit), None)
+    wanted = (chosen.search or "").lower().split()
+    found = [job for job in jobs if chosen.model in (None, job.model) and _has(job, wanted)]
+    rows = [_row(job) for job in found[: max(1, chosen.limit)]]
+    nothing = "no such training jobs" if jobs else "no training jobs yet: POST /train starts one"
+    print(columns(HEADS, rows) if rows else nothing)
     return 0
+
+
+def _has(job: Job, words: Sequence[str]) -> bool:
+    config = job.config
+    texts = (job.id, job.model, job.status, config.get("recipe"), config.get("dataset"), job.name, job.notes)
+    text = " ".join(map(str, filter(None, (*texts, *_tags(job))))).lower()
+    return all(word in text for word in words)
+
+
+def _tags(job: Job) -> list[str]:
+    return [f"#{tag}" for tag in job.tags or ()]
 
 
 def _row(job: Job) -> tuple[object, ...]:
@@ -45,6 +59,7 @@ def _row(job: Job) -> tuple[object, ...]:
         job.version or "-",
         started,
         _took(job),
+        " ".join([*filter(None, [job.name]), *_tags(job)]) or "-",
     )
 
 

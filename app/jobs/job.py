@@ -1,6 +1,6 @@
 """A job as its row says it: what it is, what happened to it, and why it cannot be changed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -46,6 +46,9 @@ class Job:
     by_admin: bool
     notify: str | None  # URL that is told how it ended
     priority: int  # larger ones are started first
+    name: str | None  # what people write on it: for them alone
+    notes: str | None
+    tags: Sequence[str] | None
 
     @classmethod
     def from_row(cls, row: RowMapping) -> "Job":

@@ -204,6 +204,12 @@ class Queue:
                 raise transitions.wrong_status(connection, job_id)
             return transitions.fetch(connection, job_id)
 
+    def label(self, job_id: str, changes: Mapping[str, Any]) -> Job:
+        """Write a name, notes or tags on a job, in any state; what is not among the changes stays."""
+        with self.database.write() as connection:
+            transitions.label(connection, job_id, changes)
+            return transitions.fetch(connection, job_id)
+
     def resume(self, job_id: str, limit: int) -> Job:
         """Queue a cancelled or failed job again. Raises WrongStatus or QueueFull."""
         with self.database.write(locks.QUEUE) as connection:

@@ -63,6 +63,9 @@ jobs = Table(
     Column("kind", Name(16), nullable=False, default="train", server_default="train"),  # or import, weights
     Column("notify", Text),  # URL that is told how it ended
     Column("priority", Integer, nullable=False, default=0, server_default="0"),  # larger ones are started first
+    Column("name", Name(100)),  # what people write on it
+    Column("notes", Text),
+    Column("tags", JSON),
     Index("jobs_by_status", "status", "number"),
 )
 

@@ -244,7 +244,7 @@ def _allowed(request: Request) -> str:
     routes = request.app.routes
     found = [
         method
-        for method in ("GET", "HEAD", "POST", "PUT", "DELETE")
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
         if any(route.matches({**request.scope, "method": method})[0] == Match.FULL for route in routes)
     ]
     return ", ".join(found or ("GET", "HEAD"))  # those of a static file

@@ -103,6 +103,33 @@ TrainRequest: type[_Request] = create_model(
 )
 
 
+Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$", max_length=100)]
+Tag = Annotated[str, Field(pattern=r"^[^\s,#\x00-\x1f\x7f-\x9f]+$", max_length=32)]
+
+
+class LabelRequest(BaseModel):
+    """What to write on a job; what is left out stays as it is."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        str_strip_whitespace=True,
+        json_schema_extra={"examples": [{"name": "higher rate", "notes": "diverges", "tags": ["keep"]}]},
+    )
+
+    name: Line | None = Field(default=None, description="of one line; null or empty takes it away")
+    notes: Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=4000)] | None = Field(
+        default=None, description="of any number of lines; null or empty takes them away"
+    )
+    tags: list[Tag] = Field(
+        default=[], max_length=16, description="words without blanks and commas; they replace those before"
+    )
+
+    def changes(self) -> dict[str, Any]:
+        """What was said, in the form that is kept."""
+        said = self.model_dump(exclude_unset=True)
+        return {name: sorted(set(value)) if name == "tags" else value or None for name, value in said.items()}
+
+
 class FeedbackChange(BaseModel):
     """What corrections changed; null until the job has succeeded."""
 
@@ -135,6 +162,9 @@ class JobBody(BaseModel):
     status: Status
     model: str = Field(description="of an import: the data set")
     recipe: str
+    name: str | None = Field(default=None, description="that people gave it; null without one")
+    notes: str | None = Field(default=None, description="that people wrote on it")
+    tags: list[str] = Field(default=[], description="that people put on it, by the alphabet")
     promote: str
     config: dict[str, Any] = Field(description="every setting of the run")
     position: int | None = Field(description="in the queue; 1 is the next to start")
@@ -271,6 +301,17 @@ def show_job(id: str, services: ServicesDep) -> JobBody:
     job = _job(services.queue, id)
     waits = job.status == "queued"
     return job_body(job, services.queue, services.training_workers.warning(job.config) if waits else None)
+
+
+@router.patch(
+    "/{id}",
+    summary="Name a job",
+    responses=problems.responses(*AUTH_ERRORS, errors.UnknownJob, errors.StorageTrouble),
+)
+def label(id: str, request: LabelRequest, queue: QueueDep, identity: MayTrain) -> JobBody:
+    """Write a name, notes or tags on a job, for people alone; at any time, also after its end."""
+    _require_own(_job(queue, id), identity)
+    return job_body(queue.label(id, request.changes()), queue)
 
 
 @router.delete(
