@@ -45,6 +45,7 @@ class Prediction:
     input: Mapping[str, Any] | None = None  # what was done to the picture: size, inverted, box
     seen: bytes | None = None  # with explain: what the model saw, as PNG
     saliency: bytes | None = None  # with explain: how much each pixel counts, as PNG
+    overlay: bytes | None = None  # with explain: in colour, whether for the answer or against it, as PNG
     contributions: Mapping[str, float] | None = None  # with explain, of a row: how much each column counts
     typical: Mapping[str, Any] | None = None
     novelty: float | None = None  # of a picture: share of held-out pictures that are less unusual, 0..1
@@ -329,6 +330,7 @@ _CONVERT: Mapping[tuple[str, str], Callable[[Any], Any]] = {
     },
     ("seen", "bytes | None"): _from_data_url,
     ("saliency", "bytes | None"): _from_data_url,
+    ("overlay", "bytes | None"): _from_data_url,
     ("classes", "Sequence[str]"): tuple,
     ("lines", "Sequence[str]"): tuple,
     ("box", "Sequence[int]"): tuple,

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from models import checkpoint
+from models import checkpoint, occlusion
 from models.background import Judging
 from models.card import Card, Novelty
 from models.errors import CheckpointError, ImageError
@@ -38,10 +38,11 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Two PNG files: the model's input, and how much each pixel matters for its answer."""
+    """PNG files: the model's input, how much each pixel counted, and in colour whether for or against."""
 
     seen: bytes
     saliency: bytes
+    overlay: bytes
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Classifier:
 
     @property
     def is_graph(self) -> bool:
-        """Whether a process of its own computes it (`models.graphs`), without gradients."""
+        """Whether a process of its own computes it (`models.graphs`)."""
         return isinstance(self.model, Graph)
 
     @property
@@ -164,19 +165,11 @@ class Classifier:
             for answer in answers
         ]
 
-    def explain(self, pixels: Pixels) -> Explanation:
-        """The model's input, and the absolute input gradient of the largest logit (scaled to 255, the
-        largest of the channels).
-
-        Source: Simonyan, Vedaldi and Zisserman, "Deep inside convolutional networks" (arXiv:1312.6034).
-        """
-        images = self._normalise(stack([pixels])).requires_grad_()
-        with torch.enable_grad():
-            winning = self.model(images).max()
-        (gradient,) = torch.autograd.grad(winning, images)
-        size = gradient[0].abs().amax(0)
-        saliency = (size * (255 / size.max().clamp(min=1e-12))).round().byte().cpu().numpy()
-        return Explanation(png(pixels), png(saliency))
+    def explain(self, pixels: Pixels, coarse: bool = False) -> Explanation:
+        """What of a picture counted for the most probable class: see `models.occlusion`."""
+        found = occlusion.effects(self.logits, pixels, coarse)
+        strength, laid_over = occlusion.strength(found), occlusion.laid_over(pixels, found)
+        return Explanation(png(pixels), png(strength), png(laid_over))
 
     def _batches(self, images: Tensor) -> Iterator[Tensor]:
         for start in range(0, max(len(images), 1), BATCH):

@@ -107,6 +107,7 @@ def test_options_and_explanations(client: Any) -> None:
     assert client.predict(SEVEN, model="cnn@1", preprocess="none").model == "cnn"
     found = client.predict(SEVEN, explain=True)
     assert Image.open(io.BytesIO(found.seen)).size == Image.open(io.BytesIO(found.saliency)).size == (28, 28)
+    assert Image.open(io.BytesIO(found.overlay)).mode == "RGB"
     explained = client.predict(ROW, model="people", explain=True)
     assert explained.contributions.keys() == ROW.keys()
     with pytest.raises(ServiceError, match="there is no model 'nope'"):

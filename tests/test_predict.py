@@ -179,6 +179,9 @@ def test_an_explanation_shows_what_was_seen_and_what_counted(
     assert saliency.shape == (28, 28)
     assert saliency.max() == 255
     assert len(np.unique(saliency)) > 20
+    most = np.unravel_index(saliency.argmax(), saliency.shape)
+    red, _, blue = picture(answer["overlay"])[most].tolist()
+    assert abs(red - blue) > 80  # orange or blue
 
 
 def test_pixels_that_were_given_as_an_array_have_no_input(client: TestClient, array: np.ndarray) -> None:

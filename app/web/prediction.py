@@ -60,14 +60,15 @@ async def predict_one(
             payload = await _payload(payloads.one, limit, headers, body, held)
             options = options.merged(payload.options)
             served = await find_routed(services, options.model, headers, request_id)
-            _refuse_contradictions(served, options)
+            if options.read == "number":
+                numbers.refuse(served, options)
             pixels, done, candidates = await _decode_one(services, served, options, payload.images[0], receive)
             if candidates is None:
                 answer = batcher.submit(served, pixels, 1)
             else:
                 answer = batcher.submit(served, pixels + candidates.pixels, bool(pixels) + len(candidates))
             rows = await (unless_gone(answer, receive) if batcher.backlogged else answer)
-            more = await _explanation(served.classifier, pixels) if options.explain else None
+            more = await _explanation(served, pixels) if options.explain else None
         finally:
             held.release()
     warning = None
@@ -76,17 +77,6 @@ async def predict_one(
             return numbers.encode(served, candidates, rows, done, services.recent_predictions)
         warning = numbers.warning(served, candidates, rows[1:])
     return finished(services, served, rows[0], pixels, done, more, headers, request_id, warning)
-
-
-def _refuse_contradictions(served: ServedModel, options: Options) -> None:
-    """Raises InvalidRequest for options that do not go together, or not with the model."""
-    if options.explain and served.classifier.is_graph:
-        raise errors.InvalidRequest(
-            f"{served.name!r} is an ONNX model: it has no gradients that would explain an answer",
-            "ask without explain",
-        )
-    if options.read == "number":
-        numbers.refuse(served, options)
 
 
 def finished(
@@ -152,10 +142,11 @@ async def _payload(
     return await to_thread.run_sync(read, content_type, body, limiter=_CUT_AT_ONCE)
 
 
-async def _explanation(classifier: Classifier, pixels: bytes) -> bytes:
-    """The fields that `explain` adds, as JSON; the gradient is computed in a thread."""
+async def _explanation(served: ServedModel, pixels: bytes) -> bytes:
+    """The fields that `explain` adds, as JSON; found in a thread."""
+    classifier, coarse = served.classifier, served.heavy_seconds > 0
     seen = from_planes(pixels, classifier.card.picture.shape)
-    found = await to_thread.run_sync(classifier.explain, seen, limiter=_EXPLAINED_AT_ONCE)
+    found = await to_thread.run_sync(classifier.explain, seen, coarse, limiter=_EXPLAINED_AT_ONCE)
     return to_json(explanation_fields(found))
 
 
@@ -222,7 +213,8 @@ async def predict_batch(services: Services, options: Options, headers: Headers, 
             payload = await _payload(payloads.many, limit, headers, body, held)
             options = options.merged(payload.options)
             served = await find_routed(services, options.model, headers)
-            _refuse_contradictions(served, options)
+            if options.read == "number":
+                numbers.refuse(served, options)
             mode, reading = options.preprocess or "auto", options.read or "digit"
             found = await _in_thread(plain_or_task, served, mode, payload, reading)
             services.counters.seconds["decode"].observe(time.perf_counter() - begun)

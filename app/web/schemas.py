@@ -82,7 +82,11 @@ class PredictionBody(BaseModel):
     saliency: str | None = Field(
         default=None, description="with explain: how much each pixel counts for the answer, a PNG as data URL"
     )
-
+    overlay: str | None = Field(
+        default=None,
+        description="with explain: the picture with what counted for the answer in orange, and what counted "
+        "against it in blue, a PNG as data URL (occlusion)",
+    )
     contributions: dict[str, float] | None = Field(
         default=None,
         description="with explain, of a row: how much each column moves the logit of the answer away from "
@@ -186,7 +190,11 @@ class Readiness(Status):
 
 def explanation_fields(explanation: Explanation) -> dict[str, str]:
     """The fields that `explain` adds."""
-    return {"seen": data_url(explanation.seen), "saliency": data_url(explanation.saliency)}
+    return {
+        "seen": data_url(explanation.seen),
+        "saliency": data_url(explanation.saliency),
+        "overlay": data_url(explanation.overlay),
+    }
 
 
 def to_json(body: Any) -> bytes:

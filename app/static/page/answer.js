@@ -17,7 +17,6 @@ import { words } from "./words.js";
  * @property {string | null} dataset
  * @property {number | null} accuracy
  * @property {"picture" | "table"} input
- * @property {string} architecture
  */
 
 const MANY = 10; // classes, of which all are shown
@@ -56,7 +55,11 @@ export class Answer {
     this.list = h("ul.bars", { role: "list" });
     this.others = h("p.fine.others");
     this.seen = h("img", { alt: "What the model saw", width: 28, height: 28 });
-    this.saliency = h("img", { alt: "How much each pixel counted", width: 28, height: 28 });
+    this.overlay = h("img.overlay", {
+      alt: "What counted: orange spoke for the answer, blue against it",
+      width: 28,
+      height: 28,
+    });
     this.counted = h("ul", { role: "list" });
     this.insight =
       model.input === "table"
@@ -64,7 +67,8 @@ export class Answer {
         : h(
             "div.insight",
             h("figure", this.seen, h("figcaption", "What it saw")),
-            h("figure", this.saliency, h("figcaption", "What counted")),
+            h("figure", this.overlay, h("figcaption", "What counted")),
+            h("p.sides", h("i.for"), "for ", h("i.against"), "against"),
           );
     this.element = this.#card();
     this.reset(0);
@@ -94,8 +98,7 @@ export class Answer {
 
   path(explain = false) {
     const how = this.model.input === "table" ? "" : "&preprocess=auto";
-    const why = explain && this.model.architecture !== "onnx" ? "&explain=true" : ""; // those have no gradients
-    return `predict?model=${encodeURIComponent(this.model.ref)}${how}${why}`;
+    return `predict?model=${encodeURIComponent(this.model.ref)}${how}${explain ? "&explain=true" : ""}`;
   }
 
   /**
@@ -212,9 +215,9 @@ export class Answer {
       bar.row.classList.toggle("best", bar.name === result.label);
     }
     this.#sort(result.probabilities);
-    if (result.seen && result.saliency) {
+    if (result.seen && result.overlay) {
       this.seen.src = result.seen;
-      this.saliency.src = result.saliency;
+      this.overlay.src = result.overlay;
       this.insight.dataset.state = "new";
     } else if (result.contributions) {
       fill(this.counted, counted(result.contributions));

@@ -130,7 +130,6 @@ export class Choice {
     const version = Number(ref.split("@")[1]) || null;
     const accuracy = card.metrics.test?.accuracy ?? null;
     const input = card.input.kind ?? "picture";
-    const { architecture, classes } = card;
-    return { ref, version, classes, dataset: card.dataset?.name ?? null, accuracy, input, architecture };
+    return { ref, version, classes: card.classes, dataset: card.dataset?.name ?? null, accuracy, input };
   }
 }

@@ -108,7 +108,7 @@ export interface PredictionBody {
   probability: number;
   probabilities: Record<string, number>;
   seen: string | null;
-  saliency: string | null;
+  overlay: string | null;
   contributions: Record<string, number> | null;
   novelty?: number;
   warning?: { type: string; count?: number; detail: string };

@@ -111,8 +111,8 @@ async def predict(
     explain: Annotated[
         bool,
         Query(
-            description="Add `seen` and `saliency`: what the model saw, and which pixels counted; of a row "
-            "`contributions`: how much each column counted."
+            description="Add `seen`, `saliency`, `overlay`: what the model saw, how much each pixel counted, "
+            "and in colour whether for or against; of a row `contributions`: how much each column counted."
         ),
     ] = False,
 ) -> Response:
