@@ -357,3 +357,56 @@ def test_a_job_without_corrections_learns_none(deployment: Settings) -> None:
     assert done is not None
     assert done.feedback == {"used": 0, "right_before": 0, "right_after": 0, "test_accuracy_before": None}
     home.database.close()
+
+
+# -- what is worth a look ------------------------------------------------------------------------------
+
+
+def test_what_nobody_has_corrected_is_listed_least_sure_first(
+    api: TestClient, deployment: Settings, digits: dict[str, bytes]
+) -> None:
+    asked = [ask(api, digits[label], model=model) for label in "174" for model in ("softmax-mnist", "minist")]
+    corrected = correct(api, digits["7"], "1")["id"]
+    with database(deployment) as other:
+        wait_until_known(Feedback(other, 10, 10_000), asked[-1]["id"])
+    assert api.get("/feedback/unsure").status_code == 401
+    found = api.get("/feedback/unsure", headers=ADMIN).json()
+    assert {one["id"] for one in found} == {one["id"] for one in asked}
+    assert corrected not in {one["id"] for one in found}
+    by_id = {one["id"]: one for one in asked}
+    for one in found:
+        assert one["probability"] == pytest.approx(by_id[one["id"]]["probability"], rel=1e-4)
+        assert one["predicted"] == by_id[one["id"]]["label"]
+        assert one["unfamiliar"] == (by_id[one["id"]].get("warning", {}).get("type") == "unfamiliar")
+    order = [(not one["unfamiliar"], one["probability"]) for one in found]
+    assert order == sorted(order)
+    mine = api.get("/feedback/unsure?model=minist&limit=2", headers=ADMIN).json()
+    assert [one["id"] for one in mine] == [one["id"] for one in found if one["model"] == "minist"][:2]
+    assert api.get("/feedback/unsure?model=nobody", headers=ADMIN).json() == []
+
+
+def test_what_is_like_nothing_a_model_knows_comes_first(
+    api: TestClient, deployment: Settings, digits: dict[str, bytes]
+) -> None:
+    noise = png(np.random.default_rng(0).integers(0, 256, (28, 28)).astype(np.uint8))
+    strange = ask(api, noise, model="digits", preprocess="none")
+    assert strange["warning"]["type"] == "unfamiliar"
+    plain = ask(api, digits["4"], model="softmax-mnist")
+    with database(deployment) as other:
+        wait_until_known(Feedback(other, 10, 10_000), plain["id"])
+    found = api.get("/feedback/unsure", headers=ADMIN).json()
+    assert [one["id"] for one in found] == [strange["id"], plain["id"]]
+    assert [one["unfamiliar"] for one in found] == [True, False]
+
+
+def test_a_label_can_be_changed_and_taken_back(api: TestClient, digits: dict[str, bytes]) -> None:
+    """Also to the predicted one: somebody has said that it is right. What was taken back can be given again."""
+    id = correct(api, digits["7"], "1")["id"]
+    again = api.post("/feedback", json={"prediction": id, "label": "7"}).json()
+    assert (again["label"], again["predicted"]) == ("7", "7")
+    assert [one["label"] for one in api.get("/feedback", headers=ADMIN).json()["items"]] == ["7"]
+    assert api.delete(f"/feedback/{id}?forget=false", headers=ADMIN).status_code == 204
+    assert api.get("/feedback").json()["count"] == 0
+    assert api.post("/feedback", json={"prediction": id, "label": "2"}).status_code == 201
+    assert api.delete(f"/feedback/{id}", headers=ADMIN).status_code == 204
+    is_problem(api.post("/feedback", json={"prediction": id, "label": "2"}), 404, "Unknown prediction")

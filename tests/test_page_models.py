@@ -53,6 +53,18 @@ def test_confusion_leads_to_the_mistakes(new_page: NewPage, api: httpx2.Client) 
     expect(gallery.first).to_contain_text(f"no. {surest[0]['index']}", timeout=SOON)
     page.get_by_role("button", name=f"Show all {len(surest)}").click()
     expect(gallery).to_have_count(len(surest))
+    gallery.first.get_by_role("link", name="Open").click()
+    expect(page.locator(".answer[data-model='softmax-mnist@1'] .label")).to_have_text(surest[0]["predicted"])
+    assert page.url.endswith("#/try?model=softmax-mnist@1")
+
+
+def test_layers_and_every_version_can_be_looked_into_and_tried(new_page: NewPage) -> None:
+    page = new_page("#/models/cnn")
+    page.get_by_text("Layers of version 1").click()
+    row = page.get_by_role("region", name="Layers").get_by_role("row", name=re.compile("^conv2 "))
+    expect(row).to_have_text(re.compile(r"conv2\s*Conv2d\s*20 × 8 × 8\s*5,020"))
+    page.get_by_role("link", name="Try it: version 1").click()
+    expect(page.locator("#chosen input:checked")).to_have_value("cnn@1")
 
 
 def test_two_models_are_compared(new_page: NewPage, api: httpx2.Client) -> None:

@@ -21,12 +21,14 @@ from tests.browser import (
     chromium,
     draw,
     explained,
+    give_key,
     new_page,
     page,
     run_to_its_end,
     says,
 )
-from tests.conftest import ROOT, SAMPLE
+from tests.conftest import ADMIN, ROOT, SAMPLE
+from tests.samples import PNG
 
 pytestmark = pytest.mark.browser
 
@@ -278,3 +280,43 @@ def test_what_the_browser_can_show_is_scaled_to_what_the_service_takes(
     says(page, "1")
     explained(page)
     expect(page.locator("#request a")).to_have_attribute("download", re.compile(r"\.jpg$"))
+
+
+def test_unsure_pictures_are_labelled_by_keys(
+    new_page: NewPage, api: httpx2.Client, digits: dict[str, bytes]
+) -> None:
+    """Each key is announced, undone by another, and the focus stays; a label that is kept can be changed."""
+    for item in api.get("/feedback", headers=ADMIN).json()["items"]:
+        api.delete(f"/feedback/{item['id']}", headers=ADMIN)
+    asked = {}
+    for label in "17":
+        answer = api.post("/predict?model=softmax-mnist", content=digits[label], headers=PNG).json()
+        asked[answer["id"]] = answer["label"]
+    page = new_page()
+    while not {one["id"] for one in api.get("/feedback/unsure", headers=ADMIN).json()} >= set(asked):
+        page.wait_for_timeout(50)
+    first = api.get("/feedback/unsure?limit=2", headers=ADMIN).json()
+    page.get_by_role("button", name="Label unsure pictures").click()
+    give_key(page)
+    queue, said = page.locator(".queue"), page.locator(".queue [role=status]")
+    expect(queue).to_be_focused()
+    expect(said).to_contain_text("Picture 1 of ")
+    page.keyboard.press("3")
+    expect(said).to_contain_text("Kept as 3. Picture 2 of ")
+    page.keyboard.press("ArrowLeft")
+    expect(said).to_contain_text("Undone. Picture 1 of ")
+    assert api.get("/feedback").json()["count"] == 0
+    page.keyboard.press("5")
+    expect(said).to_contain_text("Kept as 5. Picture 2 of ")
+    queue.get_by_role("button", name="8").click()
+    expect(said).to_contain_text("Kept as 8.")
+    expect(queue).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(queue).to_be_hidden()
+    kept = api.get("/feedback", headers=ADMIN).json()["items"]
+    assert {one["id"]: one["label"] for one in kept} == {first[0]["id"]: "5", first[1]["id"]: "8"}
+    page.get_by_role("button", name="Show them").click()
+    page.get_by_role("button", name="Relabel 8").click()
+    page.keyboard.press("9")
+    expect(said).to_contain_text("Kept as 9.")
+    assert {one["label"] for one in api.get("/feedback", headers=ADMIN).json()["items"]} == {"5", "9"}

@@ -43,6 +43,18 @@ class Correction:
 
 
 @dataclass(frozen=True)
+class Remembered:
+    """A prediction that can still be corrected; `pixels` as of a correction."""
+
+    id: str
+    model: str
+    version: int
+    predicted: str
+    pixels: bytes
+    at: float
+
+
+@dataclass(frozen=True)
 class FeedbackUsage:
     """How much is kept: corrections, bytes of their pictures, and by model how many no job has learned."""
 
@@ -119,10 +131,24 @@ class Feedback:
         query = select(feedback).order_by(feedback.c.created_at.desc(), feedback.c.number.desc()).limit(limit)
         return self._all(query if model is None else query.where(feedback.c.model == model))
 
-    def delete(self, correction: str) -> bool:
-        """Forget one, and its prediction; whether there was such a correction."""
+    def uncorrected(self, limit: int, model: str | None) -> list[Remembered]:
+        """Predictions that can be corrected and were not, newest first; of one model or all."""
+        names = Remembered.__dataclass_fields__
+        fresh = predictions.c.at > time.time() - REMEMBER_SECONDS
+        query = select(*(predictions.c[name] for name in names)).where(
+            fresh, predictions.c.id.not_in(select(feedback.c.id))
+        )
+        if model is not None:
+            query = query.where(predictions.c.model == model)
+        query = query.order_by(predictions.c.number.desc()).limit(limit)
+        with self.database.read() as connection:
+            return [Remembered(**row) for row in connection.execute(query).mappings()]
+
+    def delete(self, correction: str, forget: bool = True) -> bool:
+        """Delete one, and `forget` its prediction, too; whether there was such a correction."""
         with self.database.write(locks.FEEDBACK) as connection:
-            connection.execute(delete(predictions).where(predictions.c.id == correction))
+            if forget:
+                connection.execute(delete(predictions).where(predictions.c.id == correction))
             return connection.execute(delete(feedback).where(feedback.c.id == correction)).rowcount == 1
 
     def clear(self) -> None:

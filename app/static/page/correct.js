@@ -3,6 +3,7 @@
 import { act, fill, h } from "./dom.js";
 import { nameOf } from "./folder.js";
 import { pageOfData } from "./paths.js";
+import { LabelQueue } from "./queue.js";
 import { bytes, cells, count, plural, when } from "./text.js";
 
 /** @import * as Wire from "./wire.d.ts" */
@@ -28,6 +29,10 @@ export class Corrections {
     this.list = list;
     this.done = h("p.done", { role: "status" });
     this.said = h("p.problem", { role: "alert" });
+    this.queue = new LabelQueue(api, async () => {
+      await this.refresh();
+      this.list.querySelector("button")?.focus();
+    });
   }
 
   hide() {
@@ -117,11 +122,25 @@ export class Corrections {
         state.count
           ? h("p", summary(state))
           : h("p.fine", "None yet. Draw something that a model gets wrong, and correct it."),
-        state.count > 0 && h("p.actions", this.#actions()),
+        h("p.actions", state.enabled && this.#unsureButton(), state.count > 0 && this.#actions()),
         this.said,
+        this.queue.element,
         this.#opened && state.count > 0 && this.#items(state.items),
       ),
     );
+  }
+
+  /** What people asked about of late, the least sure first. */
+  #unsureButton() {
+    const say = (/** @type {string} */ text) => fill(this.said, text);
+    const open = async () => {
+      if (!this.api.key && !(await this.api.needKey())) return;
+      /** @type {Wire.UnsureBody[]} */
+      const found = await this.api.get("feedback/unsure?limit=100");
+      if (found.length) await this.queue.open(found.map((item) => ({ ...item, label: null })));
+      else say("In the last hour no picture was asked about that is not corrected.");
+    };
+    return act("Label unsure pictures", open, { say });
   }
 
   #actions() {
@@ -161,12 +180,15 @@ export class Corrections {
     return h(
       "ul.gallery",
       { role: "list" },
-      items.map((item) => this.#item(item)),
+      items.map((item, index) => this.#item(item, () => this.queue.open(items, index))),
     );
   }
 
-  /** @param {Wire.CorrectionBody} item */
-  #item({ id, label, predicted, model, version, created, image, row, used_by: used }) {
+  /**
+   * @param {Wire.CorrectionBody} item
+   * @param {() => Promise<void>} relabel
+   */
+  #item({ id, label, predicted, model, version, created, image, row, used_by: used }, relabel) {
     const say = (/** @type {string} */ text) => fill(this.said, text);
     const remove = async () => {
       await this.api.change("DELETE", `feedback/${encodeURIComponent(id)}`);
@@ -176,8 +198,9 @@ export class Corrections {
       "li",
       image && h("img.pixels", { src: image, alt: `${label}, taken for ${predicted}`, width: 28, height: 28 }),
       row && h("p.fine", cells(row)),
-      h("p", h("b", label), ` not ${predicted}`),
+      h("p", h("b", label), label === predicted ? " as predicted" : ` not ${predicted}`),
       h("p.fine", `${model} ${version}, ${when(created)}${used ? ", trained on" : ""}`),
+      named(act("Relabel", relabel, { say, kind: "quiet" }), `Relabel ${label}, taken for ${predicted}`),
       act("Delete", remove, { say, kind: "quiet" }),
     );
   }
@@ -188,6 +211,15 @@ export class Corrections {
     h("a", { href: url, download: "feedback.zip" }).click();
     URL.revokeObjectURL(url);
   }
+}
+
+/**
+ * @param {HTMLElement} button
+ * @param {string} name what a screen reader says
+ */
+function named(button, name) {
+  button.ariaLabel = name;
+  return button;
 }
 
 /** @param {Wire.FeedbackBody} state */

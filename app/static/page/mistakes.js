@@ -1,6 +1,7 @@
 // Which test images a version gets wrong.
 
 import { Problem } from "./api.js";
+import { openInTry } from "./carry.js";
 import { fill, h, loading, note, trouble } from "./dom.js";
 import { modelPath } from "./paths.js";
 import { cells, count, percent, plural } from "./text.js";
@@ -63,7 +64,12 @@ function confusion(api, name, version, { classes, matrix, images, accuracy, data
       const search = new URLSearchParams({ true: right, predicted: said, limit: "50" });
       fill(
         shown,
-        mistakes(await api.get(modelPath(name, `/versions/${version}/mistakes?${search}`)), right, said),
+        mistakes(
+          await api.get(modelPath(name, `/versions/${version}/mistakes?${search}`)),
+          `${name}@${version}`,
+          right,
+          said,
+        ),
       );
     } catch (error) {
       fill(
@@ -75,7 +81,8 @@ function confusion(api, name, version, { classes, matrix, images, accuracy, data
   const openAll = async () => {
     fill(shown, loading("Fetching"));
     try {
-      fill(shown, all(await api.get(modelPath(name, `/versions/${version}/mistakes?limit=500`)), wrong));
+      const found = await api.get(modelPath(name, `/versions/${version}/mistakes?limit=500`));
+      fill(shown, all(found, `${name}@${version}`, wrong));
     } catch (error) {
       fill(shown, withoutTestSet(error, openAll));
     }
@@ -151,10 +158,11 @@ function cellButton(table, right, said, number, most, open) {
 
 /**
  * @param {Wire.MistakeBody[]} found
+ * @param {string} ref of the version
  * @param {string} right
  * @param {string} said
  */
-function mistakes(found, right, said) {
+function mistakes(found, ref, right, said) {
   if (!found.length) return [note("empty", "No such mistake")];
   const which = found.length > 1 ? `the ${found.length} surest` : "the only one";
   return [
@@ -162,7 +170,12 @@ function mistakes(found, right, said) {
     gallery(
       "Mistakes",
       found.map((each) =>
-        h("li", inputOf(each), h("p", percent(each.probability, 1), h("span.fine", ` no. ${each.index}`))),
+        h(
+          "li",
+          inputOf(each),
+          h("p", percent(each.probability, 1), h("span.fine", ` no. ${each.index}`)),
+          h("p.fine", tried(ref, each)),
+        ),
       ),
     ),
   ];
@@ -170,9 +183,10 @@ function mistakes(found, right, said) {
 
 /**
  * @param {Wire.MistakeBody[]} found surest first
+ * @param {string} ref of the version
  * @param {number} number of all
  */
-function all(found, number) {
+function all(found, ref, number) {
   const some =
     found.length < number ? `the ${count(found.length)} surest of ${count(number)}` : "all, surest first";
   return [
@@ -185,11 +199,18 @@ function all(found, number) {
           inputOf(each),
           h("p", h("b", each.true), " taken for ", h("b.bad", each.predicted)),
           h("p.fine", `${percent(each.probability, 1)}, no. ${each.index}`),
+          h("p.fine", tried(ref, each)),
         ),
       ),
     ),
   ];
 }
+
+/**
+ * @param {string} ref
+ * @param {Wire.MistakeBody} mistake
+ */
+const tried = (ref, { image, row, index }) => openInTry(ref, { image, row, name: `test ${index}` });
 
 /** @param {Wire.MistakeBody} mistake */
 const inputOf = ({ image, row, index }) => [

@@ -3,6 +3,7 @@
 import { aliasesOf, endOf } from "./aliases.js";
 import { comparison } from "./compare.js";
 import { $, act, fill, h, loading, note, trouble } from "./dom.js";
+import { layersOf } from "./layers.js";
 import { mistakesOf } from "./mistakes.js";
 import { modelPath, pageOf, pageOfDataset } from "./paths.js";
 import { copyForm, renameForm } from "./renaming.js";
@@ -145,6 +146,7 @@ export class ModelsView {
       said,
       aliasesOf(doing, name, versions),
       this.weights.of(name),
+      layersOf(this.api, name, chosen.version),
       mistakesOf(this.api, name, chosen.version),
       comparison(this.api, name, versions, models, chosen),
       history(audit),

@@ -59,6 +59,15 @@ export class RowForm extends EventTarget {
     example();
   }
 
+  /**
+   * A row in the place of the example.
+   * @param {Record<string, unknown>} row
+   */
+  take(row) {
+    for (const [name, { write }] of this.#fields) write(/** @type {Cell} */ (row[name] ?? null));
+    this.#changed();
+  }
+
   /** As the service takes it. */
   async picture() {
     const row = Object.fromEntries([...this.#fields].map(([name, { read }]) => [name, read()]));

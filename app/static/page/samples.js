@@ -1,6 +1,7 @@
 // Pictures to try: those that come with the page, or some of the data set that a model was trained on.
 
 import { Problem } from "./api.js";
+import { blobOf } from "./carry.js";
 import { fill, h } from "./dom.js";
 import { dataPath } from "./paths.js";
 import { subjectNamed } from "./subjects.js";
@@ -92,14 +93,4 @@ export class Samples {
 function button(label, url, place) {
   const image = h("img", { src: url, alt: "", width: 28, height: 28 });
   return h("button", { type: "button", onclick: place, "aria-label": `Sample: ${label}`, title: label }, image);
-}
-
-/**
- * The page's policy lets nothing be fetched from a data URL.
- * @param {string} url "data:image/png;base64,..."
- */
-function blobOf(url) {
-  const [head = "", text = ""] = url.split(",");
-  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  return new Blob([bytes], { type: /^data:([^;]+)/.exec(head)?.[1] ?? "image/png" });
 }

@@ -2,6 +2,7 @@
 
 import { Answer, isDoubted } from "./answer.js";
 import { Camera } from "./camera.js";
+import { blobOf, unpack } from "./carry.js";
 import { Choice } from "./choice.js";
 import { Command } from "./command.js";
 import { Corrections } from "./correct.js";
@@ -30,6 +31,7 @@ export class TryView {
   #gap = 0; // timers
   #pause = 0;
   #rows = false; // whether the chosen models take the rows of a table
+  #columns = Promise.resolve(); // until their form is there
   /** @type {string[]} */
   #asked = []; // by the address
 
@@ -63,7 +65,21 @@ export class TryView {
     const refs = query.getAll("model").flatMap((value) => value.split(","));
     this.#asked = refs.filter(Boolean);
     await this.#load();
+    await this.#unpack();
     this.corrections.refresh();
+  }
+
+  /** What another view has sent along. */
+  async #unpack() {
+    const carried = unpack();
+    if (!carried) return;
+    if (carried.row && this.#rows) {
+      await this.#columns;
+      this.row.take(carried.row);
+    } else if (carried.image) {
+      this.drawing.clear();
+      await this.drawing.place(blobOf(carried.image), `${carried.name.replaceAll(" ", "-")}.png`);
+    }
   }
 
   /** What is asked about. */
@@ -213,7 +229,7 @@ export class TryView {
       this.#answers.map((answer) => answer.element),
     );
     $("answers").dataset.count = String(this.#answers.length);
-    if (this.#rows) this.#showRow(chosen[0]?.ref ?? "");
+    if (this.#rows) this.#columns = this.#showRow(chosen[0]?.ref ?? "");
     else this.samples.show(chosen[0]?.dataset ?? null);
     if (!$("try").hidden) history.replaceState(null, "", this.choice.address);
     this.#changed(false);

@@ -137,7 +137,11 @@ function actions({ api, say, anew }, name, { version, aliases }) {
   return [
     !aliases.includes("production") && act("Serve", take, { say }),
     !aliases.length && act("Delete", remove, { say, kind: "quiet", sure: true }),
-    h("a", { href: `#/try?model=${encodeURIComponent(name)}@${version}` }, "Try it"),
+    h(
+      "a",
+      { href: `#/try?model=${encodeURIComponent(name)}@${version}`, "aria-label": `Try it: version ${version}` },
+      "Try it",
+    ),
   ];
 }
 

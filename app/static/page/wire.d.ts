@@ -237,6 +237,23 @@ export interface CorrectionBody {
   used_by: string | null;
 }
 
+export interface UnsureBody {
+  id: string;
+  model: string;
+  version: number;
+  predicted: string;
+  probability: number;
+  unfamiliar: boolean;
+  image: string;
+}
+
+export interface LayerBody {
+  name: string;
+  type: string;
+  output: number[] | null;
+  parameters: number;
+}
+
 export interface FeedbackBody {
   enabled: boolean;
   count: number;

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from app import errors
 from app.clock import utc
 from app.serving.registry import Registry
+from app.serving.unsure import least_sure
 from app.store.feedback import Correction, Feedback, FeedbackFull, NoSuchPrediction
 from app.store.versions import Versions
 from app.web import problems
@@ -115,6 +116,7 @@ def _square(size: int) -> Shape:
     return (1, 1, size)
 
 
+LOOKED_AT = 1000  # predictions, for those that are unsure
 WAITS = (0.02, 0.1, 0.4)  # seconds; another API worker may still be writing the prediction
 
 
@@ -145,6 +147,22 @@ class CorrectionBody(BaseModel):
         description="the row of a table, as the model read it; `other`: a category it did not know",
     )
     used_by: str | None = Field(description="the last job that learned it; null: none so far")
+
+
+class UnsureBody(BaseModel):
+    """A picture that was asked about and not corrected."""
+
+    id: str = Field(description="of the prediction, to correct it by")
+    model: str
+    version: int = Field(description="version that answered")
+    predicted: str = Field(description="the predicted class")
+    probability: float = Field(description="of that class")
+    novelty: float | None = Field(
+        description="share of held-out pictures that are less unusual; null: not measured"
+    )
+    unfamiliar: bool = Field(description="whether it is like nothing that the model has learned")
+    at: datetime = Field(description="when it was asked about")
+    image: str = Field(description="what the model saw, a PNG as data URL")
 
 
 class Limit(BaseModel):
@@ -238,6 +256,40 @@ def show(
 
 
 @router.get(
+    "/unsure",
+    summary="Show what the models are least sure of",
+    responses=problems.responses(*AUTH_ERRORS),
+)
+def show_unsure(
+    services: ServicesDep,
+    identity: MayAdminister,
+    limit: Annotated[int, Query(ge=1, le=200, description="of items")] = 50,
+    model: Annotated[str | None, Query(description="only pictures of this model")] = None,
+) -> list[UnsureBody]:
+    """Pictures of the last hour that nobody has corrected: first those that are like nothing a model has
+    learned, then those with the lowest probability. `POST /feedback` takes their right class, also where that
+    is the predicted one.
+
+    The newest 1,000 predictions are looked at. None are remembered without `MINIST_FEEDBACK`.
+    """
+    remembered = services.feedback.uncorrected(LOOKED_AT, model)
+    return [
+        UnsureBody(
+            id=one.prediction.id,
+            model=one.prediction.model,
+            version=one.prediction.version,
+            predicted=one.prediction.predicted,
+            probability=one.probability,
+            novelty=one.novelty,
+            unfamiliar=one.unfamiliar,
+            at=utc(one.prediction.at),
+            image=data_url(png(one.picture)),
+        )
+        for one in least_sure(services.registry, remembered)[:limit]
+    ]
+
+
+@router.get(
     "/export",
     summary="Export the corrections",
     response_class=Response,
@@ -260,9 +312,16 @@ def export(feedback: FeedbackDep, versions: VersionsDep, identity: MayAdminister
     summary="Delete a correction",
     responses=problems.responses(*AUTH_ERRORS, errors.UnknownCorrection, errors.StorageTrouble),
 )
-def delete(id: str, feedback: FeedbackDep, identity: MayAdminister) -> None:
+def delete(
+    id: str,
+    feedback: FeedbackDep,
+    identity: MayAdminister,
+    forget: Annotated[
+        bool, Query(description="false: the prediction is still remembered, and can be corrected again")
+    ] = True,
+) -> None:
     """Forget a correction with its picture. A version that has learned it stays as it is."""
-    if not feedback.delete(id):
+    if not feedback.delete(id, forget):
         raise errors.UnknownCorrection(f"there is no correction {id!r}", "GET /feedback lists them")
 
 

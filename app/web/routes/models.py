@@ -33,6 +33,7 @@ from app.web.row_schema import schema_of
 from app.web.schemas import ModelSummary
 from models.card import Card
 from models.errors import CheckpointError
+from models.structure import layers
 
 router = APIRouter(prefix="/models", tags=["models"])
 
@@ -116,6 +117,29 @@ def show_model(name: str, registry: RegistryDep) -> Card:
     `name` may choose a version: `minist`, `minist@3`, `minist@production`.
     """
     return registry.find(name).classifier.card
+
+
+class LayerBody(BaseModel):
+    """A layer of a model, in the order in which they compute."""
+
+    name: str = Field(description="as in the keys of its state_dict; empty: the model itself")
+    type: str
+    output: list[int] | None = Field(description="shape of what it gives for one input; null: not a tensor")
+    parameters: int = Field(description="learned numbers")
+
+
+@router.get(
+    "/{name}/layers",
+    summary="Show a model's layers",
+    responses=problems.responses(UNKNOWN, errors.UnloadedModel),
+    dependencies=[MAY_READ],
+)
+def show_layers(name: str, registry: RegistryDep) -> list[LayerBody]:
+    """Its layers with the shapes that they give for one input, found by asking it, and their parameters."""
+    return [
+        LayerBody(name=found, type=kind, output=None if shape is None else list(shape), parameters=parameters)
+        for found, kind, shape, parameters in layers(registry.find(name).classifier)
+    ]
 
 
 @router.get(
