@@ -1,15 +1,23 @@
-"""Characters that are no digits, as ink: of many scripts and symbols, and some that nobody has seen."""
+"""Characters that are no digits, as ink: of many scripts and symbols, and some that nobody has seen.
 
+Scripts come from the fonts of matplotlib, and from those in the folder MINIST_FONTS where it is set: the
+shipped weights were trained with Debian's `fonts-noto-core`.
+"""
+
+import os
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from models.errors import NothingFound
+from models.preprocessing.preprocess import preprocess_digit
 from training.synthetic.hands import Ink
 from training.synthetic.rendering import dots, skeletonize
 
@@ -19,24 +27,65 @@ LETTERS = ("Lu", "Ll", "Lo")
 SYMBOLS = ("Sm", "So", "Sc", "Po")
 PEN = (0.02, 0.07)  # half the width of a stroke, as a share of the side
 FACES = ("DejaVuSans", "DejaVuSerif", "DejaVuSansMono", "DejaVuSans-Oblique", "STIXGeneral")
+UPRIGHT = 4  # of these, with digits as they are printed
+# scripts of further fonts that nobody trains on, so that doubt can be measured on them
+KEPT_BACK = (
+    "Bengali",
+    "Devanagari",
+    "Ethiopic",
+    "Gujarati",
+    "Khmer",
+    "Lisu",
+    "Tamil",
+    "Telugu",
+    "Thai",
+    "Tifinagh",
+)
+LIKENESS = 0.85  # cosine to a printed digit from which on a character may be taken for it
 
 Strokes = Sequence[NDArray[np.float64]]  # each [points, 2]: x, y
 Scripts = Mapping[str, str]  # characters by script, or kind of symbol
 
 
-def printed(random: Generator) -> Ink:
-    """A character of a font, bent, and mostly as a pen of one width would follow its middle line."""
-    font, scripts = _fonts()[int(random.integers(len(_fonts())))]
-    shares = np.sqrt([len(known) for known in scripts.values()])  # scripts of few characters count for more
-    known = list(scripts.values())[int(random.choice(len(shares), p=shares / shares.sum()))]
-    image = Image.new("L", (LARGE, LARGE))
-    text = known[int(random.integers(len(known)))]
-    ImageDraw.Draw(image).text((LARGE / 2, LARGE / 2), text, fill=255, font=font, anchor="mm")
-    ink = bent(image, random)
+class Face(NamedTuple):
+    """A font, and its characters that are no digits and not like them."""
+
+    font: ImageFont.FreeTypeFont
+    scripts: Scripts
+
+
+def printed(random: Generator, faces: Sequence[Face] = ()) -> Ink:
+    """A character of a font (of one of `faces`, where there are any), bent, and mostly as a pen of one width
+    would follow its middle line."""
+    own, further = _faces(), _further_faces()
+    faces = faces or (further if further and random.random() < 0.6 else own)
+    ink = bent(_glyph(*_any_character(faces, random)), random)
     if random.random() >= 0.7:
         return ink
     line = np.argwhere(skeletonize(ink > 0.5))[:, ::-1] / LARGE
     return dots([(float(x), float(y)) for x, y in line], LARGE, 2 * random.uniform(*PEN))
+
+
+def kept_back() -> Mapping[str, Face]:
+    """Fonts of the scripts that nobody trains on, by script; none where MINIST_FONTS is not set."""
+    paths = {script: path for path in _paths() if (script := _script_of(path)) in KEPT_BACK}
+    return {script: _face(path, {script.upper()}) for script, path in paths.items()}
+
+
+def _any_character(faces: Sequence[Face], random: Generator) -> tuple[ImageFont.FreeTypeFont, str]:
+    while True:
+        font, scripts = faces[int(random.integers(len(faces)))]
+        shares = np.sqrt([len(known) for known in scripts.values()])  # scripts of few characters count for more
+        known = list(scripts.values())[int(random.choice(len(shares), p=shares / shares.sum()))]
+        character = known[int(random.integers(len(known)))]
+        if not _is_like_a_digit(font, character):
+            return font, character
+
+
+def _glyph(font: ImageFont.FreeTypeFont, character: str) -> Image.Image:
+    image = Image.new("L", (LARGE, LARGE))
+    ImageDraw.Draw(image).text((LARGE / 2, LARGE / 2), character, fill=255, font=font, anchor="mm")
+    return image
 
 
 def stroked(random: Generator) -> Ink:
@@ -108,23 +157,65 @@ def _turned(random: Generator) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=1)
-def _fonts() -> Sequence[tuple[ImageFont.FreeTypeFont, Scripts]]:
-    """Those that come with matplotlib, with their characters that are no digits and not like them."""
+def _faces() -> Sequence[Face]:
+    """Of the fonts that come with matplotlib."""
     import matplotlib
-    from fontTools.ttLib import TTFont
 
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    found = []
-    for name in FACES:
-        path = folder / f"{name}.ttf"
-        with TTFont(path, lazy=True) as font:
-            known = [chr(code) for code in font.getBestCmap()]
-        scripts: dict[str, str] = {}
-        for one in filter(_is_unlike_digits, known):
-            script = unicodedata.name(one, "OTHER").split()[0]
+    return [_face(folder / f"{name}.ttf") for name in FACES]
+
+
+@lru_cache(maxsize=1)
+def _further_faces() -> Sequence[Face]:
+    """Of the fonts in the folder MINIST_FONTS."""
+    found = [_face(path) for path in _paths() if _script_of(path) not in KEPT_BACK]
+    return [face for face in found if face.scripts]
+
+
+def _paths() -> list[Path]:
+    folder = os.environ.get("MINIST_FONTS")
+    return sorted(Path(folder).glob("NotoSans*-Regular.ttf")) if folder else []
+
+
+def _script_of(path: Path) -> str:
+    return path.stem.removeprefix("NotoSans").removesuffix("-Regular")
+
+
+def _face(path: Path, only: Set[str] = frozenset()) -> Face:
+    """A font with symbols and the letters of all scripts that are not kept back; or of `only` some scripts."""
+    from fontTools.ttLib import TTFont
+
+    with TTFont(path, lazy=True) as font:
+        known = [chr(code) for code in font.getBestCmap()]
+    scripts: dict[str, str] = {}
+    for one in filter(_is_unlike_digits, known):
+        category = unicodedata.category(one)
+        script = unicodedata.name(one, "OTHER").split()[0] if category in LETTERS else category
+        if script in only or (not only and script.title() not in KEPT_BACK):
             scripts[script] = scripts.get(script, "") + one
-        found.append((ImageFont.truetype(str(path), LARGE * 2 // 3), scripts))
-    return found
+    return Face(ImageFont.truetype(str(path), LARGE * 2 // 3), scripts)
+
+
+@lru_cache(maxsize=100_000)
+def _is_like_a_digit(font: ImageFont.FreeTypeFont, character: str) -> bool:
+    """Whether it looks like a printed digit, or like nothing."""
+    seen = _direction(font, character)
+    return seen is None or bool((_digits() @ seen).max() > LIKENESS)
+
+
+@lru_cache(maxsize=1)
+def _digits() -> NDArray[np.float32]:
+    directions = [_direction(face.font, digit) for face in _faces()[:UPRIGHT] for digit in "0123456789"]
+    return np.stack([direction for direction in directions if direction is not None])
+
+
+def _direction(font: ImageFont.FreeTypeFont, character: str) -> NDArray[np.float32] | None:
+    """The picture that a model would see, as a vector of length 1; None: it would see nothing."""
+    try:
+        seen = preprocess_digit(ImageOps.invert(_glyph(font, character)))[0].astype(np.float32).ravel()
+    except NothingFound:
+        return None
+    return seen / np.linalg.norm(seen)
 
 
 def _is_unlike_digits(character: str) -> bool:

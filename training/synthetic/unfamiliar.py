@@ -20,16 +20,24 @@ from models.preprocessing.preprocess import preprocess_digit
 from training.synthetic.characters import LARGE, PEN, bent, invented, printed, rounded, stroked
 from training.synthetic.hands import Ink
 
+Kind = Callable[[Generator], Ink]
+
 MARGIN = 12  # pixels around ink
+RING = 0.15  # spread of the distances of a ring's points from its middle, as a share of their mean
 
 
 def unfamiliar(count: int, seed: int) -> Tensor:
     """uint8 [count, 1, 28, 28], light on dark; the same for the same seed."""
+    return pictures(KINDS, count, seed)
+
+
+def pictures(kinds: Sequence[Kind], count: int, seed: int) -> Tensor:
+    """`count` pictures of some kinds in turn, as `unfamiliar`."""
     random = np.random.default_rng(seed)
     found: list[Grey] = []
     while len(found) < count:
-        ink = _KINDS[len(found) % len(_KINDS)](random)
-        if not _is_line(ink):
+        ink = kinds[len(found) % len(kinds)](random)
+        if not _may_be_a_digit(ink):
             with contextlib.suppress(NothingFound):
                 found.append(_as_seen(ink, random))
     return torch.from_numpy(np.stack(found)[:, None])
@@ -37,7 +45,7 @@ def unfamiliar(count: int, seed: int) -> Tensor:
 
 def scribble(random: Generator) -> Ink:
     """One stroke that goes anywhere, round or with corners."""
-    points = random.random((int(random.integers(4, 14)), 2))
+    points = random.random((int(random.integers(5, 14)), 2))
     if random.random() < 0.5:
         points = np.cumsum(random.normal(size=points.shape), 0)
     if random.random() < 0.7:
@@ -53,7 +61,7 @@ def figures(random: Generator) -> Ink:
     """Rectangles, ellipses, arcs and lines; the first two may be filled."""
     image = Image.new("L", (LARGE, LARGE))
     draw = ImageDraw.Draw(image)
-    for _ in range(int(random.integers(1, 6))):
+    for _ in range(int(random.integers(2, 6))):  # an ellipse alone is a 0
         left, right = np.sort(random.uniform(5, LARGE - 5, 2))
         top, bottom = np.sort(random.uniform(5, LARGE - 5, 2))
         width, fill = int(random.integers(3, 10)), 255 if random.random() < 0.3 else None
@@ -95,7 +103,7 @@ def fragments(random: Generator) -> Ink:
     return first[:cut] if random.random() < 0.5 else first[:, :cut]
 
 
-_KINDS: Sequence[Callable[[Generator], Ink]] = (
+KINDS: Sequence[Kind] = (
     *(printed,) * 9,
     *(stroked,) * 6,
     *(invented,) * 4,
@@ -106,13 +114,17 @@ _KINDS: Sequence[Callable[[Generator], Ink]] = (
 )
 
 
-def _is_line(ink: Ink) -> bool:
-    """Whether it is so long and thin, and stands or leans so, that it may be a 1; or nothing at all."""
-    y, x = np.nonzero(ink > 0.3)
-    if len(y) < 3:
+def _may_be_a_digit(ink: Ink) -> bool:
+    """Whether it may be a 1, as long, thin and upright as it is, or a 0, as a ring; or is nothing at all."""
+    points = np.argwhere(ink > 0.3)[:, ::-1]  # x, y
+    if len(points) < 3:
         return True
-    sizes, axes = np.linalg.eigh(np.cov(np.stack([x, y])))
-    return bool(sizes[0] < 0.05 * sizes[1] and abs(axes[1, 1]) > 0.35)
+    sizes, axes = np.linalg.eigh(np.cov(points.T))
+    if sizes[0] < 0.05 * sizes[1]:
+        return bool(abs(axes[1, 1]) > 0.35)
+    # an ellipse becomes a circle, whose points are all as far from the middle
+    distances = np.linalg.norm((points - points.mean(0)) @ axes / np.sqrt(sizes), axis=1)
+    return bool(distances.std() < RING * distances.mean())
 
 
 def _as_seen(ink: Ink, random: Generator) -> Grey:
