@@ -1,9 +1,13 @@
-"""How many CPUs this process may use: what a container is given counts, not what the host has."""
+"""How many CPUs and how much memory there are: what a container is given counts, not what the host has."""
 
 import os
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
+_MEMORY = "memory.max", "memory/memory.limit_in_bytes"  # of a container: cgroup v2, v1
+FIRST_BYTES = 1 << 30  # of memory, for one worker with its decoders, and a training job that is small
+WORKER_BYTES = 512 << 20  # for each further one: most of a fork is shared, decoders and requests are its own
+MAX_WORKERS = 64
 
 
 def cpu_quota(root: Path = CGROUPS) -> float:
@@ -33,6 +37,21 @@ def _words(path: Path) -> list[str]:
         return path.read_text().split()
     except OSError:
         return []
+
+
+def memory(root: Path = CGROUPS) -> int | None:
+    """Bytes that this container, or this machine, has; None where the system does not say."""
+    limits = [int(text) for name in _MEMORY if (text := "".join(_words(root / name))).isdecimal()]
+    if hasattr(os, "sysconf"):
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return min(limits, default=None)
+
+
+def workers_for(quota: float, memory_bytes: int | None) -> int:
+    """API workers that so much has room for: at least one, at most one for each whole CPU."""
+    if memory_bytes is None:
+        return 1
+    return max(1, min(int(quota), 1 + (memory_bytes - FIRST_BYTES) // WORKER_BYTES, MAX_WORKERS))
 
 
 def threads_per_worker(quota: float, workers: int) -> int:

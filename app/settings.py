@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.cpus import MAX_WORKERS, cpu_quota, memory, workers_for
 from app.origins import origins, split
 
 if TYPE_CHECKING:
@@ -38,7 +39,13 @@ class Settings(BaseSettings):
         description="Port of the Open Inference Protocol over gRPC, shared by all workers; none: it is off. "
         "Needs the extra `grpc`; a message has at most MINIST_MAX_UPLOAD_BYTES.",
     )
-    workers: int = Field(default=1, ge=1, le=64, description="Processes that answer requests.")
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=MAX_WORKERS,
+        description="Processes that answer requests; `auto`: one for each CPU of the container's quota, where "
+        "its memory allows.",
+    )
     home: Path = Field(default=Path("var"), description="Folder that holds everything the service writes.")
     database_url: SecretStr | None = Field(
         default=None,
@@ -280,6 +287,13 @@ class Settings(BaseSettings):
         if "port" not in found and (port := os.environ.get("PORT", "").strip()):  # as many hosts say it
             found["port"] = port
         return found
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _as_many_as_fit(cls, workers: Any) -> Any:
+        if workers != "auto":
+            return workers
+        return 1 if os.name == "nt" else workers_for(cpu_quota(), memory())
 
     @field_validator("api_key")
     @classmethod

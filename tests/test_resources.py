@@ -7,8 +7,9 @@ import pytest
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
+from app.cpus import memory
 from app.jobs.leases import LeaseWatch
-from app.jobs.machine import Machine, memory, spelled
+from app.jobs.machine import Machine, spelled
 from app.jobs.queue import Queue
 from app.main import create_app
 from app.settings import Settings

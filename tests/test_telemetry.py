@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 import torch
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import ValidationError
 from starlette.testclient import TestClient
 
-from app.cpus import cpu_quota, threads_per_worker
+from app.cpus import cpu_quota, memory, threads_per_worker, workers_for
 from app.main import create_app
 from app.settings import Settings
 from app.telemetry.counters import Counters
@@ -256,6 +257,22 @@ def test_the_containers_quota_counts(files: dict[str, str], expected: float | No
 
 def test_threads_are_split_among_workers() -> None:
     assert [threads_per_worker(quota, 2) for quota in (0.5, 1, 2, 4, 5.5)] == [1, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("quota", "gibibytes", "workers"),
+    [(0.5, 16, 1), (1.9, 16, 1), (2, 16, 2), (2, 1, 1), (2, 0.5, 1), (8, 2, 3), (200, 200, 64), (2, None, 1)],
+)
+def test_workers_are_as_many_as_cpus_and_memory_allow(
+    quota: float, gibibytes: float | None, workers: int
+) -> None:
+    assert workers_for(quota, None if gibibytes is None else int(gibibytes * 1024**3)) == workers
+
+
+def test_auto_is_a_number_of_workers() -> None:
+    assert Settings.model_validate({"workers": "auto"}).workers == workers_for(cpu_quota(), memory())
+    with pytest.raises(ValidationError, match="workers"):
+        Settings.model_validate({"workers": "many"})
 
 
 def test_more_threads_than_the_quota_are_not_started(settings: Settings) -> None:

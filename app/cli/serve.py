@@ -34,6 +34,7 @@ def run(words: Sequence[str]) -> int:
         return supervise(chosen.attached)
     settings = read_settings()
     _check_workers(settings)
+    os.environ["MINIST_WORKERS"] = str(settings.workers)  # what `auto` came to is the same in all of them
     if not settings.allowed_hosts:
         os.environ["MINIST_ALLOWED_HOSTS"] = ",".join(own_names(settings.host))
         settings = read_settings()

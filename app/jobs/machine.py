@@ -1,18 +1,15 @@
 """What a machine has for training jobs, and whether a job that asks for resources fits on it."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func
 
-from app.cpus import CGROUPS, cpu_quota
+from app.cpus import cpu_quota, memory
 from app.store.tables import jobs
 
 ASKED = ("cpus", "memory_bytes", "gpus")
-_LIMITS = "memory.max", "memory/memory.limit_in_bytes"  # of a container: cgroup v2, v1
 
 
 @dataclass(frozen=True)
@@ -45,21 +42,6 @@ class Machine:
 def _asked(name: str) -> ColumnElement[Any]:
     found: ColumnElement[Any] = jobs.c.config["resources"][name].as_float()
     return found
-
-
-def memory(root: Path = CGROUPS) -> int | None:
-    """Bytes that this container, or this machine, has; None where the system does not say."""
-    limits = [int(text) for name in _LIMITS if (text := _text(root / name)).isdecimal()]
-    if hasattr(os, "sysconf"):
-        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    return min(limits, default=None)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
 
 
 def spelled(resources: Mapping[str, Any]) -> str:
