@@ -179,7 +179,7 @@ def test_runs_are_searched_sorted_put_side_by_side_and_repeated(
     for order in ("descending", "ascending"):
         table.get_by_role("button", name="Test accuracy").click()
         expect(table.get_by_role("columnheader", name="Test accuracy")).to_have_attribute("aria-sort", order)
-        shown = [float(text.split()[0]) for text in table.locator("td:nth-child(6)").all_inner_texts()]
+        shown = [float(text.split()[0]) for text in table.locator("td:nth-child(7)").all_inner_texts()]
         assert shown == sorted(shown, reverse=order == "descending")
     for box in table.get_by_role("checkbox").all():
         box.check()
@@ -200,6 +200,42 @@ def test_runs_are_searched_sorted_put_side_by_side_and_repeated(
     expect(page.get_by_role("link", name="Again with these settings")).to_be_visible(timeout=SOON)
 
 
+def test_a_run_is_named_found_by_its_tag_and_its_report_is_a_tab(
+    page: Page, api: httpx2.Client, apart: str
+) -> None:
+    page.evaluate("key => sessionStorage.setItem('minist-key', key)", ADMIN_KEY)
+    page.goto(f"{address(api)}/#/train/{apart}")
+    page.get_by_text("Name, notes, tags").click()
+    form = page.get_by_role("form", name="Name, notes and tags of apart")
+    form.get_by_label("Name", exact=True).fill("a higher rate")
+    form.get_by_label("Notes").fill("It diverges.")
+    form.get_by_label("Tags").fill("t" * 33)
+    form.get_by_role("button", name="Save").click()
+    expect(form.get_by_label("Tags")).to_have_accessible_description(re.compile("At most 32 letters in each"))
+    form.get_by_label("Tags").fill("keep, odd")
+    form.get_by_role("button", name="Save").click()
+    head = page.locator(".job div.labels")
+    expect(head).to_have_text("a higher rate#keep#oddIt diverges.")
+    page.get_by_role("link", name="Report", exact=True).click()
+    expect(page.frame_locator("iframe.report").get_by_role("heading", name="apart")).to_be_visible()
+    expect(page.locator(".job .curves")).to_be_hidden()
+    page.reload()  # the tab is in the address
+    expect(page.frame_locator("iframe.report").get_by_role("heading", name="apart")).to_be_visible()
+    page.get_by_role("link", name="Curves", exact=True).click()
+    expect(page.locator(".job .curves")).to_be_visible()
+    page.goto(f"{address(api)}/#/runs")
+    rows = page.get_by_role("region", name="Runs in a table").locator("tbody tr")
+    page.fill("#runs-search", "diverges #keep")
+    expect(rows).to_have_count(1)
+    rows.get_by_role("button", name="Name").click()
+    dialog = page.get_by_role("dialog", name=re.compile("^apart of"))
+    dialog.get_by_label("Name", exact=True).fill("")
+    dialog.get_by_label("Tags").fill("odd keep")
+    dialog.get_by_role("button", name="Save").click()
+    expect(rows).not_to_contain_text("a higher rate")
+    assert api.get(f"/train/{apart}").json()["tags"] == ["keep", "odd"]
+
+
 def test_a_new_version_is_tried_from_its_run(page: Page, api: httpx2.Client, apart: str) -> None:
     """Also where it does not serve."""
     page.goto(f"{address(api)}/#/train/{apart}")
@@ -213,10 +249,10 @@ def test_why_a_run_has_failed_is_announced_without_what_is_for_programs(
     page: Page, api: httpx2.Client, apart: str
 ) -> None:
     why = "data set 'mnist' is not here (HTTP Error 403): put it into raw, or name it with --data-dir"
+    job = {**api.get(f"/train/{apart}").json(), "status": "failed", "error": why}
     page.route(
-        re.compile(rf"\d/train/{apart}$"),  # not the page's own address
-        lambda route: route.fulfill(json={**route.fetch().json(), "status": "failed", "error": why}),
-    )
+        re.compile(rf"\d/train/{apart}$"), lambda route: route.fulfill(json=job)
+    )  # not of the page itself
     page.goto(f"{address(api)}/#/train/{apart}")
     shown = "Data set 'mnist' is not here: put it into raw."
     expect(page.locator(".job .problem").filter(has_text="mnist")).to_have_text(shown)

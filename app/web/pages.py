@@ -11,13 +11,16 @@ from starlette.staticfiles import StaticFiles
 
 STATIC = Path(__file__).parent.parent / "static"
 
-_ISOLATED = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_ALONE = "base-uri 'none'; form-action 'none'"
+_ISOLATED = f"{_ALONE}; frame-ancestors 'none'"
 _OURS = "default-src 'none'; script-src 'self'; connect-src 'self'"
-PAGE_POLICY = f"{_OURS}; style-src 'self'; img-src 'self' data: blob:; {_ISOLATED}"
+PAGE_POLICY = f"{_OURS}; style-src 'self'; img-src 'self' data: blob:; frame-src 'self'; {_ISOLATED}"
 # Swagger UI writes style attributes, and styles into the pictures that it shows
 DOCS_POLICY = f"{_OURS}; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; {_ISOLATED}"
-# what a run leaves is looked at, never run
-ARTIFACT_POLICY = f"sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; {_ISOLATED}"
+# what a run leaves is looked at, never run; the page frames its report
+ARTIFACT_POLICY = (
+    f"sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; {_ALONE}; frame-ancestors 'self'"
+)
 
 
 def security_headers(policy: str) -> Mapping[str, str]:

@@ -4,6 +4,7 @@ import { Away } from "./api.js";
 import { Curves } from "./charts.js";
 import { act, fill, h, loading, trouble } from "./dom.js";
 import { Foretold } from "./foretold.js";
+import { labels, labelsForm } from "./labels.js";
 import { Outcome } from "./outcome.js";
 import { clock, count, duration, percent, plural, sentences, when } from "./text.js";
 import { plain } from "./words.js";
@@ -11,6 +12,7 @@ import { plain } from "./words.js";
 /** @import * as Wire from "./wire.d.ts" */
 /** @import { Api } from "./api.js" */
 
+const REPORT = "report.html";
 const ENDED = ["succeeded", "failed", "cancelled"];
 
 /** @param {string} text */
@@ -39,16 +41,34 @@ export class JobPanel {
   /**
    * Shows a job, or none, and follows it.
    * @param {string | null} id
+   * @param {boolean} report whether its report is shown instead of its curves
    */
-  watch(id) {
+  watch(id, report = false) {
+    if (id && id === this.id) {
+      this.#watched?.turn(report);
+      return;
+    }
     this.#watched?.stop();
     this.#watched = null;
     this.host.replaceChildren();
     if (!id) return;
-    this.#watched = new Watched(this.api, id, this.onNews, () => this.watch(id));
-    fill(this.host, this.#watched.sheet, this.#watched.outcome.element);
+    this.#begin(id, report);
     const { top } = this.host.getBoundingClientRect();
     if (top < 0 || top > innerHeight / 2) this.host.scrollIntoView();
+  }
+
+  /**
+   * @param {string} id
+   * @param {boolean} report
+   */
+  #begin(id, report) {
+    const again = () => {
+      this.#watched?.stop();
+      this.#begin(id, this.#watched?.reported ?? false);
+    };
+    this.#watched = new Watched(this.api, id, this.onNews, again);
+    this.#watched.turn(report);
+    fill(this.host, this.#watched.sheet, this.#watched.outcome.element);
   }
 }
 
@@ -69,20 +89,74 @@ class Watched {
     this.again = again;
     this.curves = new Curves();
     this.said = h("p.problem", { role: "alert" });
-    this.outcome = new Outcome(api, (text) => fill(this.said, text));
+    this.outcome = new Outcome(
+      api,
+      (text) => fill(this.said, text),
+      () => this.#offer(),
+    );
+    this.reported = false;
+    this.report = h("div", { hidden: true });
+    this.tabs = h("nav.tabs", { "aria-label": "Parts of the run", hidden: true });
+    this.naming = h("details", { hidden: true });
     this.head = h("div", loading("Reading the job"));
     this.live = h("p.visually-hidden", { role: "status" });
     this.bar = h("progress", { "aria-label": "Epochs" });
     this.line = h("p.fine.progress-line");
     this.foretold = new Foretold();
     this.notes = h("ul.notes", { role: "list", "aria-label": "What the run has decided" });
-    this.sheet = h("div.sheet.job", this.head, this.live, this.said, this.notes, this.curves.element);
+    this.sheet = h(
+      "div.sheet.job",
+      this.head,
+      this.naming,
+      this.live,
+      this.said,
+      this.tabs,
+      this.notes,
+      this.curves.element,
+      this.report,
+    );
     this.#attend();
   }
 
   stop() {
     this.#abort.abort();
     this.curves.remove();
+  }
+
+  /** @param {boolean} report whether it is shown, where there is one, instead of the curves */
+  turn(report) {
+    this.reported = report;
+    this.#offer();
+  }
+
+  /** The tabs, once the run has left a report. */
+  #offer() {
+    const there = this.outcome.files.some(({ name }) => name === REPORT);
+    const shown = there && this.reported;
+    this.tabs.hidden = !there;
+    this.report.hidden = !shown;
+    for (const each of [this.notes, this.curves.element, this.outcome.element]) each.hidden = shown;
+    const link = (/** @type {string} */ text, /** @type {string} */ rest, /** @type {boolean} */ now) =>
+      h("a", { href: `#/${this.path}${rest}`, "aria-current": now && "page" }, text);
+    fill(this.tabs, link("Curves", "", !shown), link("Report", "/report", shown));
+    if (!shown || this.report.childElementCount) return;
+    const src = `${this.path}/artifacts/${REPORT}`;
+    fill(
+      this.report,
+      h("iframe.report", { src, title: "Report of the run", sandbox: "" }),
+      h("p", h("a", { href: src }, "The report alone")),
+    );
+  }
+
+  /** @param {Wire.JobBody} job */
+  #name(job) {
+    if (this.naming.open) return; // somebody writes
+    const done = (/** @type {Wire.JobBody} */ now) => {
+      this.naming.open = false;
+      this.#show(now);
+    };
+    this.naming.hidden = false;
+    fill(this.naming, h("summary", "Name, notes, tags"), labelsForm(this.api, job, done, "job-labels"));
   }
 
   /** Follows the job until it has ended. */
@@ -144,6 +218,7 @@ class Watched {
   /** @param {Wire.JobBody} job */
   #show(job) {
     if (this.#abort.signal.aborted) return;
+    this.#name(job);
     const wrong = sentences(plain(job.error ?? job.warning));
     const news = [`${job.model}: ${job.status}.`, wrong].filter(Boolean).join(" ");
     if (this.live.textContent !== news) this.live.textContent = news;
@@ -153,6 +228,7 @@ class Watched {
     fill(
       this.head,
       h("header.job-head", h("h2", job.model, h("small", `by ${job.recipe}`)), status(job.status)),
+      labels(job),
       this.line,
       this.bar,
       wrong && h("p.problem", wrong),

@@ -59,7 +59,7 @@ class Page {
   /** @param {ViewName} view */
   #turnTo(view) {
     for (const each of Object.keys(TITLES)) $(each).hidden = each !== view;
-    for (const link of document.querySelectorAll("nav a")) {
+    for (const link of document.querySelectorAll(".top nav a")) {
       const shown = view === "runs" ? "train" : view;
       link.ariaCurrent = link.getAttribute("href") === `#/${shown}` ? "page" : null;
     }

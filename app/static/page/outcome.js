@@ -14,15 +14,20 @@ export class Outcome {
   /**
    * @param {Api} api
    * @param {(text: string) => void} say
+   * @param {() => void} onFiles called when they are known
    */
-  constructor(api, say) {
+  constructor(api, say, onFiles) {
     this.api = api;
     this.say = say;
+    this.onFiles = onFiles;
+    /** @type {Wire.ArtifactBody[]} */
+    this.files = [];
     this.element = h("div.stack");
   }
 
   hide() {
     this.#shown += 1;
+    this.files = [];
     this.element.replaceChildren();
   }
 
@@ -34,7 +39,10 @@ export class Outcome {
       this.#version(job),
       this.api.get(`train/${encodeURIComponent(job.id)}/artifacts`).catch(() => []), // cleared away
     ]);
-    if (mine === this.#shown) fill(this.element, version, corrections(job), pictures(job.id, files));
+    if (mine !== this.#shown) return;
+    fill(this.element, version, corrections(job), pictures(job.id, files));
+    this.files = files;
+    this.onFiles();
   }
 
   /** @param {Wire.JobBody} job */

@@ -3,6 +3,7 @@
 import { SideBySide } from "./beside.js";
 import { $, fill, h, loading, note, trouble } from "./dom.js";
 import { status } from "./job.js";
+import { labels, labelsForm } from "./labels.js";
 import { duration, percent, when } from "./text.js";
 
 /** @import * as Wire from "./wire.d.ts" */
@@ -13,10 +14,12 @@ import { duration, percent, when } from "./text.js";
 
 const MOST = 500; // jobs that are read
 const PAGE = 100;
+const NUMBERS = 5; // the first column that is sorted downwards first
 
 /** @type {Column[]} */
 const COLUMNS = [
   { name: "Model", of: ({ job }) => job.model, shown: ({ job }) => linkTo(job) },
+  { name: "Name", of: ({ job }) => job.name, shown: ({ job }) => labels(job) ?? "–" },
   { name: "Recipe", of: ({ job }) => job.recipe, shown: ({ job }) => job.recipe },
   { name: "Data set", of: ({ data }) => data, shown: ({ data }) => data },
   { name: "What differs", of: ({ differs }) => differs, shown: ({ differs }) => differs || "–" },
@@ -106,7 +109,7 @@ export class RunsView {
   #head = ({ name }, index) => {
     const mine = index === this.#by;
     const turn = () => {
-      this.#down = mine ? !this.#down : index >= 4;
+      this.#down = mine ? !this.#down : index >= NUMBERS;
       this.#by = index;
       this.#list();
       const again = this.table.querySelectorAll("th button").item(index);
@@ -137,9 +140,34 @@ export class RunsView {
       "tr",
       h("td", box),
       COLUMNS.map((column) => h("td", column.shown(row))),
-      h("td", h("a", { href: `#/train?again=${id}` }, "Again")),
+      h(
+        "td",
+        h("a", { href: `#/train?again=${id}` }, "Again"),
+        h("button.quiet", { type: "button", onclick: () => this.#rename(row) }, "Name"),
+      ),
     );
   };
+
+  /** @param {Row} row */
+  #rename(row) {
+    const close = h("button", { type: "button", onclick: () => dialog.close() }, "Cancel");
+    const done = (/** @type {Wire.JobBody} */ job) => {
+      row.job = job;
+      dialog.close();
+      this.#list();
+    };
+    const title = `${row.job.model} of ${when(row.job.created_at)}`;
+    const form = labelsForm(this.api, row.job, done, "row-labels");
+    form.querySelector(".actions")?.append(close);
+    const dialog = h(
+      "dialog.naming",
+      { "aria-labelledby": "naming-title", onclose: () => dialog.remove() },
+      h("h2", { id: "naming-title" }, title),
+      form,
+    );
+    $("runs").append(dialog);
+    dialog.showModal();
+  }
 
   #show() {
     this.beside.show(this.#rows.filter(({ job }) => this.#ticked.has(job.id)).map(({ job }) => job));
@@ -171,7 +199,9 @@ function rowOf(job, recipes) {
 
 /** @param {Row} row */
 const textOf = ({ job, data, differs }) =>
-  [job.model, job.recipe, data, differs, job.status].join(" ").toLowerCase();
+  [job.model, job.recipe, data, differs, job.status, job.name, job.notes, ...job.tags.map((tag) => `#${tag}`)]
+    .join(" ")
+    .toLowerCase();
 
 /**
  * Numbers by size, texts by the alphabet, what is not there last.

@@ -6,7 +6,7 @@ import { capital, count, sentences } from "./text.js";
 import { told, wrong } from "./words.js";
 
 /** @import * as Wire from "./wire.d.ts" */
-/** @typedef {HTMLInputElement | HTMLSelectElement} Control */
+/** @typedef {HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement} Control */
 
 /** @type {Record<string, string>} */
 const NAMES = {

@@ -26,15 +26,15 @@ export class TrainView {
   }
 
   /**
-   * @param {string[]} words the id of a job
+   * @param {string[]} words the id of a job, and whether its report is shown
    * @param {URLSearchParams} query a model to train, and whether on its corrections
    */
-  async show([id], query) {
+  async show([id, part], query) {
     clearInterval(this.#timer);
     this.#timer = setInterval(() => {
       if (!document.hidden) this.#list();
     }, POLL);
-    if (id !== this.panel.id) this.panel.watch(id ?? null);
+    this.panel.watch(id ?? null, part === "report");
     const [model, dataset] = [query.get("model"), query.get("dataset")];
     const wish = { model, dataset, feedback: query.has("feedback") };
     const again = query.get("again");

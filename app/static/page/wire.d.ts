@@ -175,6 +175,9 @@ export interface JobBody {
   config: Record<string, unknown>;
   promote: string;
   feedback: FeedbackChange | null;
+  name: string | null;
+  notes: string | null;
+  tags: string[];
 }
 
 /** What became of a weights file. */
