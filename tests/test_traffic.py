@@ -1,11 +1,14 @@
 """Requests that are shared among versions, and candidates that are compared where nobody waits for them."""
 
+import io
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
@@ -169,6 +172,16 @@ def test_a_version_that_is_named_is_not_shared(service: TestClient, digits: dict
     assert batch[0]["version"] == 2
 
 
+def test_other_protocols_are_shared_as_well(service: TestClient, digits: dict[str, bytes]) -> None:
+    service.put("/models/minist/traffic", json={"canary": 100}).raise_for_status()
+    image = np.asarray(Image.open(io.BytesIO(digits["7"])).convert("L")).reshape(1, 1, 28, 28).tolist()
+    tensor = {"name": "input", "shape": [1, 1, 28, 28], "datatype": "UINT8", "data": image}
+    answer = service.post("/v2/models/minist/infer", json={"inputs": [tensor]}).raise_for_status().json()
+    assert answer["model_version"] == "2"
+    answer = service.post("/v1/models/minist:predict", json={"instances": image}).raise_for_status().json()
+    assert (answer["version"], answer["labels"]) == (2, ["1"])
+
+
 def settled(client: TestClient, digits: dict[str, bytes], compared: int) -> dict[str, Any]:
     def done() -> dict[str, Any] | None:
         body: dict[str, Any] = client.get("/models/minist/traffic").json()
@@ -210,6 +223,19 @@ def test_a_candidate_is_compared_in_the_shadow(service: TestClient, digits: dict
     assert compared["p"] == 1.0
     live = service.get("/live").json()["traffic"][0]
     assert (live["model"], live["shadow"]["agreement"], live["ended_at"]) == ("minist", 0.25, None)
+
+
+def test_batches_and_tensors_are_compared_too(service: TestClient, digits: dict[str, bytes]) -> None:
+    service.put("/models/minist/traffic", json={"shadow": "candidate"}).raise_for_status()
+    files = [("files", digits[label]) for label in "1723"]
+    answers = service.post("/predict/batch?model=minist", files=files).raise_for_status().json()
+    assert [answer["label"] for answer in answers] == list("1723")
+    assert settled(service, digits, 4)["shadow"]["agreement"] == 0.25
+    images = [np.asarray(Image.open(io.BytesIO(digits[label])).convert("L")) for label in "11"]
+    data = np.stack(images).reshape(2, 1, 28, 28)
+    tensor = {"name": "input", "shape": [2, 1, 28, 28], "datatype": "UINT8", "data": data.tolist()}
+    service.post("/v2/models/minist/infer", json={"inputs": [tensor]}).raise_for_status()
+    assert settled(service, digits, 6)["shadow"]["agreement"] == 0.5
 
 
 def test_a_candidate_that_fails_is_ended_and_nobody_notices(
@@ -279,3 +305,6 @@ def test_what_waits_in_the_shadow_is_bounded(service: TestClient) -> None:
     shadow.work()  # nothing is compared: there is no candidate now
     assert shadow.take("minist") == Compared(dropped=5)
     assert not shadow.waits
+    shadow.offer_all(served, bytes(784 * 100), [[0.1] * 10] * 100)
+    shadow.work()
+    assert shadow.take("minist") == Compared(dropped=100 - MOST_WAITING)

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import torch
 
-from app.serving.batching import Batcher, lower_priority
+from app.serving.batching import Batcher, Rows, lower_priority
 from app.serving.registry import Registry, ServedModel
 from app.store.traffic import Compared
 
@@ -53,6 +53,15 @@ class Shadow:
             self._dropped[served.name] = self._dropped.get(served.name, 0) + 1
         else:
             self._waiting.append((served, values, index, probability))
+
+    def offer_all(self, served: ServedModel, values: bytes | memoryview, rows: Rows) -> None:
+        """The inputs of one request, and their answers: as many as there is room for."""
+        size, room = served.input_bytes, max(MOST_WAITING - len(self._waiting), 1)
+        for at, row in enumerate(rows[:room]):
+            index = served.most_probable(row)
+            self.offer(served, bytes(values[at * size : (at + 1) * size]), index, row[index])
+        if len(rows) > room and self._registry.get(served.name) is served:
+            self._dropped[served.name] = self._dropped.get(served.name, 0) + len(rows) - room
 
     def take(self, model: str) -> Compared:
         """What was found since the last time."""

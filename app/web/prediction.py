@@ -251,6 +251,8 @@ async def _answer_some(
     services.counters.seconds["decode"].observe(time.perf_counter() - begun)
     parts, count = _inputs(read)
     rows = await unless_gone(services.batcher.submit(served, parts, count), receive) if count else []
+    if reading == "digit" and served.name in services.registry.shadows:
+        services.shadow.offer_all(served, parts, rows)
     return await _in_thread(_encode_many, served, rows, read, reading, services.recent_predictions)
 
 

@@ -91,6 +91,8 @@ async def predict_rows(
                     "send fewer rows at a time",
                 )
             rows = await unless_gone(batcher.submit(served, found.values, count), receive) if count else []
+            if served.name in services.registry.shadows:
+                services.shadow.offer_all(served, found.values, rows)
             as_csv = _wants_csv(headers)
             encode: Callable[[ServedModel, Rows, Encoded], bytes] = _csv if as_csv else _json
             return await to_thread.run_sync(

@@ -21,7 +21,7 @@ from app.web import problems
 from app.web.access_log import RequestObserver
 from app.web.auth import Headers
 from app.web.dependencies import Services
-from app.web.prediction import Deadline, find_served
+from app.web.prediction import Deadline, find_routed, find_served
 from app.web.rate_limit import Rates, caller_of
 from app.web.readiness import check_ready
 from app.web.v2 import grpc_requests, metadata
@@ -125,7 +125,9 @@ class InferenceServer:
             held.add(len(body))
             async with Deadline(services.settings.request_timeout):
                 request = await _unless_small(len(body), INLINE_BYTES, _parsed, "ModelInferRequest", body)
-                served = await find_served(services, model_name(request.model_name, request.model_version))
+                served = await find_routed(
+                    services, model_name(request.model_name, request.model_version), headers
+                )
                 head, given = await _unless_small(len(body), INLINE_BYTES, grpc_requests.read, request)
                 with Inference(services, served) as inference:
                     rows = await answer(services, served, given, head.preprocess, _never, held, inference)

@@ -10,7 +10,7 @@ from app.serving.encoding import most_probable
 from app.serving.registry import ServedModel
 from app.web.auth import Headers
 from app.web.dependencies import Services
-from app.web.prediction import find_served
+from app.web.prediction import find_routed
 from app.web.v2.inference import INLINE_ROWS, V1, predicted
 
 _WRITTEN_AT_ONCE = CapacityLimiter(2)
@@ -18,7 +18,7 @@ _WRITTEN_AT_ONCE = CapacityLimiter(2)
 
 async def predict_instances(services: Services, model: str, headers: Headers, receive: Receive) -> bytes:
     """The JSON of the answer. Raises a RequestError, an ImageError, or ClientDisconnect."""
-    served = await find_served(services, model)
+    served = await find_routed(services, model, headers)
     _, rows = await predicted(services, served, headers, receive, V1)
     if len(rows) <= INLINE_ROWS:
         return _encoded(served, rows)
