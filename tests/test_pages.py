@@ -1,5 +1,6 @@
 """The page, static files, and the headers that they go out with."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,20 @@ def test_the_page_is_at_the_root(client: TestClient, tmp_path: Path, monkeypatch
     assert response.status_code == 200
     assert response.headers["content-type"] == "text/html; charset=utf-8"
     assert response.headers["content-security-policy"] == POLICY
+
+
+def test_what_the_first_view_imports_is_fetched_at_once() -> None:
+    """Not module after module as each names the next: `modulepreload` in the page's head."""
+    folder, found, wanted = pages.STATIC / "page", set(), ["main.js", "try.js"]
+    while wanted:
+        module = wanted.pop()
+        if module not in found:
+            found.add(module)
+            wanted += re.findall(
+                r'^import [^;]*?from "\./([\w.]+)"', (folder / module).read_text(), re.MULTILINE
+            )
+    told = re.findall(r'modulepreload" href="static/page/([\w.]+)"', (folder / "index.html").read_text())
+    assert told == sorted(found - {"main.js"})
 
 
 @pytest.mark.parametrize("path", ["/docs", "/static/docs/start.js", "/static/icon.svg"])

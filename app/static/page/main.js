@@ -1,14 +1,8 @@
 // Which view is shown, the key, the banner.
 
 import { Api } from "./api.js";
-import { DatasetsView } from "./data.js";
 import { $ } from "./dom.js";
-import { LiveView } from "./live.js";
-import { ModelsView } from "./models.js";
 import { duration } from "./text.js";
-import { RunsView } from "./runs.js";
-import { TrainView } from "./train.js";
-import { TryView } from "./try.js";
 import { words } from "./words.js";
 
 /** @import * as Wire from "./wire.d.ts" */
@@ -20,45 +14,73 @@ import { words } from "./words.js";
  */
 /** @typedef {"try" | "data" | "train" | "runs" | "models" | "live"} ViewName */
 
+/**
+ * Fetched when they are shown: the first has a third of all modules.
+ * @type {Record<ViewName, () => Promise<new (api: Api) => View>>}
+ */
+const VIEWS = {
+  try: async () => (await import("./try.js")).TryView,
+  data: async () => (await import("./data.js")).DatasetsView,
+  train: async () => (await import("./train.js")).TrainView,
+  runs: async () => (await import("./runs.js")).RunsView,
+  models: async () => (await import("./models.js")).ModelsView,
+  live: async () => (await import("./live.js")).LiveView,
+};
+const REST = 1500; // ms after the first view, when the others are fetched: they are there when the service is not
+
 const TITLES = { try: "Try", data: "Data", train: "Train", runs: "Runs", models: "Models", live: "Live" };
 const GREETING = 3000; // ms for which the page says that the service is back
 
 class Page {
   /** @type {ViewName | null} */
   #shown = null;
+  /** @type {Partial<Record<ViewName, View>>} those that were shown before */
+  #views = {};
 
   constructor() {
     this.api = new Api(askForKey);
-    /** @type {Record<ViewName, View>} */
-    this.views = {
-      try: new TryView(this.api),
-      data: new DatasetsView(this.api),
-      train: new TrainView(this.api),
-      runs: new RunsView(this.api),
-      models: new ModelsView(this.api),
-      live: new LiveView(this.api),
-    };
-    $("start").remove();
     this.#watchService();
     this.#watchKey();
     addEventListener("hashchange", () => this.#route());
-    this.#about();
-    this.#route();
+    this.#route().then(() => {
+      this.#about();
+      setTimeout(() => Promise.allSettled(Object.values(VIEWS).map((load) => load())), REST);
+    });
   }
 
   /** "#/models/minist?a=1" -> view models, words ["minist"], query a=1 */
-  #route() {
+  async #route() {
     if (location.hash && !location.hash.startsWith("#/")) return; // the skip link
     const [path = "", query] = location.hash.slice(2).split("?");
-    const [name = "", ...rest] = path.split("/").filter(Boolean).map(decodeURIComponent);
+    const [name = "", ...rest] = path.split("/").filter(Boolean).map(decoded);
     const view = name in TITLES ? /** @type {ViewName} */ (name) : "try";
+    const other = this.#shown !== null && this.#shown !== view;
     this.#turnTo(view);
-    this.views[view].show(rest, new URLSearchParams(query));
+    const shown = await this.#load(view);
+    if (!shown) return;
+    $(view).hidden = false;
+    if (other) $(`${view}-title`).focus({ preventScroll: true });
+    shown.show(rest, new URLSearchParams(query));
+  }
+
+  /**
+   * The view; null where another is shown by now, or it cannot be had: then the page still says to reload it.
+   * @param {ViewName} name
+   */
+  async #load(name) {
+    if (!this.#views[name]) {
+      $("start").hidden = false;
+      const View = await VIEWS[name]().catch(() => null);
+      if (View) this.#views[name] ??= new View(this.api);
+    }
+    if (this.#shown !== name) return null;
+    $("start").hidden = Boolean(this.#views[name]);
+    return this.#views[name] ?? null;
   }
 
   /** @param {ViewName} view */
   #turnTo(view) {
-    for (const each of Object.keys(TITLES)) $(each).hidden = each !== view;
+    for (const each of Object.keys(TITLES)) $(each).hidden ||= each !== view;
     for (const link of document.querySelectorAll(".top nav a")) {
       const shown = view === "runs" ? "train" : view;
       link.ariaCurrent = link.getAttribute("href") === `#/${shown}` ? "page" : null;
@@ -66,8 +88,7 @@ class Page {
     document.title = `${TITLES[view]} · minist`;
     if (this.#shown && this.#shown !== view) {
       scrollTo(0, 0);
-      $(`${view}-title`).focus({ preventScroll: true });
-      this.views[this.#shown].leave?.();
+      this.#views[this.#shown]?.leave?.();
     }
     this.#shown = view;
   }
@@ -89,6 +110,7 @@ class Page {
     );
     api.addEventListener("back", () => {
       banner("The service is back.", "back", GREETING);
+      if (!$("start").hidden) this.#route();
       this.#about();
     });
     api.addEventListener("wait", () => {
@@ -109,6 +131,15 @@ class Page {
     };
     this.api.addEventListener("key", show);
     show();
+  }
+}
+
+/** @param {string} word of the address */
+function decoded(word) {
+  try {
+    return decodeURIComponent(word);
+  } catch {
+    return word; // what somebody typed
   }
 }
 
