@@ -18,6 +18,7 @@ from models.preprocessing.decode import open_image, png
 from models.preprocessing.pictures import Pixels
 from models.preprocessing.png import plain_pixels
 from models.preprocessing.preprocess import InputInfo, PreprocessMode, needs_no_preprocessing, read
+from models.structure import Layer, layers
 from models.tables import TableInput
 from models.tensors import normalise, stack
 
@@ -170,6 +171,10 @@ class Classifier:
         found = occlusion.effects(self.logits, pixels, coarse)
         strength, laid_over = occlusion.strength(found), occlusion.laid_over(pixels, found)
         return Explanation(png(pixels), png(strength), png(laid_over))
+
+    def layers(self) -> list[Layer]:
+        """Its layers with the shapes that they give, and their parameters."""
+        return layers(self.model, self._normalise(self.blank(1)))
 
     def _batches(self, images: Tensor) -> Iterator[Tensor]:
         for start in range(0, max(len(images), 1), BATCH):

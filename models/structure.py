@@ -3,10 +3,10 @@
 from functools import partial
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from models.architectures import shallow_copy
-from models.classifier import Classifier
 from models.graphs.module import Graph
 
 
@@ -19,18 +19,18 @@ class Layer(NamedTuple):
     parameters: int  # learned numbers
 
 
-def layers(classifier: Classifier) -> list[Layer]:
-    """By asking a copy about one blank input: what serves is left alone."""
-    if isinstance(classifier.model, Graph):
-        graph = classifier.model
-        return [Layer("onnx", "ONNX graph", (len(classifier.card.classes),), graph.learned)]
-    model = shallow_copy(classifier.model)
+def layers(model: nn.Module, inputs: Tensor) -> list[Layer]:
+    """By asking a copy about one input: what serves is left alone."""
+    if isinstance(model, Graph):
+        return [Layer("onnx", "ONNX graph", (model.classes,) if model.classes else None, model.learned)]
+    model = shallow_copy(model)
     asked: dict[str, tuple[int, ...] | None] = {}
     own = {name: _parameters(module) for name, module in model.named_modules()}
     parts = {name: module for name, module in model.named_modules() if _computes(module)}
     for name, module in parts.items():
         module.register_forward_hook(partial(_note, asked, name))
-    Classifier(model, classifier.card, classifier.device).logits(classifier.blank(1))
+    with torch.inference_mode():
+        model(inputs)
     asked |= {name: None for name in parts if name not in asked and own[name]}
     return [Layer(name, type(parts[name]).__name__, shape, own[name]) for name, shape in asked.items()]
 

@@ -4,7 +4,6 @@ import torch
 from starlette.testclient import TestClient
 
 from models.classifier import Classifier
-from models.structure import layers
 from tests import people
 from tests.conftest import SHIPPED
 from tests.samples import is_problem
@@ -35,6 +34,6 @@ def test_what_serves_is_not_touched() -> None:
     """No hook stays on the model that answers others meanwhile; a network of a table has layers, too."""
     model, card = people.trained()
     classifier = Classifier(model.eval(), card, torch.device("cpu"))
-    found = layers(classifier)
+    found = classifier.layers()
     assert sum(layer.parameters for layer in found) == sum(each.numel() for each in model.parameters())
     assert not any(module._forward_hooks for module in model.modules())

@@ -139,7 +139,10 @@ function actions({ api, say, anew }, name, { version, aliases }) {
     !aliases.length && act("Delete", remove, { say, kind: "quiet", sure: true }),
     h(
       "a",
-      { href: `#/try?model=${encodeURIComponent(name)}@${version}`, "aria-label": `Try it: version ${version}` },
+      {
+        href: `#/try?model=${encodeURIComponent(name)}@${version}`,
+        "aria-label": `Try it: version ${version}`,
+      },
       "Try it",
     ),
   ];

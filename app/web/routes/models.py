@@ -33,7 +33,6 @@ from app.web.row_schema import schema_of
 from app.web.schemas import ModelSummary
 from models.card import Card
 from models.errors import CheckpointError
-from models.structure import layers
 
 router = APIRouter(prefix="/models", tags=["models"])
 
@@ -138,7 +137,7 @@ def show_layers(name: str, registry: RegistryDep) -> list[LayerBody]:
     """Its layers with the shapes that they give for one input, found by asking it, and their parameters."""
     return [
         LayerBody(name=found, type=kind, output=None if shape is None else list(shape), parameters=parameters)
-        for found, kind, shape, parameters in layers(registry.find(name).classifier)
+        for found, kind, shape, parameters in registry.find(name).classifier.layers()
     ]
 
 
