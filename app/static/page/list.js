@@ -12,7 +12,7 @@ import { h } from "./dom.js";
 export function listTable(name, head, rows) {
   return h(
     "div.wide",
-    { tabindex: "0", role: "region", "aria-label": name },
+    { tabindex: "0", role: "region", "aria-label": `${name}, a table` },
     h(
       "table.list",
       h(

@@ -20,6 +20,10 @@ function to(share) {
   return Number(((share ?? 0) * 100).toFixed(1));
 }
 
+/** @type {Map<string, boolean>} */
+const unfolded = new Map(); // what was opened or closed by hand, by version: it is drawn anew every second
+const narrow = matchMedia("(max-width: 30rem)");
+
 /**
  * @param {Api} api
  * @param {Wire.MixBody[]} models
@@ -30,7 +34,7 @@ export function mixes(api, models) {
     h(
       "ul.mixes",
       { role: "list" },
-      models.map((model) => mix(api, model)),
+      models.map((model, index) => mix(api, model, !index || !narrow.matches)),
     ),
   ];
 }
@@ -38,8 +42,9 @@ export function mixes(api, models) {
 /**
  * @param {Api} api
  * @param {Wire.MixBody} found
+ * @param {boolean} open unless something else was chosen
  */
-function mix(api, found) {
+function mix(api, found, open) {
   const { model, version, answers, recent, labels, expected_labels, confidence, expected_confidence } = found;
   const facts = [
     plural(answers, "answer"),
@@ -61,11 +66,31 @@ function mix(api, found) {
       found.drift?.since && h("span.tag.drifts", `drifts since ${when(found.drift.since)}`),
       h("span.fine", facts.filter(Boolean).join(", ")),
     ),
-    h("div.bars-side", bars("Classes", labels, expected_labels), bars("How sure", sure, expected)),
+    folding(
+      `${model}@${version}`,
+      open,
+      h("div.bars-side", bars("Classes", labels, expected_labels), bars("How sure", sure, expected)),
+    ),
     expected_labels === null && h("p.fine", "Its card does not say what it answered on its test set."),
     driftOf(found.drift),
     hourly(api, model, version),
   );
+}
+
+/**
+ * @param {string} version
+ * @param {boolean} open
+ * @param {HTMLElement} body
+ */
+function folding(version, open, body) {
+  const element = h(
+    "details",
+    { open: unfolded.get(version) ?? open },
+    h("summary", "Classes and confidence"),
+    body,
+  );
+  element.ontoggle = () => element.isConnected && unfolded.set(version, element.open);
+  return element;
 }
 
 /**

@@ -83,20 +83,29 @@ export function machine({ host, workers, disk, database }) {
 
 /** @param {Wire.TaskBody[]} found */
 export function tasks(found) {
+  const [failing, working] = [found.filter(({ error }) => error), found.filter(({ error }) => !error)];
   return [
+    failing.length > 0 && taskList(failing),
     h(
-      "ul.tasks",
-      { role: "list" },
-      found.map(({ name, error }) =>
-        h(
-          "li",
-          h("span", capital(name)),
-          error ? h("span.problem", `has failed ${error}`) : h("span.fine", "works"),
-        ),
+      "details",
+      h(
+        "summary",
+        failing.length ? `${count(working.length)} others work` : `All ${count(working.length)} work`,
       ),
+      taskList(working),
     ),
-  ];
+  ].filter((part) => part !== false);
 }
+
+/** @param {Wire.TaskBody[]} found */
+const taskList = (found) =>
+  h(
+    "ul.tasks",
+    { role: "list" },
+    found.map(({ name, error }) =>
+      h("li", h("span", capital(name)), error && h("span.problem", `has failed ${error}`)),
+    ),
+  );
 
 /**
  * @param {string} name
