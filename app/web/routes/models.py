@@ -130,7 +130,7 @@ class LayerBody(BaseModel):
 @router.get(
     "/{name}/layers",
     summary="Show a model's layers",
-    responses=problems.responses(UNKNOWN, errors.UnloadedModel),
+    responses=problems.responses(*problems.MODEL_ERRORS),
     dependencies=[MAY_READ],
 )
 def show_layers(name: str, registry: RegistryDep) -> list[LayerBody]:
