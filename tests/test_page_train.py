@@ -230,7 +230,7 @@ def test_a_run_is_named_found_by_its_tag_and_its_report_is_a_tab(
     rows.get_by_role("button", name="Name").click()
     dialog = page.get_by_role("dialog", name=re.compile("^apart of"))
     dialog.get_by_label("Name", exact=True).fill("")
-    dialog.get_by_label("Tags").fill("odd keep")
+    dialog.get_by_label("Tags", exact=True).fill("odd keep")
     dialog.get_by_role("button", name="Save").click()
     expect(rows).not_to_contain_text("a higher rate")
     assert api.get(f"/train/{apart}").json()["tags"] == ["keep", "odd"]

@@ -30,6 +30,12 @@ export class Overlay {
     );
     this.host = h("div.plot", { role: "img", "aria-label": `${title} at the end: ${last.join(", ")}` });
     this.element = h("figure.curve", h("figcaption", title), this.host);
+    this.resized = new ResizeObserver(() => this.#chart?.setSize(this.#size));
+    this.resized.observe(this.element);
+  }
+
+  get #size() {
+    return { width: Math.max(240, this.host.clientWidth || 240), height: HEIGHT };
   }
 
   /**
@@ -46,6 +52,7 @@ export class Overlay {
 
   remove() {
     this.#drawn += 1;
+    this.resized.disconnect();
     this.#chart?.destroy();
     this.#chart = null;
   }
@@ -76,8 +83,7 @@ export class Overlay {
     const value = (/** @type {unknown} */ _, /** @type {number | null} */ it) =>
       it === null ? "–" : short(it);
     return {
-      width: Math.max(240, this.host.clientWidth || 240),
-      height: HEIGHT,
+      ...this.#size,
       cursor: { drag: { x: false, y: false } },
       scales: { x: { time: false }, y: { distr: log ? 3 : 1 } },
       axes: [
