@@ -67,7 +67,7 @@ def views(api: httpx2.Client) -> list[tuple[str, str]]:
         (f"#/models/{LONG}", ".confusion button"),
         ("#/models/cnn", ".version-card"),
         ("#/models/fashion-cnn", ".version-card"),
-        ("#/live", "[data-part=tasks] li"),
+        ("#/live", "[data-part=tasks] summary"),
     ]
 
 

@@ -13,7 +13,7 @@ from training.evaluation import evaluate
 pytestmark = pytest.mark.full_data
 
 REQUIRED = {
-    "digits": 0.9965,  # what it paid for other hands: 0.9973 on MNIST alone
+    "digits": 0.997,  # with other hands and what is no digit: 0.9973 on MNIST alone
     "minist": 0.990,
     "cnn": 0.993,
     "softmax-mnist": 0.925,
