@@ -64,6 +64,17 @@ def test_a_service_that_is_not_open_asks_for_the_key_at_once(new_page: NewPage, 
         draw(page, "6")
         says(page, "6")
         expect(page.locator("#request code")).to_contain_text("authorization: Bearer $MINIST_API_KEY")
+        job = run_to_its_end(client, "mine", epochs=1)["id"]
+        page.goto(f"{address(client)}/#/train/{job}/report")  # no picture or link of a page sends the key
+        with page.expect_download() as report:
+            page.get_by_role("button", name="Save the report").click(timeout=SOON)
+        assert report.value.suggested_filename == "report.html"
+        assert "<img" in Path(report.value.path()).read_text()
+        page.get_by_role("link", name="Curves").click()
+        images = page.locator(".pictures img")
+        expect(images.nth(2)).to_be_visible(timeout=SOON)
+        for image in images.all():
+            shown(image)
 
 
 def test_the_service_goes_away_and_comes_back(new_page: NewPage, tmp_path: Path) -> None:

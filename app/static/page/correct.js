@@ -1,6 +1,7 @@
 // Correct a model: the right label for a picture, and the corrections that are kept.
 
 import { act, fill, h } from "./dom.js";
+import { save } from "./files.js";
 import { nameOf } from "./folder.js";
 import { pageOfData } from "./paths.js";
 import { LabelQueue } from "./queue.js";
@@ -156,7 +157,7 @@ export class Corrections {
     };
     return [
       !this.#opened && act("Show them", open, { say }),
-      act("Export", () => this.#export(), { say }),
+      act("Export", () => save(this.api, "feedback/export", "feedback.zip"), { say }),
       ...Object.keys(this.#waiting).map((model) =>
         act(`Data set of ${model}'s`, () => this.#makeSet(model), { say }),
       ),
@@ -203,13 +204,6 @@ export class Corrections {
       named(act("Relabel", relabel, { say, kind: "quiet" }), `Relabel ${label}, taken for ${predicted}`),
       act("Delete", remove, { say, kind: "quiet" }),
     );
-  }
-
-  async #export() {
-    const response = await this.api.request("feedback/export");
-    const url = URL.createObjectURL(await response.blob());
-    h("a", { href: url, download: "feedback.zip" }).click();
-    URL.revokeObjectURL(url);
   }
 }
 

@@ -2,6 +2,7 @@
 
 import { Away, Problem } from "./api.js";
 import { act, fill, h, loading, note, trouble } from "./dom.js";
+import { save } from "./files.js";
 import { randomKey } from "./form.js";
 import { ColumnsForm, TargetAgain } from "./columns.js";
 import { OptionsForm } from "./options.js";
@@ -166,10 +167,8 @@ export class DatasetPage {
    * @param {boolean} table
    */
   async #export(reference, table) {
-    const response = await this.api.request(dataPath(reference, "/export"));
-    const url = URL.createObjectURL(await response.blob());
-    h("a", { href: url, download: `${reference.replace("@", "-")}.${table ? "csv" : "zip"}` }).click();
-    URL.revokeObjectURL(url);
+    const name = `${reference.replace("@", "-")}.${table ? "csv" : "zip"}`;
+    await save(this.api, dataPath(reference, "/export"), name);
   }
 
   /**

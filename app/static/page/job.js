@@ -141,10 +141,11 @@ class Watched {
     fill(this.tabs, link("Curves", "", !shown), link("Report", "/report", shown));
     if (!shown || this.report.childElementCount) return;
     const src = `${this.path}/artifacts/${REPORT}`;
+    const frame = () => h("iframe.report", { src, title: "Report of the run", sandbox: "" });
     fill(
       this.report,
-      h("iframe.report", { src, title: "Report of the run", sandbox: "" }),
-      h("p", h("a", { href: src }, "The report alone")),
+      this.outcome.closed ? null : frame(),
+      h("p", this.outcome.file(this.id, REPORT, this.outcome.closed ? "Save the report" : "The report alone")),
     );
   }
 

@@ -1,6 +1,7 @@
 // What came out of a job: the version and whether it serves, what corrections changed, files.
 
 import { act, fill, h } from "./dom.js";
+import { needsKey, save, urlOf } from "./files.js";
 import { objectionsTo, rollBack, serve } from "./serving.js";
 import { bytes, capital, count, percent, plural, sentences } from "./text.js";
 import { plain } from "./words.js";
@@ -22,6 +23,7 @@ export class Outcome {
     this.onFiles = onFiles;
     /** @type {Wire.ArtifactBody[]} */
     this.files = [];
+    this.closed = false; // whether they are given only to who sends a key
     this.element = h("div.stack");
   }
 
@@ -39,8 +41,12 @@ export class Outcome {
       this.#version(job),
       this.api.get(`train/${encodeURIComponent(job.id)}/artifacts`).catch(() => []), // cleared away
     ]);
+    const first = files[0];
+    const closed =
+      first !== undefined && (await needsKey(this.api, pathOf(job.id, first.name)).catch(() => false));
     if (mine !== this.#shown) return;
-    fill(this.element, version, corrections(job), pictures(job.id, files));
+    this.closed = closed;
+    fill(this.element, version, corrections(job), this.#pictures(job.id, files));
     this.files = files;
     this.onFiles();
   }
@@ -101,6 +107,61 @@ export class Outcome {
       h("a", { href: `#/try?model=${name}@${version}` }, "Try it"),
     ];
   }
+
+  /**
+   * @param {string} id
+   * @param {Wire.ArtifactBody[]} files
+   */
+  #pictures(id, files) {
+    if (!files.length) return null;
+    const images = files.filter(({ name }) => name.endsWith(".png"));
+    const others = files.filter(({ name }) => !name.endsWith(".png"));
+    return h(
+      "div.sheet",
+      h("h2", "Files of the run"),
+      h(
+        "div.pictures",
+        images.map(({ name }) => this.#picture(id, name)),
+      ),
+      h(
+        "ul.files",
+        { role: "list" },
+        others.map(({ name, bytes: size }) => h("li", this.file(id, name), h("small", bytes(size)))),
+      ),
+    );
+  }
+
+  /**
+   * @param {string} id
+   * @param {string} name
+   */
+  #picture(id, name) {
+    const title = capital(name.replace(/\.\w+$/, "").replaceAll("-", " "));
+    const path = pathOf(id, name);
+    const caption = h("figcaption", title);
+    if (!this.closed) {
+      return h("figure", h("a", { href: path }, h("img", { src: path, alt: title, loading: "lazy" })), caption);
+    }
+    const image = h("img", { alt: title });
+    const show = async () => {
+      image.src = await urlOf(this.api, path);
+      image.onload = () => URL.revokeObjectURL(image.src);
+    };
+    show().catch(() => {}); // its title stays
+    return h("figure", image, caption);
+  }
+
+  /**
+   * A link to a file, or what saves it.
+   * @param {string} id
+   * @param {string} name
+   * @param {string} [text]
+   */
+  file(id, name, text = name) {
+    const path = pathOf(id, name);
+    if (!this.closed) return h("a", { href: path }, text);
+    return act(text, () => save(this.api, path, name), { say: this.say, kind: "quiet" });
+  }
 }
 
 /** @param {Wire.JobBody} job */
@@ -120,37 +181,7 @@ function corrections({ feedback }) {
 }
 
 /**
- * @param {string} id
- * @param {Wire.ArtifactBody[]} files
+ * @param {string} id of a job
+ * @param {string} name of its file
  */
-function pictures(id, files) {
-  if (!files.length) return null;
-  const url = (/** @type {string} */ name) =>
-    `train/${encodeURIComponent(id)}/artifacts/${encodeURIComponent(name)}`;
-  const images = files.filter(({ name }) => name.endsWith(".png"));
-  const others = files.filter(({ name }) => !name.endsWith(".png"));
-  return h(
-    "div.sheet",
-    h("h2", "Files of the run"),
-    h(
-      "div.pictures",
-      images.map(({ name }) => picture(url(name), capital(name.replace(/\.\w+$/, "").replaceAll("-", " ")))),
-    ),
-    h(
-      "ul.files",
-      { role: "list" },
-      others.map(({ name, bytes: size }) =>
-        h("li", h("a", { href: url(name) }, name), h("small", bytes(size))),
-      ),
-    ),
-  );
-}
-
-/**
- * @param {string} src
- * @param {string} title
- */
-function picture(src, title) {
-  const image = h("img", { src, alt: title, loading: "lazy" });
-  return h("figure", h("a", { href: src }, image), h("figcaption", title));
-}
+const pathOf = (id, name) => `train/${encodeURIComponent(id)}/artifacts/${encodeURIComponent(name)}`;

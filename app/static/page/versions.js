@@ -1,6 +1,7 @@
 // A version as a card, what its file says, and the history of a model.
 
 import { act, h } from "./dom.js";
+import { save } from "./files.js";
 import { modelPath, pageOf } from "./paths.js";
 import { serve } from "./serving.js";
 import { capital, count, percent, plural, sentences, when } from "./text.js";
@@ -78,14 +79,10 @@ const FORMATS = [
  * @param {string} label
  */
 function download({ api, say }, name, version, format, label) {
-  const save = async () => {
-    const response = await api.request(modelPath(`${name}@${version}`, `/export?format=${format}`));
-    const href = URL.createObjectURL(await response.blob());
-    const ending = format === "card" ? "json" : format;
-    h("a", { href, download: `${name}-${version}.${ending}` }).click();
-    URL.revokeObjectURL(href);
-  };
-  const button = act(label, save, { say, kind: "quiet" });
+  const path = modelPath(`${name}@${version}`, `/export?format=${format}`);
+  const ending = format === "card" ? "json" : format;
+  const doing = () => save(api, path, `${name}-${version}.${ending}`);
+  const button = act(label, doing, { say, kind: "quiet" });
   button.ariaLabel = `Download version ${version} as ${label}`;
   return button;
 }
