@@ -66,6 +66,7 @@ def bring(api: httpx2.Client, name: str, files: Mapping[str, bytes]) -> None:
 
 
 def drop(page: Page, name: str, data: bytes) -> None:
+    page.locator(".drop").wait_for()
     page.evaluate(DROP, [name, base64.b64encode(data).decode()])
 
 

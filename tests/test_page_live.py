@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser import NewPage, api, chromium, give_key, new_page
+from tests.conftest import ADMIN_KEY
 from tests.samples import PNG
 
 pytestmark = pytest.mark.browser
@@ -74,16 +75,17 @@ def test_nothing_is_wider_than_the_window(new_page: NewPage, width: int) -> None
 
 
 def test_a_drift_is_shown_with_its_hours(new_page: NewPage, api: httpx2.Client) -> None:
-    page = new_page("#/live")
+    page = new_page("#/models")
+    page.evaluate("key => sessionStorage.setItem('minist-key', key)", ADMIN_KEY)
     page.route(
         "**/live/events", lambda route: route.fulfill(body=stream(api), content_type="text/event-stream")
     )
-    give_key(page)
+    page.goto(page.url.split("#")[0] + "#/live")
     mix = page.locator("[data-model='softmax-mnist@1']")
     expect(mix.locator(".drifts")).to_contain_text("drifts since")
     expect(mix).to_contain_text("stability index 1.20 (limit 0.25) for classes")
     mix.get_by_text("Hour by hour").click()
-    expect(mix.locator("details")).to_contain_text("hours are written once a minute")
+    expect(mix.locator("details", has_text="Hour by hour")).to_contain_text("hours are written once a minute")
 
 
 def stream(api: httpx2.Client) -> str:

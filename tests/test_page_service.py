@@ -53,7 +53,7 @@ def test_a_job_that_nobody_takes_says_so(new_page: NewPage, tmp_path: Path) -> N
     with service(tmp_path, "api") as (_, client):
         job = client.post("/train", json={**SHORT, "model": "waits"}).json()["id"]
         page = new_page(f"#/train/{job}", address(client))
-        expect(page.locator("#job .problem").first).to_contain_text("no training worker is running")
+        expect(page.locator("#job .problem").first).to_contain_text("No training worker is running")
 
 
 def test_a_service_that_is_not_open_asks_for_the_key_at_once(new_page: NewPage, tmp_path: Path) -> None:
