@@ -24,6 +24,7 @@ from tests.browser import (
     says,
 )
 from tests.conftest import ADMIN_KEY, ROOT
+from tests.processes import wait_for
 
 pytestmark = pytest.mark.browser
 
@@ -174,7 +175,7 @@ def test_four_answers_fit_a_phone(new_page: NewPage) -> None:
     expect(page.locator(".answer")).to_have_count(4, timeout=SOON)
     draw(page, "2")
     explained(page, "softmax-mnist")
-    page.wait_for_function("document.documentElement.scrollHeight < 2.75 * 844")  # 3,488 before
+    wait_for(lambda: page.evaluate("document.documentElement.scrollHeight") < 2.75 * 844)  # 3,488 before
     for bar in page.locator(".answer .bars li").all():
         box = bar.locator(".track").bounding_box()
         assert box
