@@ -234,12 +234,12 @@ class Digits(nn.Module):
         return torch.cat([self._logits(maps), self.background(maps)], 1)
 
 
-class FusedDigits(nn.Module):
+class FusedDigits(Digits):
     """The layers of `Digits`, with normalisation and the first pooling inside the convolutions: the same logits
     in half the time, once the graph is frozen."""
 
     def __init__(self, digits: Digits) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # with no layers of its own
         self.conv1, self.norm1 = digits.conv1, digits.norm1
         self.conv2, self.norm2 = digits.conv2, digits.norm2
         self.conv3, self.norm3 = digits.conv3, digits.norm3
@@ -258,18 +258,6 @@ class FusedDigits(nn.Module):
         x = F.relu(F.conv2d(x, *_with_norm(self.conv3, self.norm3), padding=1))
         x = F.relu(F.max_pool2d(F.conv2d(x, *_with_norm(self.conv4, self.norm4), padding=1), 2))
         return x.flatten(1)
-
-    def _logits(self, maps: Tensor) -> Tensor:
-        logits: Tensor = self.fc2(F.relu(self.fc1(maps)))
-        return logits
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self._logits(self.maps(x))
-
-    def judge(self, x: Tensor) -> Tensor:
-        assert self.background is not None
-        maps = self.maps(x)
-        return torch.cat([self._logits(maps), self.background(maps)], 1)
 
 
 def _with_norm(layer: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
