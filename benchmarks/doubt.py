@@ -30,7 +30,7 @@ SEED = 77_000  # none that anything was trained with
 def digits(data: Path) -> Iterator[tuple[str, Tensor]]:
     test = load_dataset("mnist", data).test
     yield "MNIST's test images", test.images
-    yield "hard shapes", torch.from_numpy(hard_shapes.images()[0])
+    yield "hard shapes", torch.from_numpy(hard_shapes.images()[0])[:, None]
     yield "hands", written_split(COUNT, SEED).images
     yield "simulated pictures", synthetic_split(test, COUNT, SEED).images
 
