@@ -184,3 +184,7 @@ class NoTestSet(RequestError):
 
 class StorageTrouble(RequestError):
     """The database or the disk does not answer."""
+
+
+# of the model that a request names, see Registry.find
+MODEL_ERRORS = UnknownModel, UnloadedModel, DamagedModel, StorageTrouble

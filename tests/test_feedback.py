@@ -18,9 +18,11 @@ from pydantic import SecretStr
 from sqlalchemy import func, select, update
 from starlette.testclient import TestClient
 
+from app import errors
 from app.home import Home
 from app.jobs.queue import Queue
 from app.main import create_app
+from app.serving.registry import Registry, ServedModel
 from app.settings import Settings
 from app.store.database import Database
 from app.store.feedback import REMEMBER_SECONDS, Feedback, FeedbackFull, NoSuchPrediction
@@ -397,6 +399,30 @@ def test_what_is_like_nothing_a_model_knows_comes_first(
     found = api.get("/feedback/unsure", headers=ADMIN).json()
     assert [one["id"] for one in found] == [strange["id"], plain["id"]]
     assert [one["unfamiliar"] for one in found] == [True, False]
+
+
+@pytest.mark.parametrize("error", errors.MODEL_ERRORS)
+def test_a_version_that_cannot_be_asked_hides_no_other(
+    api: TestClient,
+    deployment: Settings,
+    digits: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[errors.RequestError],
+) -> None:
+    ask(api, digits["7"], model="cnn")
+    plain = ask(api, digits["4"], model="minist")
+    with database(deployment) as other:
+        wait_until_known(Feedback(other, 10, 10_000), plain["id"])
+    find = Registry.find
+
+    def missing(registry: Registry, name: str | None) -> ServedModel:
+        if name == "cnn@1":
+            raise error("it is not here", "ask later")
+        return find(registry, name)
+
+    monkeypatch.setattr(Registry, "find", missing)
+    found = api.get("/feedback/unsure", headers=ADMIN).json()
+    assert [one["id"] for one in found] == [plain["id"]]
 
 
 def test_a_label_can_be_changed_and_taken_back(api: TestClient, digits: dict[str, bytes]) -> None:

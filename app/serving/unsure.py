@@ -14,7 +14,6 @@ import torch
 
 from app import errors
 from app.serving.registry import Registry
-from app.store.errors import ArtifactsAway
 from app.store.feedback import Remembered
 from models.errors import GraphFailed
 from models.preprocessing.pictures import Pixels, from_planes
@@ -45,8 +44,8 @@ def least_sure(registry: Registry, remembered: Sequence[Remembered]) -> list[Uns
     for (model, number), some in groupby(sorted(remembered, key=version), key=version):
         try:
             found += _asked(registry, f"{model}@{number}", list(some))
-        except (errors.UnknownModel, errors.UnloadedModel, errors.DamagedModel, ArtifactsAway, GraphFailed):
-            continue  # deleted, or out of service
+        except (*errors.MODEL_ERRORS, GraphFailed):
+            continue  # deleted, out of service, or away
     return sorted(found, key=lambda one: (not one.unfamiliar, one.probability))
 
 

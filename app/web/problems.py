@@ -124,8 +124,6 @@ _TABLE: Mapping[type[Exception], _Row] = {
 }
 _UNREAD = (errors.BodyTooLarge, errors.DeadlineExceeded)  # the rest of the body is not read
 
-# of the model that a request names, see Registry.find
-MODEL_ERRORS = errors.UnknownModel, errors.UnloadedModel, errors.DamagedModel, errors.StorageTrouble
 IMAGE_ERRORS = tuple(kind for kind in _TABLE if issubclass(kind, ImageError))
 
 

@@ -84,7 +84,7 @@ _ANY = {"schema": {"type": "string", "format": "binary"}}
         **_LOCATION,
         **problems.responses(
             *_IMPORT_ERRORS,
-            *problems.MODEL_ERRORS,
+            *errors.MODEL_ERRORS,
             errors.BodyTooLarge,
             errors.EmptyBody,
             errors.MalformedForm,

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from app import errors
 from app.clock import utc
 from app.store.answered import HOUR, KEPT_HOURS, HourRow, hour_of
 from app.web import problems
@@ -46,7 +47,7 @@ class HistoryBody(BaseModel):
 @router.get(
     "/{name}/drift",
     summary="Show how a model's answers drift",
-    responses=problems.responses(*AUTH_ERRORS, *problems.MODEL_ERRORS),
+    responses=problems.responses(*AUTH_ERRORS, *errors.MODEL_ERRORS),
 )
 def show(
     name: str,

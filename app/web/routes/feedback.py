@@ -194,7 +194,7 @@ class FeedbackBody(BaseModel):
         FeedbackFull,
         NoSuchPrediction,
         errors.InvalidRequest,
-        *problems.MODEL_ERRORS,
+        *errors.MODEL_ERRORS,
     ),
 )
 async def correct(correction: CorrectionRequest, request: Request, services: ServicesDep) -> CorrectionBody:

@@ -107,7 +107,7 @@ def list_models(registry: RegistryDep) -> list[ModelSummary]:
 @router.get(
     "/{name}",
     summary="Show a model's card",
-    responses=problems.responses(*problems.MODEL_ERRORS),
+    responses=problems.responses(*errors.MODEL_ERRORS),
     dependencies=[MAY_READ],
 )
 def show_model(name: str, registry: RegistryDep) -> Card:
@@ -130,7 +130,7 @@ class LayerBody(BaseModel):
 @router.get(
     "/{name}/layers",
     summary="Show a model's layers",
-    responses=problems.responses(*problems.MODEL_ERRORS),
+    responses=problems.responses(*errors.MODEL_ERRORS),
     dependencies=[MAY_READ],
 )
 def show_layers(name: str, registry: RegistryDep) -> list[LayerBody]:
@@ -145,7 +145,7 @@ def show_layers(name: str, registry: RegistryDep) -> list[LayerBody]:
     "/{name}/schema",
     summary="Show what a model takes",
     response_description="a JSON Schema (draft 2020-12)",
-    responses=problems.responses(*problems.MODEL_ERRORS),
+    responses=problems.responses(*errors.MODEL_ERRORS),
     dependencies=[MAY_READ],
 )
 def show_schema(name: str, registry: RegistryDep) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def show_schema(name: str, registry: RegistryDep) -> dict[str, Any]:
     response_class=Response,
     responses={
         200: {"description": "the file", "content": {kind: {} for kind in sorted({*MEDIA_TYPES.values()})}},
-        **problems.responses(*problems.MODEL_ERRORS, errors.Overloaded, errors.Conflict),
+        **problems.responses(*errors.MODEL_ERRORS, errors.Overloaded, errors.Conflict),
     },
     dependencies=[MAY_READ],
 )

@@ -87,7 +87,7 @@ def _body(field: str, schema: dict[str, Any], **options: Any) -> dict[str, Any]:
     summary="Classify one image, or one row of a table",
     response_model=PredictionBody | NumberBody,
     responses=problems.responses(
-        *problems.MODEL_ERRORS, errors.BodyTooLarge, *_READING, *_ROW_ERRORS, *problems.IMAGE_ERRORS, *_LOAD
+        *errors.MODEL_ERRORS, errors.BodyTooLarge, *_READING, *_ROW_ERRORS, *problems.IMAGE_ERRORS, *_LOAD
     ),
     openapi_extra={
         "security": READING,
@@ -158,7 +158,7 @@ async def predict(
             }
         },
         **problems.responses(
-            *problems.MODEL_ERRORS, errors.BodyTooLarge, *_READING, *_ROW_ERRORS, errors.WrongArray, *_LOAD
+            *errors.MODEL_ERRORS, errors.BodyTooLarge, *_READING, *_ROW_ERRORS, errors.WrongArray, *_LOAD
         ),
     },
     openapi_extra={

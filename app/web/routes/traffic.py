@@ -81,7 +81,7 @@ class TrafficDetail(TrafficBody):
 @router.put(
     "/{name}/traffic",
     summary="Share a model's requests among aliases",
-    responses=problems.responses(*AUTH_ERRORS, *problems.MODEL_ERRORS, NoSuchAlias, errors.Conflict),
+    responses=problems.responses(*AUTH_ERRORS, *errors.MODEL_ERRORS, NoSuchAlias, errors.Conflict),
 )
 def share(name: str, update: TrafficUpdate, services: ServicesDep, identity: MayAdminister) -> TrafficBody:
     """Requests for the bare name are answered by these aliases, in percent: the same alias for the same
@@ -110,7 +110,7 @@ def share(name: str, update: TrafficUpdate, services: ServicesDep, identity: May
 @router.get(
     "/{name}/traffic",
     summary="Show how a model's requests are shared",
-    responses=problems.responses(*AUTH_ERRORS, *problems.MODEL_ERRORS, NoSuchAlias),
+    responses=problems.responses(*AUTH_ERRORS, *errors.MODEL_ERRORS, NoSuchAlias),
 )
 async def show(name: str, services: ServicesDep, identity: MayAdminister) -> TrafficDetail:
     """Shares, who answered and failed, and how the candidate in the shadow compares: agreement, confidence,

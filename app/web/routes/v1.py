@@ -29,7 +29,7 @@ class _Named(StringConvertor):
 register_url_convertor("named", _Named())
 Version = Annotated[str, Path(description="a number, or an alias")]
 _ERRORS = responses(
-    *AUTH_ERRORS, *problems.MODEL_ERRORS, errors.EmptyBody, errors.BodyTooLarge, errors.WrongContentType,
+    *AUTH_ERRORS, *errors.MODEL_ERRORS, errors.EmptyBody, errors.BodyTooLarge, errors.WrongContentType,
     errors.WrongTensor, errors.WrongTable, errors.WrongRow, *problems.IMAGE_ERRORS, errors.Overloaded,
     errors.DeadlineExceeded,
 )  # fmt: skip
@@ -112,7 +112,7 @@ async def predict(
 @router.get(
     "/{name:named}",
     summary="Show the state of a model's versions",
-    responses=responses(*problems.MODEL_ERRORS),
+    responses=responses(*errors.MODEL_ERRORS),
     dependencies=[MAY_READ],
 )
 def status(name: str, registry: RegistryDep) -> ModelStatus:

@@ -35,7 +35,7 @@ tensors = APIRouter(prefix="/v2", tags=[TAG])  # reads bodies itself
 
 Version = Annotated[str, Path(description="a number, or an alias")]
 _INFER = responses(
-    *AUTH_ERRORS, *problems.MODEL_ERRORS, errors.EmptyBody, errors.BodyTooLarge, errors.WrongContentType,
+    *AUTH_ERRORS, *errors.MODEL_ERRORS, errors.EmptyBody, errors.BodyTooLarge, errors.WrongContentType,
     errors.WrongTensor, errors.WrongRow, *problems.IMAGE_ERRORS, errors.Overloaded, errors.DeadlineExceeded,
 )  # fmt: skip
 _EXAMPLE = {"inputs": [{"name": "input", "shape": [1, 1, 28, 28], "datatype": "UINT8", "data": [0] * 784}]}
@@ -163,13 +163,13 @@ def all_statistics(services: ServicesDep) -> Statistics:
 @router.get(
     "/models/{name}",
     summary="Describe a model",
-    responses=responses(*problems.MODEL_ERRORS),
+    responses=responses(*errors.MODEL_ERRORS),
     dependencies=[MAY_READ],
 )
 @router.get(
     "/models/{name}/versions/{version}",
     summary="Describe a version",
-    responses=responses(*problems.MODEL_ERRORS),
+    responses=responses(*errors.MODEL_ERRORS),
     dependencies=[MAY_READ],
 )
 def model(name: str, registry: RegistryDep, version: Version | None = None) -> ModelBody:
@@ -181,13 +181,13 @@ def model(name: str, registry: RegistryDep, version: Version | None = None) -> M
     "/models/{name}/ready",
     summary="Can a model answer?",
     response_model=ModelReadyBody,
-    responses=responses(*problems.MODEL_ERRORS),
+    responses=responses(*errors.MODEL_ERRORS),
 )
 @router.get(
     "/models/{name}/versions/{version}/ready",
     summary="Can a version answer?",
     response_model=ModelReadyBody,
-    responses=responses(*problems.MODEL_ERRORS),
+    responses=responses(*errors.MODEL_ERRORS),
 )
 async def model_ready(name: str, services: ServicesDep, version: Version | None = None) -> Response:
     """200 where it would be answered; 409 while it is unloaded, 503 while it is damaged."""
@@ -201,13 +201,13 @@ async def model_ready(name: str, services: ServicesDep, version: Version | None 
 @router.get(
     "/models/{name}/stats",
     summary="Show a model's statistics",
-    responses=responses(*problems.MODEL_ERRORS),
+    responses=responses(*errors.MODEL_ERRORS),
     dependencies=[MAY_READ],
 )
 @router.get(
     "/models/{name}/versions/{version}/stats",
     summary="Show a version's statistics",
-    responses=responses(*problems.MODEL_ERRORS),
+    responses=responses(*errors.MODEL_ERRORS),
     dependencies=[MAY_READ],
 )
 def statistics(name: str, services: ServicesDep, version: Version | None = None) -> Statistics:
