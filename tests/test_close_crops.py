@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
+from models.classifier import Classifier, Prediction
 from models.preprocessing.decode import Grey
 from models.preprocessing.preprocess import preprocess_digit
-from tests.test_preprocessing import alike, seven
+from tests.conftest import SAMPLE, WEIGHTS
+from tests.test_preprocessing import alike, fitted, seven
 
+CROPS = SAMPLE / "crops"
 Line = list[tuple[int, int]]
 
 
@@ -79,6 +83,24 @@ def test_a_bar_as_wide_as_a_close_crop_is_no_ruled_line(turned: bool) -> None:
     assert alike(seen(four), seen(roomy)) > 0.85
 
 
+@pytest.mark.parametrize("label", [4, 5, 6, 7])
+def test_strokes_that_fill_a_close_crop_are_whole(label: int) -> None:
+    """The bar of the 4 and the bowl of the 5 are no ruled lines; the 6 and the 7 have more than edges."""
+    crop = Image.open(CROPS / f"{label}.jpg").convert("L")
+    ground = int(np.percentile(np.asarray(crop), 90))
+    roomy = ImageOps.expand(crop, int(0.6 * max(crop.size)), ground)
+    assert alike(seen(crop), seen(roomy)) > 0.9
+
+
+def test_the_shipped_model_reads_close_crops(cpu: torch.device) -> None:
+    """A strip that is as narrow as its 9, too: it has no ruled lines."""
+    classifier = Classifier.load(WEIGHTS / "digits.pth", cpu)
+    paths = sorted(CROPS.iterdir())
+    answers = classifier.classify([path.read_bytes() for path in paths])
+    labels = [answer.label if isinstance(answer, Prediction) else answer for answer in answers]
+    assert labels == [path.stem for path in paths]
+
+
 def test_a_ruled_line_through_a_close_crop_is_still_left_out() -> None:
     """It is paler than the ink."""
     image = written([(20, 4), (140, 4), (60, 199)])
@@ -105,3 +127,13 @@ def test_a_7_is_not_longer_for_a_soft_shadow_that_it_meets() -> None:
     shade = 1 - 0.25 / (1 + np.exp(-(np.arange(300) - 180) / 12))
     shadowed = Image.fromarray((image * shade[:, None]).clip(0, 255).astype(np.uint8))
     assert alike(seen(shadowed), seen(seven())) > 0.9
+
+
+def test_counts_of_zero_to_sixteen_are_levels() -> None:
+    """8x8 digits as scikit-learn has them, saved as they are."""
+    counts = np.zeros((8, 8), np.uint8)
+    counts[:, 4] = (13, 16, 12, 8, 7, 3, 14, 9)
+    counts[2:7, 3] = (4, 4, 8, 8, 2)
+    pixels, _ = fitted(Image.fromarray(counts))
+    brighter, _ = fitted(Image.fromarray(counts * 15))
+    assert alike(pixels, brighter) > 0.99

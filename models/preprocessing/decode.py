@@ -15,7 +15,7 @@ FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP", "AVIF", "TIFF"]
 MAX_PIXELS = 50_000_000
 LARGE = 1000  # pixels along the longer side: larger pictures are reduced, by a whole number, to at least this
 BAND = 4_000_000  # pixels that are converted at a time
-FEW_LEVELS = 16  # a picture without brighter pixels counts from 0 to less than this
+FEW_LEVELS = 17  # a picture without brighter pixels counts from 0 to less than this
 MISSING = 0.2  # share of rows that a JPEG which was cut off may lack
 MAX_FRAMES = 10  # of an animation that begins with blank ones
 MAX_ANIMATION = 2 << 20  # bytes of an animation, to look for them
@@ -170,7 +170,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _brightened(image: Image.Image) -> Image.Image:
-    """Levels 0 and 1, or 0 to 15, as 0 to 255."""
+    """Levels 0 and 1, 0 to 15, or 0 to 16 (8x8 digits, as scikit-learn has them), as 0 to 255."""
     if image.mode != "L" or image.format == "JPEG":
         return image
     highest = image.getextrema()[1]

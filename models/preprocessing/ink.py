@@ -42,6 +42,8 @@ BLOB = 0.2  # width of what is no stroke any more, as a share of its longer side
 LIGHT_INK = 1.5  # people write dark on light: light ink must be this much better
 MORE = 1.3  # ink that only the wider view has, next to that of the narrow one
 ALL_OF_IT = 0.8  # share of the picture's sides from which strokes may be too wide for the narrow view
+MOST_OF_IT = 0.5  # the same for strokes whose edges are there: their width, as a share of the longer side, and
+WIDEST, FILLED = 0.25, 1.3  # their contrast, next to that of the edges
 AS_GOOD, STILL_GOOD = 0.9, 0.7  # quality in the wider view; in the closer one
 
 # The second look:
@@ -63,16 +65,18 @@ class Ink:
     sheet: Mask | None = None  # where it was found on a sheet that itself is in the picture: that sheet
     drawing: Drawing | None = None  # where the picture is a clean drawing: its two levels
     several: bool = False  # whether there may be more than one digit: worth a closer look
+    edged: bool = False  # whether a narrow view shows the edges of its strokes: then they are strokes, if wide
 
     @property
     def quality(self) -> float:
         """Its contrast, less for what is too wide for strokes: a sheet of paper, a lamp that is mirrored."""
-        return self.contrast * min(1.0, (0.85 * BLOB / self.width) ** 4)
+        return self.contrast if self.edged else self.contrast * min(1.0, (0.85 * BLOB / self.width) ** 4)
 
     @property
     def convinces(self) -> bool:
         """Whether there is no need to look for ink of the other polarity; light ink is the exception."""
-        return self.contrast > (CLEAR if self.dark else 2 * CLEAR) and self.width < 0.8 * BLOB
+        narrow = self.edged or self.width < 0.8 * BLOB
+        return self.contrast > (CLEAR if self.dark else 2 * CLEAR) and narrow
 
     @property
     def is_written(self) -> bool:
@@ -140,15 +144,39 @@ def _segment_near(near: Plane, page: Plane, dark: bool, step: int, size: tuple[i
     strong.
     """
     found = _segment_ink(near.copy(), page, dark, step, size)
-    if found is not None:
-        left, top, right, bottom = found.box
-        if max((right - left) / size[0], (bottom - top) / size[1]) < ALL_OF_IT:
-            return found
+    share = 1.0 if found is None else _share_of_sides(found.box, size)
+    if found is not None and share < ALL_OF_IT and (share < MOST_OF_IT or not _is_hollow(near, page, found)):
+        return found
     wide, _ = black_tophat(page, WIDE)
-    if found is not None and not _is_more(wide, near, found):
+    if found is None:
+        return _segment_ink(wide, page, dark, step, size)
+    if not _is_more(wide, near, found):
         return found
     other = _segment_ink(wide, page, dark, step, size)
-    return other if found is None or (other is not None and other.quality > AS_GOOD * found.quality) else found
+    if other is None:
+        return found
+    other = replace(other, edged=dark and _is_within(found, other))  # a sheet on a table has edges, too
+    better = share >= ALL_OF_IT and other.quality > AS_GOOD * found.quality
+    return other if other.edged or better else found
+
+
+def _share_of_sides(box: Box, size: tuple[int, int]) -> float:
+    """Of the picture's width or height, whichever is more."""
+    left, top, right, bottom = box
+    return max((right - left) / size[0], (bottom - top) / size[1])
+
+
+def _is_hollow(ink: Plane, page: Plane, found: Ink) -> bool:
+    """Whether much more is as dark as the ink that was found."""
+    strong = ink > 0.7 * found.absorption
+    count = np.count_nonzero(strong)
+    return bool(count) and bool(np.count_nonzero(page <= page[strong].mean()) > MORE * count)
+
+
+def _is_within(edges: Ink, strokes: Ink) -> bool:
+    """Whether the one has little more than the edges of the other's strokes, which are wide."""
+    same = _covers(edges.box, strokes.box) and _covers(strokes.box, edges.box)
+    return same and strokes.width < WIDEST and strokes.contrast > FILLED * edges.contrast
 
 
 def refine(picture: Image.Image, found: Ink) -> Ink:

@@ -12,6 +12,7 @@ FRAME_WIDEST = 24  # a frame is at most this part of the picture's longer side
 
 STRIP = 8  # pixels along a row that are taken together: writing is shorter than a line
 FEWEST_STRIPS = 6  # in a narrower picture lines cannot be distinguished from strokes
+LEAST_ACROSS = 40  # pixels: nor can they in a strip that is as wide as a digit
 STEEPEST, SLOPES = 0.06, 9  # slopes of lines: the steepest, and how many are tried
 _SLOPES = np.linspace(-STEEPEST, STEEPEST, SLOPES)
 CAPPED = 0.2  # ink above this counts as this: a line is pale, and writing should not outvote it
@@ -20,6 +21,7 @@ LINE_WEAKEST = 0.25  # ink of a line, as a share of that of the clearest
 MARGIN = 16  # no lines in this part of the height at top and bottom: the bar of a 7 may lie there
 CROSSING = 2.5  # ink that is this much stronger than the line (and 0.05 more) crosses it
 AS_STRONG = 0.6  # of the strongest ink: a line that strong is a stroke where a digit fills the picture
+STROKE = 0.6  # share of the picture's width in which such a stroke is that strong
 FULL_LINE = 0.95  # share of the height that a printed line across the picture has at least
 
 
@@ -60,7 +62,7 @@ def remove_ruled_lines(ink: Plane) -> bool:
     """
     height, width = ink.shape
     strips = width // STRIP
-    if strips < FEWEST_STRIPS:
+    if strips < FEWEST_STRIPS or height < LEAST_ACROSS:
         return False
     whole = np.ascontiguousarray(ink[:, : strips * STRIP]).reshape(height, strips, STRIP)
     coarse = whole @ np.full(STRIP, 1 / STRIP, np.float32)  # the mean, but faster
@@ -68,12 +70,22 @@ def remove_ruled_lines(ink: Plane) -> bool:
     ridge = _ridges(level)
     if ridge is None:
         return False
-    if _fills_height(ink):
-        ridge[ridge > AS_STRONG * float(ink.max())] = 0
     shift = np.rint(slope * (np.arange(width) - (strips * STRIP - 1) / 2)).astype(int)
-    line = ridge[(np.arange(height)[:, None] - shift).clip(0, height - 1)]
+    rows = (np.arange(height)[:, None] - shift).clip(0, height - 1)
+    if _fills_height(ink):
+        _keep_strokes(ridge, rows, ink > AS_STRONG * float(ink.max()))
+    line = ridge[rows]
     ink[(line > 0) & (ink < CROSSING * line + 0.05)] = 0
     return bool(ridge.any())
+
+
+def _keep_strokes(ridge: Values, rows: Values, strong: Mask) -> None:
+    """Take out ridges (in place) that are as strong as the ink nearly everywhere: they need not be straight."""
+    edges = np.flatnonzero(np.diff(ridge > 0, prepend=False, append=False))
+    for top, bottom in edges.reshape(-1, 2):
+        band = (rows >= top) & (rows < bottom) & strong
+        if np.count_nonzero(band.any(0)) > STROKE * band.shape[1]:
+            ridge[top:bottom] = 0
 
 
 def _fills_height(ink: Plane) -> bool:
