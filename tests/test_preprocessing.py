@@ -364,7 +364,7 @@ def test_the_shipped_model_reads_simulated_pictures(cpu: torch.device) -> None:
     for (path, label), answer in zip(pictures(), answers, strict=True):
         kind = path.name.rsplit("-", 1)[0]
         right.setdefault(kind, []).append(isinstance(answer, Prediction) and answer.index == label)
-    assert len(right) == 11
+    assert len(right) == 12
     for kind, hits in right.items():
         assert np.mean(hits) >= 0.86, kind
     assert np.mean(np.concatenate(list(right.values()))) >= 0.955

@@ -164,6 +164,16 @@ def small_binary(writer: Writer, label: int) -> Picture:
     return to_png(Image.fromarray((pixels * 255).astype(np.uint8)))
 
 
+def small_counts(writer: Writer, label: int) -> Picture:
+    """8x8: of a bitmap of 32x32 that the digit fills, the share of ink in each square of 4x4."""
+    random = writer.random
+    ink = trimmed(writer.ink(label, 120, random.uniform(0.04, 0.12) if random.random() < 0.4 else None))
+    bitmap = Image.fromarray((_squared(ink) * 255).astype(np.uint8)).resize((32, 32), Image.Resampling.BOX)
+    counts = (np.asarray(bitmap) > random.uniform(70, 140)).reshape(8, 4, 8, 4).sum((1, 3))  # 0..16
+    pixels = counts if random.random() < 0.25 else counts * 255 // 16
+    return to_png(Image.fromarray(pixels.astype(np.uint8)))
+
+
 def trimmed(ink: Ink) -> Ink:
     """What has ink, without the room around it."""
     ys, xs = np.nonzero(ink > 0.3)
@@ -191,4 +201,5 @@ KINDS: Mapping[str, Callable[[Writer, int], Picture]] = {
     "small-grey": small_grey,
     "small-binary": small_binary,
     "photo-table": table,
+    "small-counts": small_counts,
 }
