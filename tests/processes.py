@@ -149,7 +149,7 @@ def alive(pid: int) -> bool:
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[int]:
-    """Pids of the workers that have loaded their models: children of the process that forks them."""
+    """Pids of the API's workers, which are larger than the training worker beside them."""
 
     def is_large(pid: int) -> bool:
         try:
@@ -157,8 +157,7 @@ def workers_of(process: subprocess.Popen[str]) -> list[int]:
         except (OSError, AssertionError):  # it has just ended
             return False
 
-    forked = [pid for forking in children(process.pid) for pid in children(forking)]
-    return [pid for pid in forked if alive(pid) and is_large(pid)]
+    return [pid for pid in children(process.pid) if alive(pid) and is_large(pid)]
 
 
 def own_mib(pid: int) -> float:

@@ -61,8 +61,8 @@ def _parser() -> Parser:
 
 def _serve(home: Home, sockets: list[socket.socket], alone: bool) -> int:
     settings = home.settings
-    if settings.workers == 1:
-        import app.cli.preloaded  # noqa: F401 (here: a training worker does without)
+    import app.cli.preloaded  # noqa: F401 (here: a training worker does without)
+
     _check_device(settings)
     _check_tracing(settings)
     _check_grpc(settings)
@@ -74,6 +74,7 @@ def _serve(home: Home, sockets: list[socket.socket], alone: bool) -> int:
     numbers = tempfile.mkdtemp(prefix="minist-metrics-")  # of the workers; also on a read-only file system
     os.environ[metrics.DIRECTORY] = numbers
     try:
+        home.database.close()  # workers have connections of their own
         return _run_api(settings, sockets)
     finally:
         shutil.rmtree(numbers, ignore_errors=True)
@@ -83,7 +84,7 @@ def _serve(home: Home, sockets: list[socket.socket], alone: bool) -> int:
 
 def _run_api(settings: Settings, sockets: list[socket.socket]) -> int:
     """The API in this process, or in so many workers; the status."""
-    import uvicorn
+    import uvicorn._subprocess
     from uvicorn.config import STARTUP_FAILURE
     from uvicorn.supervisors import Multiprocess
 
@@ -104,22 +105,12 @@ def _run_api(settings: Settings, sockets: list[socket.socket]) -> int:
         server = uvicorn.Server(config)
         server.run(sockets)
         return 0 if server.started else STARTUP_FAILURE
-    _fork_workers()
+    from app.cli.forks import Forks
+
+    uvicorn._subprocess.spawn = Forks()  # type: ignore[assignment]
     workers = Multiprocess(config, sockets)
     workers.run()
     return STARTUP_FAILURE if any(one.exitcode == STARTUP_FAILURE for one in workers.processes) else 0
-
-
-def _fork_workers() -> None:
-    """Let uvicorn's workers be forks of a process that has imported everything and has no threads.
-
-    uvicorn spawns: each worker would take seconds to import torch, and keep a copy of its own.
-    """
-    import uvicorn._subprocess
-
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["app.cli.preloaded"])
-    uvicorn._subprocess.spawn = context  # type: ignore[assignment]
 
 
 # -- what no process could start with is said here, in one line ------------------------------------
@@ -132,13 +123,25 @@ def _check_workers(settings: Settings, system: str = os.name) -> None:
 
 
 def _check_device(settings: Settings) -> None:
-    if settings.device in ("auto", "cpu"):  # always there; torch need not be imported to know that
+    """In a process of its own where workers will be forked: after that an open device cannot be used."""
+    if settings.device in ("auto", "cpu"):  # always there
         return
+    if settings.workers == 1:
+        _open_device(settings.device)
+        return
+    trial = multiprocessing.get_context("fork").Process(target=_open_device, args=(settings.device,))
+    trial.start()
+    trial.join()
+    if trial.exitcode:
+        sys.exit(1)  # it has said why
+
+
+def _open_device(name: str) -> None:
     from models.devices import choose_device
     from models.errors import ModelError
 
     try:
-        choose_device(settings.device)
+        choose_device(name)
     except ModelError as error:
         sys.exit(f"error: {error}")
 

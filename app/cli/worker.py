@@ -98,8 +98,15 @@ class AttachedSupervisor:
         supervisors.beat(self._name)  # jobs that come while it starts are not told that nobody takes them
         self._ending = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._let_go)
         self._thread = threading.Thread(target=self._keep, name="supervisor", daemon=True)
         self._thread.start()
+
+    def _let_go(self) -> None:
+        """In a fork: only the parent holds the child's standard input."""
+        if self._process is not None and self._process.stdin is not None:
+            os.close(self._process.stdin.fileno())
 
     def _keep(self) -> None:
         command = module_command("app", "serve", "worker", "--attached", self._name)

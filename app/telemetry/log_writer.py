@@ -103,6 +103,8 @@ def write_all(stream: IO[str], text: str) -> None:
 
 
 _writers: dict[IO[str], LogWriter] = {}
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_writers.clear)  # threads stay in the parent
 
 
 def standard_output() -> LogWriter:

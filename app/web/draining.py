@@ -1,9 +1,13 @@
 """Knowing that the end has begun: SIGTERM came, and what is in flight is still to be answered."""
 
 import multiprocessing
+import os
 import signal
 import threading
+import time
 from types import FrameType
+
+PARENT_SECONDS = 0.5  # between two looks whether the parent is still there
 
 
 class Draining:
@@ -36,7 +40,10 @@ def end_with_parent() -> None:
     if parent is not None:
 
         def watch() -> None:
-            parent.join()
+            while (
+                os.getppid() == parent.pid
+            ):  # its pipe would stay open as long as a worker that was forked later
+                time.sleep(PARENT_SECONDS)
             signal.raise_signal(signal.SIGTERM)
 
         threading.Thread(target=watch, name="watch-parent", daemon=True).start()
