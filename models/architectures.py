@@ -30,7 +30,7 @@ class Architecture:
     reveal those arguments, given a state_dict (`first` is None where the input shape is not an argument).
     `fuse` turns the module into one that needs fewer steps for the same logits, on the same weights.
     `pads` says that zeros are put around what its first layer is given, beside that layer's own padding.
-    `background` says that it may have a logit for what is none of its classes: `build` takes an argument of
+    `background` says that it may have a score for what is none of its classes: `build` takes an argument of
     that name, and the module has `background` and `judge`.
     """
 
@@ -97,9 +97,11 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "digits": Architecture(
         networks.Digits, first=None, last="fc2", fuse=networks.FusedDigits.of, background=True
     ),
-    "garments": Architecture(networks.Garments, first=None, last="fc"),
-    "small-image": PictureArchitecture(networks.SmallImage, first="stem.0", last="fc"),
-    "efficientnet-lite0": PictureArchitecture(EfficientNetLite0, first="stem.conv", last="fc", pads=True),
+    "garments": Architecture(networks.Garments, first=None, last="fc", background=True),
+    "small-image": PictureArchitecture(networks.SmallImage, first="stem.0", last="fc", background=True),
+    "efficientnet-lite0": PictureArchitecture(
+        EfficientNetLite0, first="stem.conv", last="fc", pads=True, background=True
+    ),
 }
 
 TABLES: Mapping[str, Callable[..., nn.Module]] = {

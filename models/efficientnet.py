@@ -7,13 +7,14 @@ from TensorFlow, so strided convolutions pad as TensorFlow does, more to the rig
 
 import re
 from importlib.util import find_spec
+from itertools import accumulate
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.background import Neighbours
+from models.background import Distance
 from models.card import Shape
 from models.errors import CheckpointError
 from models.state_dicts import StateDict, match, parse
@@ -40,10 +41,10 @@ class EfficientNetLite0(nn.Module):
     """3.4 million parameters without the classes; for RGB pictures.
 
     Small ones, and those whose sides are no multiples of 32, are scaled first: the weights know photographs.
-    `references` are training pictures by whose features others are told from what it knows; 0: it has none.
+    With a `background` what its stages see tells unfamiliar pictures.
     """
 
-    def __init__(self, classes: int = 10, input_shape: Shape = (3, 224, 224), references: int = 0) -> None:
+    def __init__(self, classes: int = 10, input_shape: Shape = (3, 224, 224), background: bool = False) -> None:
         super().__init__()
         if input_shape[0] != 3:
             raise TypeError(f"takes RGB pictures, not {list(input_shape)}")
@@ -58,16 +59,22 @@ class EfficientNetLite0(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.head = _Convolution(inputs, FEATURES, 1)
         self.fc = nn.Linear(FEATURES, classes)
-        self.background = Neighbours(FEATURES, references) if references else None
+        self.ends = tuple(
+            accumulate(stage[0] for stage in _STAGES[:-1])
+        )  # of stages: how many blocks until then
+        self.background = Distance(sum(stage[-1] for stage in _STAGES[:-1]), classes) if background else None
         self.to(memory_format=torch.channels_last)
 
     def maps(self, x: Tensor) -> Tensor:
         """What goes into the last block, [N, 192, H, W], of normalised pictures [N, 3, H, W]."""
-        if self.scaled is not None:
-            x = F.interpolate(x, self.scaled, mode="bilinear", align_corners=False)
-            x = x.contiguous(memory_format=torch.channels_last)
-        found: Tensor = self.blocks[:-1](self.stem(x))
+        found: Tensor = self.blocks[:-1](self.stem(self._as_scaled(x)))
         return found
+
+    def _as_scaled(self, x: Tensor) -> Tensor:
+        if self.scaled is None:
+            return x
+        x = F.interpolate(x, self.scaled, mode="bilinear", align_corners=False)
+        return x.contiguous(memory_format=torch.channels_last)
 
     def pooled(self, maps: Tensor) -> Tensor:
         """Features [N, 1280] of `maps`."""
@@ -81,11 +88,21 @@ class EfficientNetLite0(nn.Module):
         logits: Tensor = self.fc(self.features(x))
         return logits
 
+    def seen(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum of each channel of each stage but the last, [N, 464], and logits."""
+        sums = []
+        maps = self.stem(self._as_scaled(x))
+        for number, block in enumerate(self.blocks[:-1], start=1):
+            maps = block(maps)
+            if number in self.ends:
+                sums.append(maps.sum((2, 3)))
+        return torch.cat(sums, 1), self.fc(self.pooled(maps))
+
     def judge(self, x: Tensor) -> Tensor:
-        """Logits and, last, how far the picture is from the references: [N, classes + 1]."""
+        """Logits and, last, how far the picture is from those of training: [N, classes + 1]."""
         assert self.background is not None
-        features = self.features(x)
-        return torch.cat([self.fc(features), self.background(features)], 1)
+        features, logits = self.seen(x)
+        return torch.cat([logits, self.background(features, logits)], 1)
 
 
 def _scaled(height: int, width: int) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.background import Distance
 from models.card import Shape
 
 MNIST_SHAPE: Shape = (1, 28, 28)
@@ -269,30 +270,62 @@ def _with_norm(layer: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return layer.weight * factor.view(-1, 1, 1, 1), (layer.bias - norm.running_mean) * factor + norm.bias
 
 
-class Garments(nn.Module):
+class Staged(nn.Module):
+    """A network of stages of convolutions. With a `background` what they see tells unfamiliar pictures."""
+
+    background: Distance | None
+
+    def stages(self, x: Tensor) -> list[Tensor]:
+        """What comes out of each stage after the first layer, [N, C, H, W]."""
+        raise NotImplementedError
+
+    def classes(self, maps: Tensor) -> Tensor:
+        """Logits of what comes out of the last stage."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classes(self.stages(x)[-1])
+
+    def seen(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum of each channel of each stage, [N, F], and logits."""
+        stages = self.stages(x)
+        return torch.cat([maps.sum((2, 3)) for maps in stages], 1), self.classes(stages[-1])
+
+    def judge(self, x: Tensor) -> Tensor:
+        """Logits and, last, how far the picture is from those of training: [N, classes + 1]."""
+        assert self.background is not None
+        features, logits = self.seen(x)
+        return torch.cat([logits, self.background(features, logits)], 1)
+
+
+class Garments(Staged):
     """Ten convolutions with batch normalisation, in part residual, and one linear layer (1,350,122 parameters).
 
     For 28x28 images of one channel. Every stage halves the sides by pooling before it normalises; the
     residual blocks are those of He et al. (arXiv:1512.03385), without a last ReLU.
     """
 
-    def __init__(self, classes: int = 10) -> None:
+    def __init__(self, classes: int = 10, background: bool = False) -> None:
         super().__init__()
         self.stem = _convolution(1, 32)
         self.stage1 = nn.Sequential(_convolution(32, 64, pool=True), _Residual(64))
         self.stage2 = nn.Sequential(_convolution(64, 128, pool=True), _Residual(128))
         self.stage3 = nn.Sequential(_convolution(128, 192), _Residual(192))
         self.fc = nn.Linear(192, classes)
+        self.background = Distance(64 + 128 + 192, classes) if background else None
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stage1(self.stem(x))  # [N, 64, 14, 14]
-        x = self.stage3(self.stage2(x))  # [N, 192, 7, 7]
-        logits: Tensor = self.fc(x.amax((2, 3)))
+    def stages(self, x: Tensor) -> list[Tensor]:
+        first = self.stage1(self.stem(x))  # [N, 64, 14, 14]
+        second = self.stage2(first)
+        return [first, second, self.stage3(second)]  # the last [N, 192, 7, 7]
+
+    def classes(self, maps: Tensor) -> Tensor:
+        logits: Tensor = self.fc(maps.amax((2, 3)))
         return logits
 
 
-class SmallImage(nn.Module):
+class SmallImage(Staged):
     """Three stages of convolutions, each with a residual block, for pictures of 24 to 96 pixels.
 
     About 340,000 parameters for a width of 16. From 40 pixels on, the first convolution takes 4x4 pixels in
@@ -300,7 +333,13 @@ class SmallImage(nn.Module):
     its mean, so that any height and width will do.
     """
 
-    def __init__(self, classes: int = 10, input_shape: Shape = MNIST_SHAPE, width: int = 16) -> None:
+    def __init__(
+        self,
+        classes: int = 10,
+        input_shape: Shape = MNIST_SHAPE,
+        width: int = 16,
+        background: bool = False,
+    ) -> None:
         super().__init__()
         channels, height, across = input_shape
         if max(height, across) >= 40:
@@ -312,11 +351,16 @@ class SmallImage(nn.Module):
         self.stage2 = nn.Sequential(_convolution(2 * width, 4 * width, pool=True), _Residual(4 * width))
         self.stage3 = nn.Sequential(_convolution(4 * width, 6 * width, pool=True), _Residual(6 * width))
         self.fc = nn.Linear(12 * width, classes)
+        self.background = Distance(12 * width, classes) if background else None
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stage3(self.stage2(self.stage1(self.stem(x))))  # [N, 6 W, H / 8, W / 8]
-        logits: Tensor = self.fc(torch.cat([x.amax((2, 3)), x.mean((2, 3))], 1))
+    def stages(self, x: Tensor) -> list[Tensor]:
+        first = self.stage1(self.stem(x))
+        second = self.stage2(first)
+        return [first, second, self.stage3(second)]  # the last [N, 6 W, H / 8, W / 8]
+
+    def classes(self, maps: Tensor) -> Tensor:
+        logits: Tensor = self.fc(torch.cat([maps.amax((2, 3)), maps.mean((2, 3))], 1))
         return logits
 
 

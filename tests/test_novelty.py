@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from pydantic import ValidationError
 from starlette.testclient import TestClient
+from torch import Tensor
 
+from benchmarks.doubt import warned
 from models import checkpoint
 from models.architectures import build, identify
-from models.background import NEAREST, Neighbours
+from models.background import Distance
 from models.card import Novelty, read_card
 from models.classifier import Classifier
 from models.errors import CheckpointError
@@ -150,11 +152,10 @@ def test_other_protocols_have_probabilities_alone(client: TestClient) -> None:
     assert {tuple(one["shape"]) for one in found["outputs"] if one["datatype"] == "FP32"} == {(1, 10)}
 
 
-def test_its_layers_are_recognised_without_a_card() -> None:
-    assert identify(build("digits", background=True).state_dict()) == (
-        "digits",
-        {"classes": 10, "background": True},
-    )
+@pytest.mark.parametrize("name", ["digits", "garments"])
+def test_its_layers_are_recognised_without_a_card(name: str) -> None:
+    expected = (name, {"classes": 10, "background": True})
+    assert identify(build(name, background=True).state_dict()) == expected
 
 
 def test_the_serving_form_judges_as_the_model_does(sample: Dataset) -> None:
@@ -174,13 +175,87 @@ def test_a_card_of_another_method_than_its_layers_is_refused(tmp_path: Path) -> 
         load_verified(tmp_path / "cnn.pth", CPU)
 
 
-def test_neighbours_score_what_is_far_from_all_references() -> None:
-    near = Neighbours(8, 2 * NEAREST)
-    known = torch.eye(8)[:2].repeat(NEAREST, 1)
-    near.remember(5 * known)
-    score = near(torch.eye(8)[:3])[:, 0]
-    assert score[0] == score[1] == -1
-    assert score[2] == 0
+def test_a_distance_scores_what_is_far_from_all_classes() -> None:
+    """Also where a class had no pictures, a feature never changed, and features go together."""
+    random = torch.Generator().manual_seed(0)
+    labels = torch.arange(300) % 2
+    known = torch.randn(300, 4, generator=random) + 5 * labels[:, None]
+    known[:, 2], known[:, 3] = 1, known[:, 0] + 0.01 * known[:, 3]
+    distance = Distance(4, 3)
+    distance.fit(known, torch.zeros(300, 3), labels)
+    usual = distance(known, torch.zeros(300, 3)).quantile(0.99)
+    between = torch.tensor([[2.5, 2.5, 1.0, 2.5]])
+    apart, other = torch.tensor([[0.0, 0.0, 1.0, 2.0]]), torch.tensor([[0.0, 0.0, 3.0, 0.0]])
+    for strange in (between, apart, other, 1e6 * other):
+        assert distance(strange, torch.zeros(1, 3)) > usual
+        assert distance(strange, torch.zeros(1, 3)).isfinite()
+
+
+def test_a_distance_grows_where_no_logit_stands_out() -> None:
+    random = torch.Generator().manual_seed(0)
+    features, logits = torch.randn(200, 4, generator=random), torch.randn(200, 2, generator=random)
+    distance = Distance(4, 2)
+    distance.fit(features, logits, torch.arange(200) % 2)
+    sure, unsure = torch.tensor([[4.0, -4.0]]), torch.tensor([[-4.0, -4.0]])
+    assert distance(features[:1], unsure) > distance(features[:1], sure)
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+    """A model of small-image, trained on 400 digits as if these were pictures of one's own."""
+    few = {"epochs": 4, "validation_images": 100}
+    run = Run.create(tmp_path_factory.mktemp("own") / "run", RECIPES["small-image"].config(name="mine", **few))
+    train(run, SAMPLE, CPU, lambda event: None)
+    return load_verified(run.weights_path, CPU)[0]
+
+
+def strange_pictures(known: Tensor) -> dict[str, Tensor]:
+    random = torch.Generator().manual_seed(0)
+    photographs = torch.nn.functional.interpolate(
+        torch.rand(50, 1, 7, 7, generator=random), (28, 28), mode="bicubic"
+    )
+    return {
+        "noise": torch.randint(0, 256, (50, 1, 28, 28), dtype=torch.uint8, generator=random),
+        "blank": torch.linspace(0, 255, 50).byte().view(-1, 1, 1, 1).expand(-1, 1, 28, 28),
+        "dark on light": 255 - known,
+        "blurred": (photographs.clamp(0, 1) * 255).byte(),
+    }
+
+
+def test_a_model_of_ones_own_pictures_is_warned_by_what_it_saw(own: Classifier, sample: Dataset) -> None:
+    assert own.card.novelty is not None
+    assert own.card.novelty.method == "background"
+    assert warned(own, sample.test.images) <= 0.05
+    shares = {kind: warned(own, images) for kind, images in strange_pictures(sample.test.images).items()}
+    assert min(shares.values()) > 0.95, shares
+
+
+def test_darker_pictures_are_seldom_a_warning(own: Classifier, sample: Dataset) -> None:
+    darker = (0.75 * sample.test.images.float()).byte()
+    assert warned(own, darker) <= 0.06
+
+
+def test_the_form_that_serves_measures_the_same_distance(own: Classifier, sample: Dataset) -> None:
+    form = InferenceModel(own)
+    form.freeze()
+    images = torch.cat([sample.test.images[:20], *strange_pictures(sample.test.images[:20]).values()])
+    assert form(images).shape == (len(images), 11)
+    torch.testing.assert_close(form(images), own.answers(images), rtol=1e-4, atol=1e-4)
+    assert own.logits(images).shape == (len(images), 10)
+
+
+def test_a_model_from_before_distances_is_served_by_its_confidence(own: Classifier, tmp_path: Path) -> None:
+    arguments = {name: value for name, value in own.card.arguments.items() if name != "background"}
+    before = build("small-image", **arguments)
+    known = own.model.state_dict()
+    before.load_state_dict({name: known[name] for name in before.state_dict()})
+    novelty_of_old = novelty([0.0, 0.5])
+    card = own.card.model_copy(update={"arguments": arguments, "novelty": novelty_of_old})
+    checkpoint.save(before, card, tmp_path)
+    images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
+    old = load_verified(tmp_path / "mine.pth", CPU)[0]
+    assert old.answers(images).shape == (2, 10)
+    assert torch.allclose(old.probabilities(images), own.probabilities(images))
 
 
 @pytest.mark.parametrize("background", [False, True])

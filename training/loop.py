@@ -38,6 +38,7 @@ MIRRORED = 1_000  # pictures that decide on it
 MIRROR_SLACK = 0.05  # of their accuracy, that mirroring may cost a model which has never seen it
 HOPELESS = 1.3  # times the validation loss of the first try, half-way through the second
 TAUGHT = 5.0  # weight of what a teacher answers
+TELL_BY_DISTANCE = ("garments", "small-image")  # unfamiliar pictures, from what they see (`training.novelty`)
 UNBALANCED = 4  # times as many images in the largest class as in the smallest
 
 
@@ -66,7 +67,7 @@ class Trainer:
         self.device = device
         _, channels, height, width = train.images.shape
         self.arguments = architectures.arguments_for(config.architecture, classes, (channels, height, width))
-        if config.unfamiliar_images:
+        if config.unfamiliar_images or config.architecture in TELL_BY_DISTANCE:
             self.arguments["background"] = True
         self.background = classes  # the label of what is none of the classes
         self.model = architectures.build(config.architecture, **self.arguments).to(device)

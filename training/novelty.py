@@ -6,18 +6,55 @@ noise) that is noticed, by the largest probability 0.67, by energy (Liu et al., 
 Mahalanobis distance of features (Lee et al., arXiv:1807.03888) 0.66, by ten nearest neighbours (Sun et al.,
 arXiv:2204.06507) 0.78, by a small network on frozen features that was shown such pictures 0.89, and by a
 background trained together with the classes (Dhamija et al., arXiv:1811.04110) 0.91.
+
+Networks that are trained on anything have no such pictures, and are told nothing of them. Compared on five
+small-image models (Fashion-MNIST, MNIST, notMNIST letters, breast scans, photographs of hands), with 1.5 % of
+validation pictures warned and 2 % of test pictures: the share noticed of 17 other kinds (other data sets,
+noise, blank, drawings, letters, photographs, inverted), by the largest probability 0.36, by energy 0.47, by
+three nearest neighbours of 300 training pictures 0.56, by the Mahalanobis distance of what all stages saw
+0.88, with the largest logit 0.92. A quarter of the training pictures are seen in other light as well, which
+costs 2 points: without them half of the hands in a third less light are called unfamiliar, with them a fifth.
+For EfficientNet (600 photographs or fewer) neighbours notice 0.94, the distance all.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from models.card import Novelty
+from models.background import Seeing
+from models.card import Input, Novelty
 from models.classifier import BATCH, Classifier
+from models.tensors import normalise
+from training.augment import augment_pictures
 from training.datasets import Split
 
 STEPS = 100  # between the least and the most unusual of the held-out pictures
 THRESHOLD = 0.985
 ENOUGH = 100  # held-out pictures; the most unusual of fewer says little, and nothing is called unfamiliar by it
+REMEMBERED = 5_000  # training pictures at most that a distance is taken from
+CHANGED = 4  # of so many, one is seen changed as well: other light should not be unfamiliar
+
+
+@torch.inference_mode()
+def remember(model: nn.Module, spec: Input, train: Split, seed: int, count: int = REMEMBERED) -> None:
+    """Let a network that knows pictures by their distance see those of training, once it has learned them."""
+    if not isinstance(model, Seeing) or model.background is None:
+        return
+    model.eval()
+    device = model.background.shift.device
+    draws = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(len(train), generator=draws)[:count]
+    seen, labels = [], []
+    for part in torch.split(rows, BATCH):
+        batch = train[part]
+        few = batch[::CHANGED]
+        for images, of in (
+            (batch.images, batch.labels),
+            (augment_pictures(few.images.float(), draws, hide=0), few.labels),
+        ):
+            seen.append(model.seen(normalise(images.to(device), spec.mean, spec.std)))
+            labels.append(of)
+    features, logits = (torch.cat(parts) for parts in zip(*seen, strict=True))
+    model.background.fit(features, logits, torch.cat(labels))
 
 
 def measured(classifier: Classifier, held_out: Split) -> Novelty:

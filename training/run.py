@@ -33,7 +33,7 @@ from training.events import Epoch, Listener, Note, Resumed, Step
 from training.fine_tune import FineTuner, served_version
 from training.kept import keep_sample, read_sample
 from training.loop import Trainer, normalisation
-from training.novelty import measured
+from training.novelty import measured, remember
 from training.recipes import Config
 from training.search import Score, Train, read_search, run_trial, search
 from training.simulated import PER_SECOND, generated, held_out, simulated_images
@@ -41,7 +41,7 @@ from training.tables.dataset import load_table, table_directory
 from training.tables.ending import evaluated
 from training.tables.fine_tune import fine_tune_table
 from training.tables.run import TABLE, train_table
-from training.transfer import HeadTrainer
+from training.transfer import REMEMBERED, HeadTrainer
 
 FINE_TUNE = "fine-tune"
 
@@ -262,19 +262,20 @@ def _train_network(
 ) -> Trained:
     """From random weights, epoch by epoch."""
     train_split, validation = dataset.hold_out(config.validation_images, config.seed)
-    own = len(train_split)
+    own = train_split
     if not run.files.generated.exists() and (count := simulated_images(config)):
         on_event(Note(f"{count:,} pictures are simulated first, about {PER_SECOND} a second"))
     if (extra := generated(config, train_split, len(dataset.classes), run.files.generated)) is not None:
         train_split += extra
     if corrections is not None:
         train_split += corrections.repeated(len(train_split))
-    trainer = Trainer(config, train_split, len(dataset.classes), device, validation, own)
+    trainer = Trainer(config, train_split, len(dataset.classes), device, validation, len(own))
     if run.files.resume.exists():
         trainer.restore(run.files.resume)
     classifier = Classifier(trainer.result, card_of(config, dataset, trainer.arguments), device)
     _run_epochs(run, trainer, classifier, validation, dataset.test, on_event, first_try_only)
     trainer.add_teacher()
+    remember(classifier.model, classifier.card.picture, own, config.seed)
     return classifier, validation, trainer.notes
 
 
@@ -289,12 +290,9 @@ def _train_head(
     """A head on pretrained features."""
     trainer = _head_trainer(config, dataset, corrections, device)
     run.write_history(trainer.run(run.files, on_event))
-    trainer.remember()
-    return (
-        Classifier(trainer.model, card_of(config, dataset, trainer.arguments), device),
-        trainer.validation,
-        trainer.notes,
-    )
+    classifier = Classifier(trainer.model, card_of(config, dataset, trainer.arguments), device)
+    remember(classifier.model, classifier.card.picture, trainer.train, config.seed, REMEMBERED)
+    return classifier, trainer.validation, trainer.notes
 
 
 def _head_trainer(
@@ -328,6 +326,7 @@ def _fine_tune(
     before = Classifier.load(weights, device)
     tuner = FineTuner(run.config, before, train_split, validation, corrections.split)
     model, history = tuner.run(on_event)
+    remember(model, served.picture, train_split, run.config.seed)
     run.write_history(history)
     if dataset.is_sample:
         tuner.notes.append(

@@ -37,7 +37,7 @@ from training.loop import MIRROR_SLACK, UNBALANCED, normalisation
 from training.recipes import Config
 
 BATCH = 32
-REFERENCES = 300  # training pictures whose features are kept
+REMEMBERED = 500  # training pictures at most that tell what is unfamiliar: another pass each
 VIEWS = 4  # of a training picture at most, itself included
 PASSES = 4_000  # pictures through the backbone, as far as more views go; 25 to 40 ms each
 
@@ -87,7 +87,7 @@ class HeadTrainer:
         self.classes, self.device = classes, device
         _, channels, height, width = train.images.shape
         self.arguments = architectures.arguments_for(config.architecture, classes, (channels, height, width))
-        self.arguments["references"] = min(REFERENCES, len(train))
+        self.arguments["background"] = True
         model = architectures.build(config.architecture, **self.arguments)
         assert isinstance(model, EfficientNetLite0)
         load_imagenet(model)
@@ -180,18 +180,6 @@ class HeadTrainer:
             else "the last block was left as it was: fine-tuning it did not gain on validation pictures"
         )
         on_event(Note(self.notes[-1]))
-
-    @torch.inference_mode()
-    def remember(self) -> None:
-        """Keep the features of some training pictures in the model, by which it tells others from them."""
-        assert self.model.background is not None
-        draws = torch.Generator().manual_seed(self.config.seed)
-        rows = torch.randperm(len(self.train), generator=draws)[: self.arguments["references"]]
-        features = [
-            self.model.features(normalise(self.train[part].images.to(self.device), self.mean, self.std))
-            for part in torch.split(rows, BATCH)
-        ]
-        self.model.background.remember(torch.cat(features))
 
     # -- features ----------------------------------------------------------------------------------
 
