@@ -87,6 +87,7 @@ DOORS: Mapping[str, set[str]] = {
         "models.state_dicts", "models.table_networks", "models.weights_file",
     },
     "models.background": set(),
+    "models.networks": {"models.background", "models.card"},
     "models.efficientnet": {
         "models.background", "models.card", "models.errors", "models.state_dicts", "models.weights_file",
     },
