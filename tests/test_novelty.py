@@ -91,7 +91,7 @@ def test_scores_that_do_not_ascend_are_no_card() -> None:
 def test_every_shipped_model_has_it(name: str) -> None:
     found = read_card(WEIGHTS / f"{name}.json").novelty
     assert found is not None
-    assert found.method == ("background" if name == "digits" else "confidence")
+    assert found.method == ("background" if name in ("digits", "fashion") else "confidence")
 
 
 def test_of_held_out_pictures_as_many_are_more_unusual_as_the_threshold_says(sample: Dataset) -> None:
