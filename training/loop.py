@@ -29,8 +29,10 @@ from training.choice import FEW
 from training.datasets import Split
 from training.errors import Diverged, TrainingError
 from training.events import Listener, Step
+from training.linear_layers import LinearLayers
 from training.recipes import Config, Schedule
 from training.reliability import brier
+from training.sgd import SGD
 
 REPORT_EVERY = 0.25  # seconds between two Step events
 FLIPS_AFTER = 0.3  # of the epochs: mirroring is decided
@@ -71,6 +73,8 @@ class Trainer:
             self.arguments["background"] = True
         self.background = classes  # the label of what is none of the classes
         self.model = architectures.build(config.architecture, **self.arguments).to(device)
+        by_hand = config.precision == "float32"
+        self.layers = LinearLayers.of(config.architecture, self.model) if by_hand else None
         self.mean, self.std = normalisation(config, channels)
         self.validation = validation if config.augment == "pictures" else None
         self.flips: tuple[bool, bool] | None = None  # left to right, top to bottom; None: not decided yet
@@ -246,11 +250,22 @@ class Trainer:
         """Loss and logits; leaves the gradients in the parameters. Of the images `taught` a teacher tells."""
         if self.config.optimizer == "from-scratch":
             return scratch.backward(self.config.architecture, self.model, images, labels)
+        if self.layers is not None:
+            return self._backward_by_hand(self.layers, images, labels, taught)
         with self._autocast():
             logits = self._forward(images).float()
         loss = self._loss_of(logits, labels, images, taught)
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
+        return loss, logits
+
+    def _backward_by_hand(
+        self, layers: LinearLayers, images: Tensor, labels: Tensor, taught: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        logits = layers.forward(images)
+        loss = self._loss_of(logits, labels, images, taught)
+        (gradient,) = torch.autograd.grad(loss, logits)
+        layers.backward(gradient)
         return loss, logits
 
     def _forward(self, images: Tensor) -> Tensor:
@@ -428,7 +443,9 @@ def _optimizer(config: Config, model: nn.Module, device: torch.device) -> torch.
         return torch.optim.Adam(model.parameters(), **settings)
     if config.optimizer == "adamw":
         return torch.optim.AdamW(model.parameters(), **settings)
-    return torch.optim.SGD(model.parameters(), momentum=config.momentum, **settings)
+    return (SGD if settings["fused"] else torch.optim.SGD)(
+        model.parameters(), momentum=config.momentum, **settings
+    )
 
 
 def _factor(schedule: Schedule, steps: int) -> Callable[[int], float]:
