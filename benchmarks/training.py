@@ -35,7 +35,7 @@ from training.loop import Trainer
 from training.recipes import RECIPES
 from training.run import card_of
 
-TRAINING_BARS = {"mlp": 3.4, "cnn": 2.2}
+TRAINING_BARS = {"mlp": 3.3, "cnn": 2.2}
 EVALUATION_BAR = 5.0
 SAME_LOSS = 0.10  # the order of the images alone moves the mean loss of a first epoch by a few percent
 EVALUATIONS = 3  # per process: a single one is lost in noise
