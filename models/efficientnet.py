@@ -59,9 +59,7 @@ class EfficientNetLite0(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.head = _Convolution(inputs, FEATURES, 1)
         self.fc = nn.Linear(FEATURES, classes)
-        self.ends = tuple(
-            accumulate(stage[0] for stage in _STAGES[:-1])
-        )  # of stages: how many blocks until then
+        self.ends = tuple(accumulate(stage[0] for stage in _STAGES[:-1]))  # each stage's last block
         self.background = Distance(sum(stage[-1] for stage in _STAGES[:-1]), classes) if background else None
         self.to(memory_format=torch.channels_last)
 

@@ -9,7 +9,7 @@ background trained together with the classes (Dhamija et al., arXiv:1811.04110) 
 
 Networks that are trained on anything have no such pictures, and are told nothing of them. Compared on five
 small-image models (Fashion-MNIST, MNIST, notMNIST letters, breast scans, photographs of hands), with 1.5 % of
-validation pictures warned and 2 % of test pictures: the share noticed of 17 other kinds (other data sets,
+validation pictures warned and 2 % of test pictures: the share noticed of 16 other kinds (other data sets,
 noise, blank, drawings, letters, photographs, inverted), by the largest probability 0.36, by energy 0.47, by
 three nearest neighbours of 300 training pictures 0.56, by the Mahalanobis distance of what all stages saw
 0.88, with the largest logit 0.92. A quarter of the training pictures are seen in other light as well, which
