@@ -17,6 +17,7 @@ from training.__main__ import main
 from training.errors import Diverged
 from training.recipes import RECIPES
 from training.run import Run, train
+from training.sgd import SGD
 
 SENTENCE = (
     r"the loss became (nan|-?inf) in step \d+ of epoch \d+: the run has diverged; train again with a smaller lr"
@@ -69,15 +70,15 @@ def test_the_last_step_may_be_the_one_that_diverges(
 ) -> None:
     """No loss shows it: the evaluation does."""
     run = Run.create(tmp_path / "run", config(epochs=1, batch_size=400, lr=1e-3))
-    step = torch.optim.SGD.step
+    step = SGD.step
 
-    def overflow(self: torch.optim.SGD) -> None:
+    def overflow(self: SGD) -> None:
         step(self)
         with torch.no_grad():
             for parameter in self.param_groups[0]["params"]:
                 parameter.fill_(float("inf"))
 
-    monkeypatch.setattr(torch.optim.SGD, "step", overflow)
+    monkeypatch.setattr(SGD, "step", overflow)
     with pytest.raises(Diverged, match="answers 100 of 100 inputs with infinities or NaN"):
         train(run, SAMPLE, cpu, lambda event: None)
     assert not run.files.metrics.exists()
