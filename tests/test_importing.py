@@ -1,6 +1,7 @@
 """Own data: what becomes a picture, a class, a split, and what is named with its reason instead."""
 
 import io
+import threading
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
@@ -17,7 +18,7 @@ from training.errors import DatasetError
 from training.importing import archive, cli
 from training.importing.archive import Archive, Member
 from training.importing.dataset import Imported, Options
-from training.importing.importer import import_file
+from training.importing.importer import import_file, started_threads
 from training.importing.layout import read_layout
 from training.importing.pictures import load_rgb
 from training.importing.splits import hold_out
@@ -383,3 +384,23 @@ def test_minist_inspect_shows_what_a_file_would_be(tmp_path: Path, capsys: pytes
     assert cli.run([str(path), "--out", str(tmp_path / "out")]) == 1  # it is not empty
     assert cli.run([str(own("traps/zip_slip.zip"))]) == 1
     assert "evil.jpg" in capsys.readouterr().err
+
+
+def test_no_thread_of_an_import_is_started_when_memory_may_be_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They run before there is anything to decode; where one cannot be had, that is said, and nothing waits."""
+    begin, started = threading.Thread.start, list[threading.Thread]()
+
+    def start(thread: threading.Thread) -> None:
+        if len(started) == 3:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with started_threads(3) as pool:
+        assert list(pool.map(abs, range(-9, 0))) == list(range(9, 0, -1))
+    with pytest.raises(RuntimeError, match="new thread"), started_threads(1):
+        pass
+    started.clear()
+    with pytest.raises(RuntimeError, match="new thread"), started_threads(5):
+        pass

@@ -11,10 +11,12 @@ import io
 import json
 import os
 import re
+import threading
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -130,7 +132,7 @@ def _from_pictures(
     with (
         rgb.open("wb") as file,
         rgb.with_name(_LARGE).open("wb") as larger,
-        ThreadPoolExecutor(os.cpu_count() or 1) as pool,
+        started_threads(os.cpu_count() or 1) as pool,
     ):
         larger.write(bytes(_HEADER))
         readable = [entry for entry in entries if entry.member.index in headers]
@@ -207,6 +209,21 @@ def choose_large(headers: Sequence[Header]) -> int | None:
     if shorter < PHOTOGRAPH or len(headers) > MOST_LARGE:
         return None
     return LARGE_SIDES[len(headers) > MOST_LARGE // 3]
+
+
+@contextmanager
+def started_threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool whose threads run already, while there is memory: for one that dies of a MemoryError as it starts,
+    `Thread.start` would wait without end."""
+    together = threading.Barrier(count)
+    with ThreadPoolExecutor(count) as pool:
+        try:
+            for each in [pool.submit(together.wait) for _ in range(count)]:
+                each.result()
+        except BaseException:
+            together.abort()
+            raise
+        yield pool
 
 
 Both = tuple[Pixels, Pixels | None]  # and the larger copy
