@@ -106,7 +106,7 @@ class AttachedSupervisor:
     def _let_go(self) -> None:
         """In a fork: only the parent holds the child's standard input."""
         if self._process is not None and self._process.stdin is not None:
-            os.close(self._process.stdin.fileno())
+            self._process.stdin.close()
 
     def _keep(self) -> None:
         command = module_command("app", "serve", "worker", "--attached", self._name)

@@ -35,14 +35,15 @@ class Draining:
 
 
 def end_with_parent() -> None:
-    """A worker whose parent was killed ends as on SIGTERM; else it would hold the port."""
+    """A worker whose parent was killed ends as on SIGTERM; else it would hold the port.
+
+    Not by the pipe to its parent: workers that were forked later hold the other end as well.
+    """
     parent = multiprocessing.parent_process()
     if parent is not None:
 
         def watch() -> None:
-            while (
-                os.getppid() == parent.pid
-            ):  # its pipe would stay open as long as a worker that was forked later
+            while os.getppid() == parent.pid:
                 time.sleep(PARENT_SECONDS)
             signal.raise_signal(signal.SIGTERM)
 
