@@ -122,7 +122,7 @@ def _torchserve(binaries: Path, port: int, home: Path, workers: int = 1) -> list
     }
     config = home / "config.properties"
     config.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
-    words = [str(binaries / "torchserve"), "--init-from", "--foreground", "--ts-config", str(config)]
+    words = [str(binaries / "torchserve"), "--start", "--foreground", "--ts-config", str(config)]
     return [*words, "--disable-token-auth", "--no-config-snapshots"]
 
 
