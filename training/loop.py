@@ -29,7 +29,7 @@ from training.choice import FEW
 from training.datasets import Split
 from training.errors import Diverged, TrainingError
 from training.events import Listener, Step
-from training.linear_layers import LinearLayers
+from training.linear_layers import LinearLayers, cross_entropy
 from training.recipes import Config, Schedule
 from training.reliability import brier
 from training.sgd import SGD
@@ -123,27 +123,30 @@ class Trainer:
         """
         self.model.train()
         order = torch.randperm(len(self.train), generator=self.shuffle).to(self.device)
-        total = torch.zeros((), device=self.device)
-        correct = torch.zeros((), dtype=torch.long, device=self.device)
         losses = torch.zeros(self.steps, device=self.device)
-        seen, begun = 0, perf_counter()
+        sizes = torch.full((self.steps,), self.batch_size, dtype=torch.float32, device=self.device)
+        sizes[-1] = len(order) - self.batch_size * (self.steps - 1)
+        answered: list[tuple[Tensor, Tensor]] = []  # logits and labels that were not counted yet
+        total, correct, seen, begun = 0.0, 0, 0, perf_counter()
         reported = begun
         for step, index in enumerate(torch.split(order, self.batch_size), start=1):
-            loss, hits = self._step(index)
-            losses[step - 1] = loss
-            total += loss * len(index)
-            correct += hits
+            losses[step - 1], logits, labels = self._step(index)
+            answered.append((logits, labels))
             seen += len(index)
             now = perf_counter()
             if now - reported >= REPORT_EVERY or step == self.steps:
                 reported = now
                 self._check(losses[:step])
+                total = float(losses[:step] @ sizes[:step])
+                correct += self._right(*map(torch.cat, zip(*answered, strict=True)))
+                answered.clear()
                 rate = seen / max(now - begun, 1e-9)
-                on_event(self._step_event(step, total.item() / seen, correct.item() / seen, rate))
+                on_event(self._step_event(step, total / seen, correct / seen, rate))
         self.epoch += 1
-        return total.item() / seen, correct.item() / seen
+        return total / seen, correct / seen
 
-    def _step(self, index: Tensor) -> tuple[Tensor, Tensor]:
+    def _step(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of a batch its loss, logits and labels."""
         batch = self.train[index].to(self.device)
         images, labels = self._augment(batch.images), batch.labels
         taught = None if self.teacher is None else index < self.own
@@ -152,7 +155,7 @@ class Trainer:
         self.scheduler.step()
         if self.average is not None:
             _update_average(self.average, self.model, self._decay())
-        return loss.detach(), self._right(logits, labels)
+        return loss.detach(), logits.detach(), labels
 
     def _augment(self, images: Tensor) -> Tensor:
         if self.config.augment == "pictures":
@@ -263,8 +266,11 @@ class Trainer:
         self, layers: LinearLayers, images: Tensor, labels: Tensor, taught: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         logits = layers.forward(images)
-        loss = self._loss_of(logits, labels, images, taught)
-        (gradient,) = torch.autograd.grad(loss, logits)
+        if self.loss is F.cross_entropy and taught is None:
+            loss, gradient = cross_entropy(logits, labels)
+        else:
+            loss = self._loss_of(logits.requires_grad_(), labels, images, taught)
+            (gradient,) = torch.autograd.grad(loss, logits)
         layers.backward(gradient)
         return loss, logits
 
@@ -319,11 +325,12 @@ class Trainer:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
 
-    def _right(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def _right(self, logits: Tensor, labels: Tensor) -> int:
+        """How many answers are right."""
         if not self.config.unfamiliar_images:
-            return (logits.argmax(1) == labels).sum()
+            return int((logits.argmax(1) == labels).sum())
         answers = torch.where(logits[:, -1] > 0, self.background, logits[:, :-1].argmax(1))
-        return (answers == labels).sum()
+        return int((answers == labels).sum())
 
     def _decay(self) -> float:
         """Decay of the average: less in the first steps, so that it forgets the random start."""
@@ -418,6 +425,8 @@ def _loss(config: Config, weights: Tensor) -> Callable[[Tensor, Tensor], Tensor]
     if config.loss == "brier":
         return lambda logits, labels: brier(logits.softmax(1), labels)
     weighted = None if config.augment != "pictures" or bool((weights == 1).all()) else weights
+    if weighted is None and not config.label_smoothing:
+        return F.cross_entropy
     return partial(F.cross_entropy, label_smoothing=config.label_smoothing, weight=weighted)
 
 
