@@ -61,6 +61,7 @@ from app.web.routes import (
     drift,
     evaluation,
     feedback,
+    job_output,
     live,
     models,
     predict,
@@ -171,6 +172,7 @@ def _route(application: FastAPI) -> None:
         application.include_router(reading)
     for part in (
         train,
+        job_output,
         dataset_imports,
         datasets,
         recipes,

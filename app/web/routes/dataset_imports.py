@@ -30,7 +30,7 @@ from app.web.near_misses import known_parameters, unknown
 from app.web.paths import url_of
 from app.web.routes.dataset_bodies import DatasetBody, dataset_body
 from app.web.routes.feedback import Inputs
-from app.web.routes.train import NOTIFY, notified
+from app.web.routes.job_requests import NOTIFY, notified
 from models.tables import TableInput
 
 uploads = APIRouter(prefix="/datasets", tags=["datasets"], dependencies=[Depends(known_parameters)])

@@ -9,13 +9,7 @@ from starlette.responses import StreamingResponse
 from app import errors
 from app.jobs.executor import TableDraft
 from app.jobs.imports import DatasetInUse, DatasetNotReady, folder_of, is_built_in, profile_of
-from app.serving.samples import (
-    built_in_samples,
-    export,
-    export_rows,
-    row_samples,
-    samples,
-)
+from app.serving.samples import built_in_samples, export, export_rows, row_samples, samples
 from app.store.datasets import TABLE, DatasetVersion, NoSuchDataset
 from app.web import problems
 from app.web.dependencies import AUTH_ERRORS, MAY_READ, MayTrain, Services, ServicesDep
@@ -32,7 +26,7 @@ from app.web.routes.dataset_bodies import (
     row_sample_body,
     sample_body,
 )
-from app.web.routes.train import follow as follow_job
+from app.web.routes.job_output import follow as follow_job
 from models.datasets import DATASETS
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])

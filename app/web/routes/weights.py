@@ -24,7 +24,8 @@ from app.web import problems
 from app.web.dependencies import AUTH_ERRORS, MayTrain, Services, ServicesDep, headers_of
 from app.web.near_misses import known_parameters, unknown
 from app.web.paths import url_of
-from app.web.routes.train import NOTIFY, JobBody, job_body, notified, pinned, require_promotion
+from app.web.routes.job_bodies import JobBody, job_body
+from app.web.routes.job_requests import NOTIFY, notified, pinned, require_promotion
 
 router = APIRouter(prefix="/models", tags=["models"], dependencies=[Depends(known_parameters)])
 
