@@ -23,9 +23,10 @@ from app.serving.encoding import most_probable
 from app.serving.registry import ServedModel
 from app.web import problems
 from app.web.auth import Headers
+from app.web.cancellation import Deadline, unless_gone
 from app.web.dependencies import Services
 from app.web.payloads import Options, unpacked
-from app.web.prediction import Deadline, find_routed, finished, unless_gone
+from app.web.prediction import find_routed, finished
 from app.web.schemas import to_json
 from app.web.uploads import read_body
 from models.attribution import contributions

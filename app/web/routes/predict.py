@@ -8,7 +8,7 @@ from starlette.responses import Response
 from app import errors
 from app.serving.decoding.forms import FORM, IMAGES
 from app.serving.decoding.tables import ARROW, ARROW_FILE, CSV, PARQUET
-from app.web import numbers, prediction, problems, rows
+from app.web import batch_prediction, numbers, prediction, problems, rows
 from app.web.dependencies import AUTH_ERRORS, READING, Services, ServicesDep, headers_of
 from app.web.near_misses import known_parameters
 from app.web.payloads import ARRAYS, JSON, Options
@@ -196,7 +196,7 @@ async def predict_batch(
     if (await prediction.find_served(services, model)).takes_rows:
         answers, kind = await rows.predict_rows(services, options, headers, receive)
         return Response(answers, media_type=kind)
-    answers = await prediction.predict_batch(services, options, headers, receive)
+    answers = await batch_prediction.predict_batch(services, options, headers, receive)
     return Response(answers, media_type=JSON)
 
 

@@ -20,8 +20,9 @@ from app.serving.batching import Held
 from app.web import problems
 from app.web.access_log import RequestObserver
 from app.web.auth import Headers
+from app.web.cancellation import Deadline
 from app.web.dependencies import Services
-from app.web.prediction import Deadline, find_routed, find_served
+from app.web.prediction import find_routed, find_served
 from app.web.rate_limit import Rates, caller_of
 from app.web.readiness import check_ready
 from app.web.v2 import grpc_requests, metadata

@@ -24,9 +24,11 @@ from app.serving.encoding import most_probable
 from app.serving.registry import ServedModel
 from app.telemetry.counters import Times
 from app.web.auth import Headers
+from app.web.batch_prediction import decode_many, plain_or_task
+from app.web.cancellation import Deadline, unless_gone
 from app.web.dependencies import Services
 from app.web.payloads import GZIP, Part, Payload, image_file, unpacked
-from app.web.prediction import Deadline, decode_many, find_routed, plain_or_task, unless_gone
+from app.web.prediction import find_routed
 from app.web.rows import MAX_PROBABILITIES
 from app.web.uploads import read_body
 from app.web.v2.answers import encoded
