@@ -71,6 +71,7 @@ from app.web.routes import (
     train,
     v1,
     v2,
+    versions,
     weights,
 )
 from app.web.traffic import TrafficWatch
@@ -177,6 +178,7 @@ def _route(application: FastAPI) -> None:
         datasets,
         recipes,
         models,
+        versions,
         evaluation,
         feedback,
         live,
