@@ -20,8 +20,9 @@ DOORS: Mapping[str, set[str]] = {
         "models.card", "models.errors",
     },
     "minist_client": set(),  # nothing of the service: it runs where that is not
-    "app.main": {
-        "app", "app.home", "app.serving", "app.store", "app.telemetry", "app.web", "app.web.routes", "models",
+    "app.main": {"app", "app.lifespan", "app.telemetry", "app.web", "app.web.routes"},
+    "app.lifespan": {
+        "app", "app.home", "app.serving", "app.store", "app.telemetry", "app.web", "models",
     },
     "app.web.routes": {
         "app", "app.jobs", "app.serving", "app.store", "app.telemetry", "app.web", "models.card",
