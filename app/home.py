@@ -24,6 +24,7 @@ from app.settings import Settings
 from app.store.answered import AnsweredHours
 from app.store.cache import Cache
 from app.store.database import Database
+from app.store.dataset_recovery import reconcile_datasets
 from app.store.datasets import Datasets
 from app.store.errors import DatabaseAway, StoreError, reason
 from app.store.feedback import Feedback
@@ -77,7 +78,7 @@ class Home:
             database.migrate()
             reconcile(versions)
             publish_shipped(versions)
-            datasets.reconcile()
+            reconcile_datasets(datasets)
             move_in(versions, datasets)
         from_environment = settings.api_key.get_secret_value() if settings.api_key else None
         keys = Keys(database, from_environment)

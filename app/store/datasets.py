@@ -11,7 +11,6 @@ the job that imports it. Numbers are not used twice.
 
 import hashlib
 import json
-import logging
 import re
 import shutil
 import time
@@ -25,7 +24,6 @@ from typing import Any, Literal
 from sqlalchemy import RowMapping, Select, and_, func, insert, select, update
 from sqlalchemy.engine import Connection
 
-from app.store import locks
 from app.store.database import Database
 from app.store.errors import ArtifactsAway
 from app.store.folders import Folders, Upload, files_of
@@ -35,11 +33,10 @@ from app.store.versions import DELETED, numbered
 from models.errors import CheckpointError
 from models.files import flush
 
-log = logging.getLogger("minist.store")
-
 IMPORTED = re.compile(r"([a-z0-9][a-z0-9-]{0,63})@([1-9][0-9]{0,8})")  # name and version, as a job names it
 IMAGES, TABLE = "images", "table"  # kinds
 INCOMING = ".incoming-"  # files that are being received
+ALIVE = datasets.c.deleted.is_(False)  # rows that count
 Status = Literal["importing", "needs_target", "ready", "failed"]
 
 
@@ -182,18 +179,18 @@ class Datasets:
 
     def names(self) -> list[str]:
         """All that have a version."""
-        query = select(datasets.c.name).where(_ALIVE).distinct().order_by(datasets.c.name)
+        query = select(datasets.c.name).where(ALIVE).distinct().order_by(datasets.c.name)
         with self.database.read() as connection:
             return list(connection.scalars(query))
 
     def newest(self) -> list[DatasetVersion]:
         """The newest version of each, by name."""
-        by_name = {version.name: version for version in self._all(_ROWS.where(_ALIVE))}
+        by_name = {version.name: version for version in self._all(_ROWS.where(ALIVE))}
         return [by_name[name] for name in sorted(by_name)]
 
     def versions(self, name: str) -> list[DatasetVersion]:
         """Newest first. Raises NoSuchDataset."""
-        found = self._all(_ROWS.where(_ALIVE, datasets.c.name == name))
+        found = self._all(_ROWS.where(ALIVE, datasets.c.name == name))
         if not found:
             raise NoSuchDataset(f"there is no data set {name!r}")
         return found[::-1]
@@ -208,7 +205,7 @@ class Datasets:
 
     def all(self) -> list[DatasetVersion]:
         """Every version that was not deleted, by name and number."""
-        return self._all(_ROWS.where(_ALIVE))
+        return self._all(_ROWS.where(ALIVE))
 
     def used(self) -> int:
         """Bytes of all versions and of the files that they came as."""
@@ -248,7 +245,7 @@ class Datasets:
 
     def of_source(self, connection: Connection, name: str, digest: str) -> list[DatasetVersion]:
         """The versions that came of the same bytes, oldest first."""
-        mine = _ROWS.where(_ALIVE, datasets.c.name == name, datasets.c.source == digest)
+        mine = _ROWS.where(ALIVE, datasets.c.name == name, datasets.c.source == digest)
         return [self._version(row) for row in connection.execute(mine).mappings()]
 
     def keep_source(self, connection: Connection, source: Source, upload: Upload | None = None) -> None:
@@ -257,7 +254,7 @@ class Datasets:
         Raises DatasetsFull, or ArtifactsAway where the same one, in the object store, was deleted meanwhile.
         """
         taken = _used(connection)
-        known = connection.scalar(select(func.count()).where(_ALIVE, datasets.c.source == source.digest))
+        known = connection.scalar(select(func.count()).where(ALIVE, datasets.c.source == source.digest))
         if taken + (0 if known else source.bytes) > self.keep_bytes:
             raise DatasetsFull(
                 f"the data sets take {taken:,} of {self.keep_bytes:,} bytes, this file has {source.bytes:,}"
@@ -329,87 +326,18 @@ class Datasets:
         """Mark a version as deleted and move its files aside; what is to be removed after the commit.
 
         The file that it came as goes with the last version that was made of it. If the transaction fails
-        after all, `reconcile` moves them back.
+        after all, `app.store.dataset_recovery` moves them back.
         """
         row = _is(version.name, version.version)
         connection.execute(update(datasets).where(row).values(deleted=True))
         self.folders.let_go(connection, version.place)
         gone = [version.directory]
-        if not connection.scalar(select(func.count()).where(_ALIVE, datasets.c.source == version.source)):
+        if not connection.scalar(select(func.count()).where(ALIVE, datasets.c.source == version.source)):
             gone.append(self.paths.source(version.source))
             self.folders.let_go(connection, source_place(version.source))
         return [aside for path in gone if (aside := _aside(path)) is not None]
 
-    # -- at the start ------------------------------------------------------------------------------
 
-    def reconcile(self, stale_seconds: float = 3600) -> None:
-        """Finish or take back what a process did not live to finish. The lock of the home is held.
-
-        Nothing goes that a ready row needs; a whole folder without a row (of a database that was lost, or is
-        older) gets one.
-        """
-        if not self.paths.datasets.is_dir():
-            return
-        with self.database.write(locks.DATASETS) as connection:
-            for aside in sorted(self.paths.datasets.glob(f"*/{DELETED}*")):
-                self._finish_deletion(connection, aside)
-            self._adopt(connection)
-            sources = set(connection.scalars(select(datasets.c.source).where(_ALIVE)))
-            active = set(connection.scalars(select(jobs.c.id).where(jobs.c.status.in_(("queued", "running")))))
-        stale = [*self.paths.datasets.glob(f"{INCOMING}*")]
-        stale += [path for path in self.paths.sources.glob("[0-9a-f]*") if path.name not in sources]
-        for path in stale:
-            if abs(time.time() - path.stat().st_mtime) > stale_seconds:
-                path.unlink(missing_ok=True)
-        for upload in self.paths.runs.glob("*/upload"):  # of weights; their job ends, or was never committed
-            if upload.parent.name not in active and abs(time.time() - upload.stat().st_mtime) > stale_seconds:
-                upload.unlink(missing_ok=True)
-        for half in self.paths.runs.glob("*/dataset"):
-            if half.parent.name not in active:
-                shutil.rmtree(half, ignore_errors=True)
-
-    def _adopt(self, connection: Connection) -> None:
-        known = {(row.name, row.version) for row in connection.execute(select(datasets))}
-        for folder in sorted(self.paths.datasets.glob("[a-z0-9]*")):
-            for number, directory in sorted(numbered(folder).items()):
-                if (folder.name, number) in known:
-                    continue
-                try:
-                    found = Imported.read(directory)
-                except CheckpointError as error:
-                    log.error("a folder without a row was left alone: %s", error)
-                    continue
-                source = self.paths.source(found.source)
-                self.add(
-                    connection,
-                    folder.name,
-                    number,
-                    kind=found.kind,
-                    options=found.options,
-                    source=found.source,
-                    source_bytes=source.stat().st_size if source.exists() else 0,
-                    digest=found.digest,
-                    summary=dict(found.summary),
-                    bytes=size_of(directory),
-                    ready_at=directory.stat().st_mtime,
-                )
-                log.warning("data set %s@%d was not in the database; it was adopted", folder.name, number)
-
-    def _finish_deletion(self, connection: Connection, aside: Path) -> None:
-        name = aside.name.removeprefix(DELETED).partition("-")[0]
-        there = aside.with_name(name)
-        if aside.parent == self.paths.sources:
-            wanted = connection.scalar(select(func.count()).where(_ALIVE, datasets.c.source == name))
-        else:
-            number = int(name) if name.isdecimal() else 0
-            wanted = connection.scalar(select(func.count()).where(_ALIVE, _is(aside.parent.name, number)))
-        if wanted and not there.exists():
-            aside.rename(there)
-        else:
-            remove(aside)
-
-
-_ALIVE = datasets.c.deleted.is_(False)
 _ROWS = (
     select(datasets, jobs.c.status.label("job_status"), jobs.c.error, jobs.c.progress)
     .select_from(datasets.outerjoin(jobs, jobs.c.id == datasets.c.job_id))
@@ -422,8 +350,8 @@ def _is(name: str, version: int) -> Any:
 
 
 def _used(connection: Connection) -> int:
-    imported = connection.scalar(select(func.sum(datasets.c.bytes)).where(_ALIVE)) or 0
-    files = select(datasets.c.source, func.max(datasets.c.source_bytes).label("size")).where(_ALIVE)
+    imported = connection.scalar(select(func.sum(datasets.c.bytes)).where(ALIVE)) or 0
+    files = select(datasets.c.source, func.max(datasets.c.source_bytes).label("size")).where(ALIVE)
     each = files.group_by(datasets.c.source).subquery()
     return int(imported) + int(connection.scalar(select(func.sum(each.c.size))) or 0)  # Postgres: Decimal
 
