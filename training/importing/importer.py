@@ -3,72 +3,44 @@ A table is read by `training.importing.tables`.
 
 zip of class folders -> headers (size, mode) -> one size for all -> decoded by a few threads --+
 npz, idx             -> parts of arrays -------------------------------------------------------+-> images.npy
--> exact and near duplicates, splits that keep them on one side -> profile, digest
+-> exact and near duplicates, splits that keep them on one side -> profile, digest (see `writing.py`)
 """
 
 import hashlib
-import io
-import json
 import os
-import re
 import threading
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from models.files import write_atomically
-from models.imported import IMAGES, LARGE, ROWS, TEST, TRAIN, VALIDATION
 from models.preprocessing.pictures import Pixels, Resize, fit_into, to_planes
 from training.errors import DatasetError
 from training.importing import dataset, profile
 from training.importing.archive import Archive
 from training.importing.arrays import Part, idx_members, read_idx, read_npz
-from training.importing.dataset import NAMES, PROFILE, SHARED, Imported, Options, as_table
+from training.importing.dataset import SHARED, Imported, Options, as_table
+from training.importing.found import Found
 from training.importing.layout import Entry, Layout, Split, read_layout
 from training.importing.pictures import Header, load_rgb, read_header
-from training.importing.splits import group_ids, hold_out, joined
 from training.importing.tables.facts import TableDraft, TableOptions, TableProfile
 from training.importing.tables.files import is_table
 from training.importing.tables.importer import import_table
+from training.importing.writing import HEADER_BYTES, LARGE_ROWS, write_dataset
 
-MAX_CLASSES = 1000
 SIDES = (24, 28, 32, 48, 64, 96)  # what `auto` chooses from
 GREY = 6  # the most that red, green and blue of a grey photograph differ, on average
 PHOTOGRAPH = 96  # pixels along the shorter side
 MOST_LARGE = 6_000  # pictures of which larger copies are kept
 LARGE_SIDES = (224, 160)  # of these, for few and for many pictures
-_LARGE, _HEADER = ".large", 128  # a file while it is written, and the bytes that its header will take
 AHEAD = 64  # pictures that are decoded at once
-_SPLIT: dict[Split, int] = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 Progress = Callable[[int, int], None]  # done, of
-
-
-@dataclass
-class Found:
-    """What reading collects, row by row."""
-
-    labels: list[str] = field(default_factory=list)
-    splits: list[Split | None] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-    digests: list[bytes] = field(default_factory=list)
-    looks: list[bytes] = field(default_factory=list)
-    sizes: Counter[str] = field(default_factory=Counter)
-    modes: Counter[str] = field(default_factory=Counter)
-    bad: list[dataset.BadFile] = field(default_factory=list)
-    ignored: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    empty_classes: tuple[str, ...] = ()
-    encodings: dict[str, int] = field(default_factory=dict)
-    coloured: bool = False
-    large: int | None = None  # side of larger copies
 
 
 def import_any(
@@ -111,10 +83,10 @@ def import_file(source: Path, directory: Path, options: Options, progress: Progr
                     size, resize = _from_parts(read_idx(archive), rgb, found, options, progress)
                 else:
                     size, resize = _from_pictures(archive, rgb, found, options, progress)
-        return _finish(source, directory, rgb, found, options, size, resize)
+        return write_dataset(source, directory, rgb, found, options, size, resize)
     finally:
         rgb.unlink(missing_ok=True)
-        rgb.with_name(_LARGE).unlink(missing_ok=True)
+        rgb.with_name(LARGE_ROWS).unlink(missing_ok=True)
 
 
 # -- pictures ----------------------------------------------------------------------------------------
@@ -131,10 +103,10 @@ def _from_pictures(
     found.large = choose_large(list(headers.values()))
     with (
         rgb.open("wb") as file,
-        rgb.with_name(_LARGE).open("wb") as larger,
+        rgb.with_name(LARGE_ROWS).open("wb") as larger,
         started_threads(os.cpu_count() or 1) as pool,
     ):
-        larger.write(bytes(_HEADER))
+        larger.write(bytes(HEADER_BYTES))
         readable = [entry for entry in entries if entry.member.index in headers]
         for done, (entry, both) in enumerate(_decoded(pool, archive, readable, size, resize, found.large)):
             pixels = both if isinstance(both, str) else both[0]
@@ -326,131 +298,6 @@ def _renamed(label: str, options: Options) -> str:
     return options.rename.get(label, label)
 
 
-def _finish(
-    source: Path,
-    directory: Path,
-    rgb: Path,
-    found: Found,
-    options: Options,
-    size: tuple[int, int],
-    resize: Resize,
-) -> Imported:
-    classes = tuple(sorted(set(found.labels)))
-    _check_classes(classes, found)
-    number = {label: index for index, label in enumerate(classes)}
-    labels = np.array([number[label] for label in found.labels], np.int64)
-    groups = _groups(found, options)
-    splits = _split(found, labels, groups, options)
-    images = _write_images(rgb, directory / IMAGES, len(labels), size, found.coloured)
-    if found.large and found.coloured:
-        _name_large(rgb.with_name(_LARGE), directory / LARGE, (len(labels), 3, found.large, found.large))
-    np.savez(directory / ROWS, labels=labels, splits=splits.astype(np.int8), groups=groups)
-    write_atomically(directory / NAMES, json.dumps(found.names, ensure_ascii=False).encode())
-    digest = hashlib.sha256()
-    for part in (labels, splits.astype(np.int64)):
-        digest.update(part.tobytes())
-    for start in range(0, len(images), 4096):
-        digest.update(images[start : start + 4096].tobytes())
-    channels, height, width = images.shape[1:]
-    facts = profile.profile(found, labels, splits, classes)
-    described = dataset.ImageProfile(
-        digest=digest.hexdigest(),
-        source_digest=_digest(source),
-        options=options,
-        images=len(labels),
-        channels=channels,
-        height=height,
-        width=width,
-        resize=resize,
-        classes=classes,
-        **facts,
-    )
-    write_atomically(directory / PROFILE, described.model_dump_json(indent=2).encode() + b"\n")
-    return Imported(directory)
-
-
-def _check_classes(classes: tuple[str, ...], found: Found) -> None:
-    if not classes:
-        raise DatasetError(
-            f"no picture could be read: {len(found.bad):,} files were left out, such as "
-            + (f"{found.bad[0].path}: {found.bad[0].reason}" if found.bad else "none")
-        )
-    if len(classes) < 2:
-        raise DatasetError(
-            f"there is one class, {classes[0]!r}: a classifier needs two at least, each in a folder of its own"
-            + (
-                f"; {len(found.bad)} files were left out, such as {found.bad[0].path}: {found.bad[0].reason}"
-                if found.bad
-                else ""
-            )
-        )
-    if len(classes) > MAX_CLASSES:
-        raise DatasetError(
-            f"there are {len(classes):,} classes, at most {MAX_CLASSES:,} are taken: is each file a class?"
-        )
-
-
-def _groups(found: Found, options: Options) -> NDArray[np.int64]:
-    """Duplicates are one group; so are pictures whose paths say so."""
-    groups = group_ids(found.digests)
-    if options.group_pattern is None:
-        return groups
-    try:
-        pattern = re.compile(options.group_pattern)
-    except re.error as error:
-        raise DatasetError(f"the group pattern is not a regular expression ({error})") from error
-    keys = [
-        (m.group((m.lastindex and 1) or 0) if (m := pattern.search(name)) else name) for name in found.names
-    ]
-    return joined(groups, group_ids(keys))
-
-
-def _split(
-    found: Found, labels: NDArray[np.int64], groups: NDArray[np.int64], options: Options
-) -> NDArray[np.int64]:
-    """Given splits are honoured; a missing test or validation split is cut from training."""
-    splits = np.array([_SPLIT[split] if split else TRAIN for split in found.splits], np.int64)
-    if not (splits == TEST).any():
-        splits[hold_out(labels, groups, np.flatnonzero(splits == TRAIN), options.test_share, options.seed)] = (
-            TEST
-        )
-    if not (splits == VALIDATION).any():
-        rows = np.flatnonzero(splits == TRAIN)
-        splits[hold_out(labels, groups, rows, options.validation_share, options.seed + 1)] = VALIDATION
-    return splits
-
-
-def _write_images(
-    rgb: Path, path: Path, count: int, size: tuple[int, int], coloured: bool
-) -> NDArray[np.uint8]:
-    """images.npy from the RGB rows that were gathered, grey where nothing has a colour."""
-    height, width = size
-    source = np.memmap(rgb, np.uint8, "r", shape=(count, height, width, 3))
-    images = np.lib.format.open_memmap(path, "w+", np.uint8, (count, 3 if coloured else 1, height, width))
-    for start in range(0, count, 1024):
-        part = source[start : start + 1024]
-        images[start : start + 1024] = part.transpose(0, 3, 1, 2) if coloured else _grey(part)
-    images.flush()
-    found: NDArray[np.uint8] = images
-    return found
-
-
-def _name_large(raw: Path, path: Path, shape: tuple[int, int, int, int]) -> None:
-    """large.npy from the rows that were gathered behind room for its header."""
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    assert len(header.getvalue()) == _HEADER
-    with raw.open("r+b") as file:
-        file.write(header.getvalue())
-    raw.replace(path)
-
-
-def _grey(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """ITU-R 601-2 luma, as Pillow's `convert("L")`; [N, H, W, 3] to [N, 1, H, W]."""
-    red, green, blue = (rgb[..., channel].astype(np.uint32) for channel in range(3))
-    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(np.uint8)[:, None]
-
-
 def _is_npz(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
@@ -458,8 +305,3 @@ def _is_npz(path: Path) -> bool:
     except (zipfile.BadZipFile, OSError):
         return False
     return bool(names) and all(name.endswith(".npy") for name in names)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

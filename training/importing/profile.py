@@ -1,7 +1,7 @@
 """What was found in a data set, in words and numbers that a person can act on."""
 
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,7 @@ from models.imported import TEST, TRAIN, VALIDATION
 from models.preprocessing.pictures import Pixels
 from training.importing.dataset import Listed
 from training.importing.facts import SHOWN, Warned
-
-if TYPE_CHECKING:
-    from training.importing.importer import Found
+from training.importing.found import Found
 
 NAMES = {TRAIN: "train", VALIDATION: "validation", TEST: "test"}
 FEW = 10  # pictures of a class
@@ -28,7 +26,7 @@ def look(pixels: Pixels) -> bytes:
 
 
 def profile(
-    found: "Found", labels: NDArray[np.int64], splits: NDArray[np.int64], classes: tuple[str, ...]
+    found: Found, labels: NDArray[np.int64], splits: NDArray[np.int64], classes: tuple[str, ...]
 ) -> dict[str, Any]:
     """The fields of a Profile that are counted."""
     counts = {
@@ -58,7 +56,7 @@ def profile(
     }
 
 
-def _first_of_each(found: "Found") -> dict[bytes, tuple[bytes, int]]:
+def _first_of_each(found: Found) -> dict[bytes, tuple[bytes, int]]:
     first: dict[bytes, tuple[bytes, int]] = {}
     for row, (digest, seen) in enumerate(zip(found.digests, found.looks, strict=True)):
         # a picture without any edge (a blank page) looks like all of its kind
@@ -66,7 +64,7 @@ def _first_of_each(found: "Found") -> dict[bytes, tuple[bytes, int]]:
     return first
 
 
-def _conflicts(found: "Found") -> list[tuple[str, ...]]:
+def _conflicts(found: Found) -> list[tuple[str, ...]]:
     """Paths of pictures that are equal and have several labels."""
     rows: defaultdict[bytes, list[int]] = defaultdict(list)
     for row, digest in enumerate(found.digests):
@@ -83,7 +81,7 @@ def _pictures(number: int) -> str:
 
 
 def _warnings(
-    found: "Found",
+    found: Found,
     counts: dict[str, dict[str, int]],
     duplicates: int,
     conflicts: int,
@@ -148,6 +146,6 @@ def _warnings(
     return warned
 
 
-def _leaked(found: "Found", splits: NDArray[np.int64]) -> int:
+def _leaked(found: Found, splits: NDArray[np.int64]) -> int:
     train = {digest for digest, split in zip(found.digests, splits, strict=True) if split == TRAIN}
     return sum(split == TEST and digest in train for digest, split in zip(found.digests, splits, strict=True))
