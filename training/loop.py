@@ -20,7 +20,6 @@ from torch.optim.lr_scheduler import LambdaLR
 from models import architectures
 from models.background import Judging
 from models.checkpoint import load_into
-from models.classifier import BATCH
 from models.files import write_atomically
 from models.tensors import normalise
 from training import scratch
@@ -30,14 +29,13 @@ from training.datasets import Split
 from training.errors import Diverged, TrainingError
 from training.events import Listener, Step
 from training.linear_layers import LinearLayers, cross_entropy
-from training.recipes import Config, Schedule
+from training.mirroring import allowed_flips, to_mirror
+from training.optimizers import optimizer_for, rate_factor
+from training.recipes import Config
 from training.reliability import brier
-from training.sgd import SGD
 
 REPORT_EVERY = 0.25  # seconds between two Step events
 FLIPS_AFTER = 0.3  # of the epochs: mirroring is decided
-MIRRORED = 1_000  # pictures that decide on it
-MIRROR_SLACK = 0.05  # of their accuracy, that mirroring may cost a model which has never seen it
 HOPELESS = 1.3  # times the validation loss of the first try, half-way through the second
 TAUGHT = 5.0  # weight of what a teacher answers
 TELL_BY_DISTANCE = ("garments", "small-image")  # unfamiliar pictures, from what they see (`training.novelty`)
@@ -101,8 +99,9 @@ class Trainer:
         """Random state, optimizer and schedule as at the start of a run."""
         self.shuffle = torch.Generator().manual_seed(self.config.seed)
         self.draws = torch.Generator().manual_seed(self.config.seed)
-        self.optimizer = _optimizer(self.config, self.model, self.device)
-        self.scheduler = LambdaLR(self.optimizer, _factor(self.config.schedule, self.try_epochs * self.steps))
+        self.optimizer = optimizer_for(self.config, self.model, self.device)
+        factor = rate_factor(self.config.schedule, self.try_epochs * self.steps)
+        self.scheduler = LambdaLR(self.optimizer, factor)
 
     def _load_teacher(self, path: Path) -> nn.Module:
         """Raises CheckpointError."""
@@ -214,40 +213,10 @@ class Trainer:
             or self.epoch < math.ceil(FLIPS_AFTER * self.try_epochs)
         ):
             return False
-        self.result.eval()
-        pictures = self._pictures_to_mirror()
-        plain, *mirrored = (self._accuracy(pictures, axis) for axis in (None, 3, 2))
-        slack = max(MIRROR_SLACK, 2 * math.sqrt(plain * (1 - plain) / len(pictures)))
-        self.flips = (mirrored[0] >= plain - slack, mirrored[1] >= plain - slack)
-        words = ("left to right", "top to bottom")
-        said = [
-            f"{'mirrored' if allowed else 'not mirrored'} {way} ({accuracy:.2f})"
-            for way, allowed, accuracy in zip(words, self.flips, mirrored, strict=True)
-        ]
-        self.notes.append(
-            f"training pictures are {' and '.join(said)}: accuracy on mirrored pictures, "
-            f"against {plain:.2f} on the same as they are"
-        )
+        pictures = to_mirror(self.validation, self.train)
+        self.flips, note = allowed_flips(self.result, pictures, self.device, self.mean, self.std)
+        self.notes.append(note)
         return True
-
-    def _pictures_to_mirror(self) -> Split:
-        """Validation images, and where these are few, training images, which are not known by heart yet."""
-        assert self.validation is not None
-        few = self.validation[:MIRRORED]
-        return (
-            few + self.train[: max(0, MIRRORED - len(few))].to(torch.device("cpu"))
-            if len(few) < MIRRORED
-            else few
-        )
-
-    @torch.inference_mode()
-    def _accuracy(self, split: Split, axis: int | None) -> float:
-        right = 0
-        for batch in split.batches(BATCH):
-            images = batch.to(self.device).images
-            logits = self.result(normalise(images if axis is None else images.flip(axis), self.mean, self.std))
-            right += int((logits.argmax(1).cpu() == batch.labels.cpu()).sum())
-        return right / len(split)
 
     def _backward(self, images: Tensor, labels: Tensor, taught: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Loss and logits; leaves the gradients in the parameters. Of the images `taught` a teacher tells."""
@@ -438,41 +407,6 @@ def _update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
             kept.lerp_(new, 1 - decay)
         else:
             kept.copy_(new)
-
-
-def _optimizer(config: Config, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
-    if config.optimizer == "from-scratch":
-        return scratch.SGD(model.parameters(), config.lr)
-    settings: dict[str, Any] = {
-        "lr": config.lr,
-        "weight_decay": config.weight_decay,
-        "fused": device.type in ("cpu", "cuda"),  # one kernel for all tensors: half the cost of a step
-    }
-    if config.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), **settings)
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(model.parameters(), **settings)
-    return (SGD if settings["fused"] else torch.optim.SGD)(
-        model.parameters(), momentum=config.momentum, **settings
-    )
-
-
-def _factor(schedule: Schedule, steps: int) -> Callable[[int], float]:
-    """The learning rate at each step, as a fraction of the config's.
-
-    one-cycle: linear warm-up over 30 % of the steps, then a cosine down (Smith, arXiv:1708.07120).
-    cosine: down to zero without restarts (Loshchilov and Hutter, arXiv:1608.03983).
-    """
-    if schedule == "constant":
-        return lambda step: 1.0
-    if schedule == "cosine":
-        return lambda step: 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))
-    warm = max(1, round(0.3 * steps))
-    return lambda step: (
-        (step + 1) / warm
-        if step < warm
-        else 0.5 * (1 + math.cos(math.pi * min((step - warm) / max(steps - warm, 1), 1)))
-    )
 
 
 def to_bytes(state: dict[str, Any]) -> bytes:

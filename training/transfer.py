@@ -33,7 +33,8 @@ from training.datasets import Split
 from training.directory import RunDirectory
 from training.events import Epoch, Listener, Note, Step
 from training.last_blocks import MOST_BYTES, Maps, Tuned, epochs_for, tune
-from training.loop import MIRROR_SLACK, UNBALANCED, normalisation
+from training.loop import UNBALANCED, normalisation
+from training.mirroring import MIRROR_SLACK
 from training.recipes import Config
 
 BATCH = 32
