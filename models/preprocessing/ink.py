@@ -6,18 +6,11 @@ import numpy as np
 from PIL import Image
 
 from models.preprocessing.background import DIM, NARROW, SMALL, WIDE, black_tophat, find_sheet
-from models.preprocessing.components import select_digit, select_heaviest
 from models.preprocessing.drawing import Drawing
 from models.preprocessing.faint import with_faint_strokes
 from models.preprocessing.lines import remove_frame, remove_ruled_lines
-from models.preprocessing.morphology import (
-    Mask,
-    Plane,
-    bounding_box,
-    dilation,
-    rectangularity,
-    stroke_width,
-)
+from models.preprocessing.morphology import Mask, Plane, bounding_box, dilation, rectangularity, stroke_width
+from models.preprocessing.selection import select_digit, select_heaviest
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom; right and bottom just outside
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.preprocessing.background import SMALL
-from models.preprocessing.components import PALE, Components
+from models.preprocessing.components import Components
 from models.preprocessing.morphology import Mask, Values
+from models.preprocessing.selection import PALE
 
 MOST_PARTS = 8  # of a broken digit
 MOST_COMPONENTS = 320  # the heaviest ones; a page of noise has more
