@@ -283,7 +283,7 @@ def _skip(made: _Cutting, piece: int) -> float:
 
 
 def _crop(page: Page, made: _Cutting, start: int, end: int) -> tuple[Plane | None, Box]:
-    """The ink of some pieces as `ink._measure` has it, and its box in the picture's pixels."""
+    """The ink of some pieces as `ink.measure` has it, and its box in the picture's pixels."""
     boxes = np.stack(made.boxes[start:end])
     left, top, right, bottom = (int(side) for side in (*boxes[:, :2].min(0), *boxes[:, 2:].max(0)))
     part = np.s_[max(top - 1, 0) : bottom + 1, max(left - 1, 0) : right + 1]

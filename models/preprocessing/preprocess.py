@@ -20,10 +20,11 @@ from models.preprocessing.background import SMALL
 from models.preprocessing.decode import Grey, load, load_exact, load_picture, orientation, wrong_size
 from models.preprocessing.drawing import find_levels
 from models.preprocessing.grey import flatten
-from models.preprocessing.ink import Box, Ink, refine, segment, segment_drawing
+from models.preprocessing.ink import Box, Ink
 from models.preprocessing.morphology import Plane, border, bounding_box, grow, stroke_width
 from models.preprocessing.pictures import Pixels, Resize, to_pixels
 from models.preprocessing.polarity import ink_is_dark
+from models.preprocessing.segmentation import refine, segment, segment_drawing
 
 PreprocessMode = Literal["auto", "none"]
 WORK = 112  # pixels along the longer side, to find the digit in
