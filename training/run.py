@@ -4,39 +4,38 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from models import checkpoint
-from models.card import Card, DatasetFacts, Input, Metrics, Search, Trial, read_card
+from models.card import Card, DatasetFacts, Input, Search, Trial, read_card
 from models.classifier import Classifier
 from models.errors import first_problem
 from models.files import write_atomically
 from models.graphs.module import ONNX
 from training import report
-from training.baselines import baselines
 from training.calibration import calibrate
 from training.choice import LITE0, choose
 from training.comparison import compare
 from training.corrections import Corrections
 from training.datasets import IMPORTED, Dataset, Split, load_dataset
 from training.directory import RunDirectory
-from training.errors import DatasetError, Diverged, NotFinite, RunBusy, TrainingError
-from training.evaluation import Evaluation, evaluate
+from training.ending import evaluate_trained, finish
+from training.errors import DatasetError, RunBusy, TrainingError
+from training.evaluation import evaluate
 from training.events import Epoch, Listener, Note, Resumed, Step
 from training.fine_tune import FineTuner, served_version
-from training.kept import keep_sample, read_sample
+from training.kept import read_sample
 from training.loop import Trainer, normalisation
-from training.novelty import measured, remember
+from training.novelty import remember
+from training.protocols import EndedRun
 from training.recipes import Config
 from training.search import Score, Train, read_search, run_trial, search
-from training.simulated import PER_SECOND, generated, held_out, simulated_images
+from training.simulated import PER_SECOND, generated, simulated_images
 from training.tables.dataset import load_table, table_directory
 from training.tables.ending import evaluated
 from training.tables.fine_tune import fine_tune_table
@@ -164,16 +163,6 @@ def _notes_alone(on_event: Listener) -> Listener:
     return lambda event: on_event(event) if isinstance(event, Note) else None
 
 
-class EndedRun(Protocol):
-    """A run whose epochs are over."""
-
-    def score(self) -> Score:
-        """On validation inputs, as it would serve. Raises DatasetError where there are none, or Diverged."""
-
-    def finish(self) -> Card:
-        """Evaluate on the test set, once; write report, weights and card (the card last)."""
-
-
 def _trained(
     run: Run, data_dir: Path, device: torch.device, on_event: Listener, datasets_dir: Path | None
 ) -> EndedRun:
@@ -217,12 +206,12 @@ class _TrainedOnPictures:
             raise DatasetError("a search chooses by validation images: hold some out (validation_images)")
         self.classifier.model.eval()
         served = calibrate(self.classifier, self.validation)
-        score = Score.of(_evaluate(self.run, served, self.validation).metrics, self.run.history())
+        score = Score.of(evaluate_trained(self.run, served, self.validation).metrics, self.run.history())
         self.run.files.generated.unlink(missing_ok=True)
         return score
 
     def finish(self) -> Card:
-        card = _finish(self.run, self.classifier, self.dataset, self.validation, self.corrections, self.notes)
+        card = finish(self.run, self.classifier, self.dataset, self.validation, self.corrections, self.notes)
         self.run.files.generated.unlink(missing_ok=True)
         return card
 
@@ -335,7 +324,7 @@ def _fine_tune(
         )
     kept = {"recipe": run.config.recipe, "name": run.config.name, "lr": run.config.lr, "epochs": len(history)}
     card = served.model_copy(update={"name": run.config.name, "training": {**served.training, **kept}})
-    return _finish(run, Classifier(model, card, device), dataset, validation, corrections, tuner.notes)
+    return finish(run, Classifier(model, card, device), dataset, validation, corrections, tuner.notes)
 
 
 def _replayed(weights: Path, served: Card, data_dir: Path, datasets_dir: Path | None) -> Dataset:
@@ -378,7 +367,7 @@ def _run_epochs(
             on_event(Note(trainer.notes[-1]))
         seconds = perf_counter() - begun
         cpu_seconds = process_time() - cpu_begun
-        metrics = _evaluate(run, classifier, watched).metrics
+        metrics = evaluate_trained(run, classifier, watched).metrics
         epoch = Epoch(
             epoch=trainer.epoch,
             epochs=trainer.epochs,
@@ -400,45 +389,6 @@ def _run_epochs(
         on_event(Note(trainer.notes[-1]))
 
 
-def _finish(
-    run: Run,
-    classifier: Classifier,
-    dataset: Dataset,
-    validation: Split | None,
-    corrections: Corrections | None,
-    notes: Sequence[str],
-) -> Card:
-    """Fit the temperature, evaluate on the test set, once; write report, weights and card (the card last)."""
-    metrics: dict[str, Metrics] = {}
-    if validation:
-        classifier.model.eval()
-        classifier = calibrate(classifier, validation)
-        metrics["validation"] = _evaluate(run, classifier, validation).metrics
-        classifier = classifier.with_novelty(measured(classifier, held_out(classifier.card, validation)))
-    test = _evaluate(run, classifier, dataset.test)
-    metrics["test"] = test.metrics
-    history = run.history()
-    card = classifier.card.model_copy(
-        update={
-            "metrics": metrics,
-            "notes": tuple(notes),
-            "baselines": baselines(dataset)
-            if dataset.imported and not dataset.is_sample
-            else classifier.card.baselines,
-            "corrections": corrections.outcome(classifier, dataset.test if dataset.is_sample else None)
-            if corrections
-            else None,
-            "parameters": sum(tensor.numel() for tensor in classifier.model.parameters()),
-            "created": datetime.now(UTC),
-            "cpu_seconds": sum(epoch.cpu_seconds for epoch in history),
-            "search": run.search(),
-        }
-    )
-    keep_sample(dataset, run.files.sample, run.config.seed)
-    report.write(run.files, card, history, dataset, test)
-    return checkpoint.save(classifier.model, card, run.directory)
-
-
 def rewrite_report(run: Run, data_dir: Path, device: torch.device, datasets_dir: Path | None = None) -> Path:
     """Write the report and pictures of a finished run again; returns the page's path.
 
@@ -457,15 +407,6 @@ def rewrite_report(run: Run, data_dir: Path, device: torch.device, datasets_dir:
         dataset = dataset.enlarged()
     test = evaluate(classifier, dataset.test)
     return report.write(run.files, classifier.card, run.history(), dataset, test)
-
-
-def _evaluate(run: Run, classifier: Classifier, split: Split) -> Evaluation:
-    """`evaluate` of what a run has trained. Raises Diverged."""
-    classifier.model.eval()
-    try:
-        return evaluate(classifier, split)
-    except NotFinite as error:
-        raise Diverged(f"after training, {error}", run.config.lr) from error
 
 
 def card_of(config: Config, dataset: Dataset, arguments: Mapping[str, Any] | None = None) -> Card:

@@ -4,41 +4,26 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from models import checkpoint
-from models.card import Baseline, Card, Metrics, Search
+from models.card import Baseline, Card, Metrics
 from models.classifier import Classifier
 from training import report
 from training.calibration import likeliest_temperature
 from training.datasets import Split
-from training.directory import RunDirectory
 from training.evaluation import evaluate, metrics_of
-from training.events import Epoch, Listener, Note
+from training.events import Listener, Note
+from training.protocols import RunState
 from training.recipes import Config
 from training.tables.baselines import Rows, baselines
 from training.tables.columns import recode
 from training.tables.dataset import TableDataset
 
 FEW = 200  # rows, of which a temperature is half believed
-
-
-class TableRun(Protocol):
-    """What is needed of `training.run.Run`."""
-
-    @property
-    def config(self) -> Config: ...
-    @property
-    def files(self) -> RunDirectory: ...
-    @property
-    def directory(self) -> Path: ...
-    def history(self) -> list[Epoch]: ...
-    def write_history(self, epochs: list[Epoch]) -> None: ...
-    def search(self) -> Search | None: ...
 
 
 @dataclass(frozen=True)
@@ -76,7 +61,7 @@ def temperature_of(probabilities: Tensor, labels: Tensor, groups: int) -> float:
 
 
 def finish(
-    run: TableRun,
+    run: RunState,
     classifier: Classifier,
     dataset: TableDataset,
     judged: Judged,

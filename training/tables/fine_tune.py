@@ -17,10 +17,11 @@ from training.datasets import Split
 from training.errors import TrainingError
 from training.events import Listener
 from training.fine_tune import FineTuner
+from training.protocols import RunState
 from training.recipes import Config
 from training.tables.corrections import CorrectedRows
 from training.tables.dataset import TableDataset
-from training.tables.ending import Judged, TableRun, coded, finish
+from training.tables.ending import Judged, coded, finish
 from training.tables.network import unseen_by_all
 from training.tables.run import held_by_card
 
@@ -53,7 +54,7 @@ class RowTuner(FineTuner):
 
 
 def fine_tune_table(
-    run: TableRun, dataset: TableDataset, weights: Path, served: Card, on_event: Listener
+    run: RunState, dataset: TableDataset, weights: Path, served: Card, on_event: Listener
 ) -> Card:
     """From the weights that serve; columns, architecture and temperature stay. Raises TrainingError."""
     corrections = CorrectedRows.read(run.files.corrections, dataset)

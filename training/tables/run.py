@@ -14,12 +14,13 @@ from models.classifier import Classifier
 from models.tables import TableInput
 from training.errors import DatasetError, TrainingError
 from training.events import Epoch, Listener, Note, Resumed, Step
+from training.protocols import RunState
 from training.recipes import RECIPES, Config
 from training.search import Score
 from training.tables.columns import fit_columns, folds, recode
 from training.tables.corrections import CorrectedRows
 from training.tables.dataset import TableDataset
-from training.tables.ending import Judged, TableRun, finish
+from training.tables.ending import Judged, finish
 from training.tables.network import TableTrainer
 from training.tables.plan import PartPlan, Plan, plan_for, with_gaussian
 
@@ -31,9 +32,9 @@ SOFTMAX_STEPS = 2_000  # of softmax regression where the epochs are the recipe's
 
 @dataclass(frozen=True)
 class TrainedTable:
-    """A run whose epochs are over, as `training.run.EndedRun`."""
+    """A run whose epochs are over, as `training.protocols.EndedRun`."""
 
-    run: TableRun
+    run: RunState
     classifier: Classifier
     dataset: TableDataset
     judged: Judged
@@ -50,7 +51,7 @@ class TrainedTable:
         )
 
 
-def train_table(run: TableRun, dataset: TableDataset, on_event: Listener) -> TrainedTable:
+def train_table(run: RunState, dataset: TableDataset, on_event: Listener) -> TrainedTable:
     """Train to the end of the epochs, from the last checkpoint where there is one."""
     config = run.config
     learned = dataset.learned
@@ -194,7 +195,7 @@ def held_by_card(card: Card, dataset: TableDataset) -> Tensor:
     return held_out(dataset, plan, config.seed)
 
 
-def _run_epochs(run: TableRun, trainer: TableTrainer, on_event: Listener) -> None:
+def _run_epochs(run: RunState, trainer: TableTrainer, on_event: Listener) -> None:
     history = run.history()[: trainer.epoch]
     if history:
         on_event(Resumed(tuple(history)))
