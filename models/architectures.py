@@ -31,7 +31,7 @@ class Architecture:
     `fuse` turns the module into one that needs fewer steps for the same logits, on the same weights.
     `pads` says that zeros are put around what its first layer is given, beside that layer's own padding.
     `background` says that it may have a score for what is none of its classes: `build` takes an argument of
-    that name, and the module has `background` and `judge`.
+    that name, which has this value in new models, and the module has `background` and `judge`.
     """
 
     build: Callable[..., nn.Module]
@@ -39,13 +39,13 @@ class Architecture:
     last: str
     fuse: Callable[[Any], nn.Module] | None = None
     pads: bool = False
-    background: bool = False
+    background: bool | int = False
 
     def builds(self) -> Iterator[dict[str, Any]]:
         """The arguments that decide which layers there are, all of them in turn."""
         yield {}
         if self.background:
-            yield {"background": True}
+            yield {"background": self.background}
 
     def arguments(self, weights: StateDict) -> dict[str, Any]:
         """The keyword arguments of the module that has these weights."""
@@ -75,6 +75,22 @@ class PictureArchitecture(Architecture):
 
 
 @dataclass(frozen=True)
+class DigitsArchitecture(Architecture):
+    """Its background sees what one or two convolutions say."""
+
+    def arguments(self, weights: StateDict) -> dict[str, Any]:
+        arguments = super().arguments(weights)
+        if (name := "background.0.weight") in weights:
+            stages, rest = divmod(_matrix(weights, name)[1], networks.Digits.SAID)
+            if rest or stages not in (1, 2):
+                raise UnknownArchitecture(
+                    f"has {name} of shape {list(weights[name].shape)}, which fits no convolutions"
+                )
+            arguments["background"] = stages
+        return arguments
+
+
+@dataclass(frozen=True)
 class ScratchArchitecture(Architecture):
     """An architecture of bare tensors: `first` and `last` name matrices [inputs, outputs], as in textbooks."""
 
@@ -94,8 +110,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "mlp-256": Architecture(networks.SmallMLP, first="linear1", last="linear2"),
     "mlp-adam": Architecture(networks.SequentialMLP, first="fc_layers.0", last="fc_layers.8"),
     "cnn": Architecture(networks.CNN, first=None, last="fc", fuse=networks.FusedCNN),
-    "digits": Architecture(
-        networks.Digits, first=None, last="fc2", fuse=networks.FusedDigits.of, background=True
+    "digits": DigitsArchitecture(
+        networks.Digits, first=None, last="fc2", fuse=networks.FusedDigits.of, background=2
     ),
     "garments": Architecture(networks.Garments, first=None, last="fc", background=True),
     "small-image": PictureArchitecture(networks.SmallImage, first="stem.0", last="fc", background=True),
@@ -170,7 +186,7 @@ def identify(weights: StateDict) -> tuple[str, dict[str, Any]]:
                 expected = architecture.build(**layers).state_dict()
             named = strip_prefixes(weights, expected)
             if named is not None:
-                return name, architecture.arguments(named) | layers
+                return name, layers | architecture.arguments(named)
     raise UnknownArchitecture(f"has layers of no known architecture ({summary(weights)}): known are {_names()}")
 
 

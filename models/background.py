@@ -20,6 +20,16 @@ class Judging(Protocol):
 
 
 @runtime_checkable
+class Shown(Protocol):
+    """A network whose background has learned from pictures of what is no class; None: it has none."""
+
+    background: nn.Module | None
+
+    def evidence(self, x: Tensor) -> Tensor:
+        """Of normalised images features [N, F], by which its background judges."""
+
+
+@runtime_checkable
 class Seeing(Protocol):
     """A network whose background is the distance from what it saw in training; None: it has none."""
 

@@ -85,17 +85,20 @@ def load_bare(path: Path) -> tuple[nn.Module, str, dict[str, Any]]:
 def load_into(model: nn.Module, path: Path) -> None:
     """Replace the weights of a model by those in a file. Raises CheckpointError, naming the file.
 
-    A background that only one of the two has is left as it is.
+    A background that only one of the two has, or that sees something else, is left as it is.
     """
     with _naming(path):
         weights, expected = state_dicts.parse(read_file(path)), model.state_dict()
-        both = _has_background(weights) and _has_background(expected)
+        both = _background(weights) == _background(expected)
         parts = (weights, expected) if both else map(_without_background, (weights, expected))
         model.load_state_dict(state_dicts.match(*parts), strict=both)
 
 
-def _has_background(weights: StateDict) -> bool:
-    return len(_without_background(weights)) < len(weights)
+def _background(weights: StateDict) -> dict[str, torch.Size]:
+    """The shapes of its weights, common prefixes apart."""
+    return {
+        name[at:]: tensor.shape for name, tensor in weights.items() if (at := name.find("background.")) >= 0
+    }
 
 
 def _without_background(weights: StateDict) -> StateDict:

@@ -195,10 +195,13 @@ class Digits(nn.Module):
 
     For 28x28 images of one channel. The first convolution needs no padding, since digits keep a margin
     of four pixels; normalising after pooling costs a quarter of normalising before. With a `background` it
-    also has a logit for pictures of what is none of the classes.
+    also has a logit for pictures of what is none of the classes, from what its last, or its last two,
+    convolutions say.
     """
 
-    def __init__(self, classes: int = 10, background: bool = False) -> None:
+    SAID = 576  # numbers that one of them gives, pooled to 3x3
+
+    def __init__(self, classes: int = 10, background: int = 0) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(1, 16, kernel_size=5)
         self.norm1 = nn.BatchNorm2d(16)
@@ -208,16 +211,24 @@ class Digits(nn.Module):
         self.norm3 = nn.BatchNorm2d(64)
         self.conv4 = nn.Conv2d(64, 64, kernel_size=3, padding=1)
         self.norm4 = nn.BatchNorm2d(64)
-        self.fc1 = nn.Linear(576, 128)
+        self.fc1 = nn.Linear(self.SAID, 128)
         self.fc2 = nn.Linear(128, classes)
-        self.background = nn.Sequential(nn.Linear(576, 64), nn.ReLU(), nn.Linear(64, 1)) if background else None
+        self.stages = background
+        self.background = (
+            nn.Sequential(nn.Linear(self.SAID * background, 64), nn.ReLU(), nn.Linear(64, 1))
+            if background
+            else None
+        )
         self.to(memory_format=torch.channels_last)
 
-    def maps(self, x: Tensor) -> Tensor:
-        """What comes out of the convolutions, [N, 576]."""
+    def third(self, x: Tensor) -> Tensor:
+        """What comes out of the third convolution, [N, 64, 6, 6]."""
         x = F.relu(self.norm1(F.max_pool2d(self.conv1(x), 2)))  # [N, 16, 12, 12]
         x = F.relu(self.norm2(F.max_pool2d(self.conv2(x), 2)))  # [N, 48, 6, 6]
-        x = F.relu(self.norm3(self.conv3(x)))  # [N, 64, 6, 6]
+        return F.relu(self.norm3(self.conv3(x)))
+
+    def fourth(self, x: Tensor) -> Tensor:
+        """What the fourth makes of it, [N, 576]."""
         x = F.relu(self.norm4(F.max_pool2d(self.conv4(x), 2)))  # [N, 64, 3, 3]
         return x.flatten(1)
 
@@ -226,13 +237,22 @@ class Digits(nn.Module):
         return logits
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._logits(self.maps(x))
+        return self._logits(self.fourth(self.third(x)))
 
     def judge(self, x: Tensor) -> Tensor:
         """Logits and, last, that of the background: [N, classes + 1]."""
         assert self.background is not None
-        maps = self.maps(x)
-        return torch.cat([self._logits(maps), self.background(maps)], 1)
+        third = self.third(x)
+        fourth = self.fourth(third)
+        return torch.cat([self._logits(fourth), self.background(self._evidence(third, fourth))], 1)
+
+    def evidence(self, x: Tensor) -> Tensor:
+        """What the background judges by, [N, 576] of each convolution."""
+        third = self.third(x)
+        return self._evidence(third, self.fourth(third))
+
+    def _evidence(self, third: Tensor, fourth: Tensor) -> Tensor:
+        return fourth if self.stages == 1 else torch.cat([fourth, F.max_pool2d(third, 2).flatten(1)], 1)
 
 
 class FusedDigits(Digits):
@@ -245,7 +265,8 @@ class FusedDigits(Digits):
         self.conv2, self.norm2 = digits.conv2, digits.norm2
         self.conv3, self.norm3 = digits.conv3, digits.norm3
         self.conv4, self.norm4 = digits.conv4, digits.norm4
-        self.fc1, self.fc2, self.background = digits.fc1, digits.fc2, digits.background
+        self.fc1, self.fc2 = digits.fc1, digits.fc2
+        self.stages, self.background = digits.stages, digits.background
 
     @classmethod
     def of(cls, digits: Digits) -> nn.Module:
@@ -253,10 +274,12 @@ class FusedDigits(Digits):
         pooled = (digits.norm1, digits.norm2, digits.norm4)
         return digits if any(bool((norm.weight < 0).any()) for norm in pooled) else cls(digits)
 
-    def maps(self, x: Tensor) -> Tensor:
+    def third(self, x: Tensor) -> Tensor:
         x = F.relu(convolve_and_pool(x, *_with_norm(self.conv1, self.norm1)))
         x = F.relu(F.max_pool2d(F.conv2d(x, *_with_norm(self.conv2, self.norm2), padding=1), 2))
-        x = F.relu(F.conv2d(x, *_with_norm(self.conv3, self.norm3), padding=1))
+        return F.relu(F.conv2d(x, *_with_norm(self.conv3, self.norm3), padding=1))
+
+    def fourth(self, x: Tensor) -> Tensor:
         x = F.relu(F.max_pool2d(F.conv2d(x, *_with_norm(self.conv4, self.norm4), padding=1), 2))
         return x.flatten(1)
 

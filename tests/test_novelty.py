@@ -22,6 +22,7 @@ from models.card import Novelty, read_card
 from models.classifier import Classifier
 from models.errors import CheckpointError
 from models.inference import InferenceModel
+from models.networks import Digits
 from models.verification import load_verified
 from tests.conftest import SAMPLE, WEIGHTS
 from tests.samples import PICTURES
@@ -258,12 +259,50 @@ def test_a_model_from_before_distances_is_served_by_its_confidence(own: Classifi
     assert torch.allclose(old.probabilities(images), own.probabilities(images))
 
 
-@pytest.mark.parametrize("background", [False, True])
-def test_training_starts_from_weights_with_or_without_a_background(background: bool, tmp_path: Path) -> None:
-    start, other = build("digits", background=background), build("digits", background=not background)
+@pytest.mark.parametrize(("background", "others"), [(0, 2), (1, 2), (2, 0), (2, 1)])
+def test_training_starts_from_weights_with_another_background(
+    background: int, others: int, tmp_path: Path
+) -> None:
+    start, other = build("digits", background=background), build("digits", background=others)
     torch.save(start.state_dict(), tmp_path / "start.pth")
     checkpoint.load_into(other, tmp_path / "start.pth")
     assert torch.equal(other.state_dict()["fc2.weight"], start.state_dict()["fc2.weight"])
+
+
+@pytest.mark.parametrize("background", [0, 1, 2])
+def test_weights_without_a_card_tell_what_their_background_sees(background: int, tmp_path: Path) -> None:
+    saved = build("digits", background=background).eval()
+    torch.save({f"module.{name}": tensor for name, tensor in saved.state_dict().items()}, tmp_path / "bare.pth")
+    found, name, arguments = checkpoint.load_bare(tmp_path / "bare.pth")
+    assert isinstance(found, Digits)
+    assert isinstance(saved, Digits)
+    assert (name, arguments.get("background", 0)) == ("digits", background)
+    images = torch.rand(3, 1, 28, 28)
+    if background:
+        assert torch.equal(found.eval().judge(images), saved.judge(images))
+
+
+def test_a_background_that_fits_no_convolutions_is_refused(tmp_path: Path) -> None:
+    weights = build("digits", background=1).state_dict()
+    weights["background.0.weight"] = torch.zeros(64, 3 * 576)
+    torch.save(weights, tmp_path / "bare.pth")
+    with pytest.raises(CheckpointError, match=r"background.0.weight of shape \[64, 1728\]"):
+        checkpoint.load_bare(tmp_path / "bare.pth")
+
+
+def test_a_background_that_learns_on_alone_leaves_the_answers_as_they_are(
+    sample: Dataset, tmp_path: Path
+) -> None:
+    shipped = str(WEIGHTS / "digits.pth")
+    kept = {"init_from": shipped, "teacher": shipped, "teacher_share": 1.0, "epochs": 1}
+    run = Run.create(tmp_path / "run", config(unfamiliar_images=400, lr=0.003, background_epochs=3, **kept))
+    train(run, SAMPLE, CPU, lambda event: None)
+    before, after = (Classifier.load(path, CPU) for path in (WEIGHTS / "digits.pth", run.weights_path))
+    images = sample.test.images
+    assert torch.equal(after.logits(images), before.logits(images))
+    known, other = (after.answers(some)[:, -1] for some in (images, unfamiliar(60, 9)))
+    assert not torch.equal(known, before.answers(images)[:, -1])
+    assert other.median() > known.median()
 
 
 def test_a_teacher_is_followed_in_what_it_knows(sample: Dataset, tmp_path: Path) -> None:

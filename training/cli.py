@@ -55,6 +55,7 @@ _OVERRIDES = {
     "synthetic_images": (int, "simulated pictures of digits added to the training images (default 0)"),
     "written_images": (int, "digits written stroke by stroke added to the training images (default 0)"),
     "unfamiliar_images": (int, "pictures of what is no digit, to be told from digits (default 0)"),
+    "background_epochs": (int, "epochs at the end in which only what tells digits from others learns"),
     "ema_decay": (
         float,
         "decay per step of an average of the weights, which becomes the result (default 0: none)",

@@ -68,7 +68,7 @@ class Trainer:
         _, channels, height, width = train.images.shape
         self.arguments = architectures.arguments_for(config.architecture, classes, (channels, height, width))
         if config.unfamiliar_images or config.architecture in TELL_BY_DISTANCE:
-            self.arguments["background"] = True
+            self.arguments["background"] = architectures.ARCHITECTURES[config.architecture].background
         self.background = classes  # the label of what is none of the classes
         self.model = architectures.build(config.architecture, **self.arguments).to(device)
         by_hand = config.precision == "float32"

@@ -17,15 +17,21 @@ costs 2 points: without them half of the hands in a third less light are called 
 For EfficientNet (600 photographs or fewer) neighbours notice 0.94, the distance all.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR
 
-from models.background import Seeing
-from models.card import Input, Novelty
+from models.background import Seeing, Shown
+from models.card import Card, Input, Novelty
 from models.classifier import BATCH, Classifier
 from models.tensors import normalise
-from training.augment import augment_pictures
+from training.augment import PRESETS, augment_pictures
 from training.datasets import Split
+from training.optimizers import rate_factor
+from training.recipes import Config
 
 STEPS = 100  # between the least and the most unusual of the held-out pictures
 THRESHOLD = 0.985
@@ -55,6 +61,38 @@ def remember(model: nn.Module, spec: Input, train: Split, seed: int, count: int 
             labels.append(of)
     features, logits = (torch.cat(parts) for parts in zip(*seen, strict=True))
     model.background.fit(features, logits, torch.cat(labels))
+
+
+def learn_background(model: nn.Module, card: Card, train: Split, config: Config) -> None:
+    """Let a background that was shown other pictures learn on, alone: `train` has them with a label beyond the
+    classes.
+
+    What it sees changes to the last step, by the average of weights and by a teacher's share. Answers stay.
+    """
+    assert isinstance(model, Shown)
+    assert model.background is not None
+    model.eval()
+    spec, device = card.picture, train.images.device
+    model.background.requires_grad_(True)
+    optimizer = torch.optim.AdamW(model.background.parameters(), config.lr, weight_decay=config.weight_decay)
+    batch_size = config.batch_size or BATCH
+    steps = config.background_epochs * math.ceil(len(train) / batch_size)
+    scheduler = LambdaLR(optimizer, rate_factor("one-cycle", steps))
+    augment = PRESETS[config.augment]
+    draws = torch.Generator().manual_seed(config.seed + 1)
+    for _ in range(config.background_epochs):
+        for index in torch.split(torch.randperm(len(train), generator=draws).to(device), batch_size):
+            images = train.images[index].float()
+            images = images if augment is None else augment(images, draws)
+            with torch.no_grad():
+                evidence = model.evidence(normalise(images, spec.mean, spec.std))
+            unfamiliar = (train.labels[index] == len(card.classes)).float()
+            loss = F.binary_cross_entropy_with_logits(model.background(evidence)[:, 0], unfamiliar)
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            scheduler.step()
+    model.background.requires_grad_(False)
 
 
 def measured(classifier: Classifier, held_out: Split) -> Novelty:

@@ -111,7 +111,7 @@ class Config(BaseModel):
     teacher_share: float = Field(
         default=0.0,
         ge=0,
-        lt=1,
+        le=1,
         description="share of the teacher's weights in the result, where training started from descendants of "
         "these",
     )
@@ -129,6 +129,12 @@ class Config(BaseModel):
         ge=0,
         le=120_000,
         description="pictures of what is no digit, which the model learns to tell from digits (novelty)",
+    )
+    background_epochs: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="epochs at the end in which nothing learns on but what tells unfamiliar_images from digits",
     )
     ema_decay: float = Field(
         default=0.0,
@@ -406,6 +412,7 @@ RECIPES: Mapping[str, Recipe] = {
                 "synthetic_images": 12_000,
                 "written_images": 10_000,
                 "unfamiliar_images": 10_000,
+                "background_epochs": 10,
                 "ema_decay": 0.998,
                 "precision": "bfloat16",
             },

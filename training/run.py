@@ -31,7 +31,7 @@ from training.events import Epoch, Listener, Note, Resumed, Step
 from training.fine_tune import FineTuner, served_version
 from training.kept import read_sample
 from training.loop import Trainer, normalisation
-from training.novelty import remember
+from training.novelty import learn_background, remember
 from training.protocols import EndedRun
 from training.recipes import Config
 from training.search import Score, Train, read_search, run_trial, search
@@ -264,6 +264,9 @@ def _train_network(
     classifier = Classifier(trainer.result, card_of(config, dataset, trainer.arguments), device)
     _run_epochs(run, trainer, classifier, validation, dataset.test, on_event, first_try_only)
     trainer.add_teacher()
+    if config.background_epochs and config.unfamiliar_images:
+        on_event(Note(f"the background learns alone, {config.background_epochs} epochs"))
+        learn_background(classifier.model, classifier.card, trainer.train, config)
     remember(classifier.model, classifier.card.picture, own, config.seed)
     return classifier, validation, trainer.notes
 
