@@ -5,7 +5,9 @@ with 2 % of MNIST's test digits warned: the share of 15 kinds of other pictures 
 noise) that is noticed, by the largest probability 0.67, by energy (Liu et al., arXiv:2010.03759) 0.50, by
 Mahalanobis distance of features (Lee et al., arXiv:1807.03888) 0.66, by ten nearest neighbours (Sun et al.,
 arXiv:2204.06507) 0.78, by a small network on frozen features that was shown such pictures 0.89, and by a
-background trained together with the classes (Dhamija et al., arXiv:1811.04110) 0.91.
+background trained together with the classes (Dhamija et al., arXiv:1811.04110) 0.91. Learning on alone after
+that, with the classes as they are, from two convolutions instead of one: of ten scripts 0.94 instead of 0.92,
+and half as many digits of 8x8 and 16x16 pixels warned (2.3 instead of 5.2 %).
 
 Networks that are trained on anything have no such pictures, and are told nothing of them. Compared on five
 small-image models (Fashion-MNIST, MNIST, notMNIST letters, breast scans, photographs of hands), with 1.5 % of
