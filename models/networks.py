@@ -196,13 +196,15 @@ class Digits(nn.Module):
     For 28x28 images of one channel. The first convolution needs no padding, since digits keep a margin
     of four pixels; normalising after pooling costs a quarter of normalising before. With a `background` it
     also has a logit for pictures of what is none of the classes, from what its last, or its last two,
-    convolutions say.
+    convolutions say (0, 1 or 2). Raises TypeError for another number.
     """
 
     SAID = 576  # numbers that one of them gives, pooled to 3x3
 
     def __init__(self, classes: int = 10, background: int = 0) -> None:
         super().__init__()
+        if background not in (0, 1, 2):
+            raise TypeError(f"no background sees {background!r} convolutions")
         self.conv1 = nn.Conv2d(1, 16, kernel_size=5)
         self.norm1 = nn.BatchNorm2d(16)
         self.conv2 = nn.Conv2d(16, 48, kernel_size=3, padding=1)

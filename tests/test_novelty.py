@@ -20,7 +20,7 @@ from models.architectures import build, identify
 from models.background import Distance
 from models.card import Novelty, read_card
 from models.classifier import Classifier
-from models.errors import CheckpointError
+from models.errors import CheckpointError, UnknownArchitecture
 from models.inference import InferenceModel
 from models.networks import Digits
 from models.verification import load_verified
@@ -288,6 +288,12 @@ def test_a_background_that_fits_no_convolutions_is_refused(tmp_path: Path) -> No
     torch.save(weights, tmp_path / "bare.pth")
     with pytest.raises(CheckpointError, match=r"background.0.weight of shape \[64, 1728\]"):
         checkpoint.load_bare(tmp_path / "bare.pth")
+
+
+@pytest.mark.parametrize("background", [3, -1, 1.5, "all", 10**12, [1], None])
+def test_a_card_may_ask_for_no_other_background(background: object) -> None:
+    with pytest.raises(UnknownArchitecture, match="does not take these arguments"):
+        build("digits", background=background)
 
 
 def test_a_background_that_learns_on_alone_leaves_the_answers_as_they_are(
