@@ -171,7 +171,7 @@ def build(name: str, **arguments: Any) -> nn.Module:
         raise UnknownArchitecture(f"there is no architecture {name!r}: choose one of {_names()}")
     try:
         return described[name](**arguments) if name in described else ARCHITECTURES[name].build(**arguments)
-    except TypeError as error:
+    except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:  # torch's, of sizes
         raise UnknownArchitecture(f"architecture {name!r} does not take these arguments: {error}") from error
 
 

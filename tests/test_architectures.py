@@ -107,3 +107,11 @@ def test_softmax_starts_at_small_normal_weights_and_zero_bias() -> None:
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.name)
 def test_every_recipe_names_an_architecture(recipe: Recipe) -> None:
     assert recipe.config().architecture in (*ARCHITECTURES, *TABLES, "auto", "fine-tune")
+
+
+@pytest.mark.parametrize("name", [*ARCHITECTURES, *TABLES])
+@pytest.mark.parametrize("classes", [-5, 10**30, "x", [1], {}])
+def test_classes_that_no_layer_can_have_are_refused(name: str, classes: object) -> None:
+    """As a foreign card may ask for them; without memory, as its weights are compared first."""
+    with torch.device("meta"), pytest.raises(UnknownArchitecture, match="does not take these arguments"):
+        build(name, classes=classes)
