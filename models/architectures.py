@@ -81,7 +81,7 @@ class DigitsArchitecture(Architecture):
     def arguments(self, weights: StateDict) -> dict[str, Any]:
         arguments = super().arguments(weights)
         if (name := "background.0.weight") in weights:
-            stages, rest = divmod(_matrix(weights, name)[1], networks.Digits.SAID)
+            stages, rest = divmod(_matrix(weights, name)[1], networks.Digits.FEATURES)
             if rest or stages not in (1, 2):
                 raise UnknownArchitecture(
                     f"has {name} of shape {list(weights[name].shape)}, which fits no convolutions"

@@ -199,7 +199,7 @@ class Digits(nn.Module):
     convolutions say (0, 1 or 2). Raises TypeError for another number.
     """
 
-    SAID = 576  # numbers that one of them gives, pooled to 3x3
+    FEATURES = 576  # numbers that one of them gives, pooled to 3x3
 
     def __init__(self, classes: int = 10, background: int = 0) -> None:
         super().__init__()
@@ -213,11 +213,11 @@ class Digits(nn.Module):
         self.norm3 = nn.BatchNorm2d(64)
         self.conv4 = nn.Conv2d(64, 64, kernel_size=3, padding=1)
         self.norm4 = nn.BatchNorm2d(64)
-        self.fc1 = nn.Linear(self.SAID, 128)
+        self.fc1 = nn.Linear(self.FEATURES, 128)
         self.fc2 = nn.Linear(128, classes)
         self.stages = background
         self.background = (
-            nn.Sequential(nn.Linear(self.SAID * background, 64), nn.ReLU(), nn.Linear(64, 1))
+            nn.Sequential(nn.Linear(self.FEATURES * background, 64), nn.ReLU(), nn.Linear(64, 1))
             if background
             else None
         )

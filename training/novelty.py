@@ -32,7 +32,7 @@ from models.classifier import BATCH, Classifier
 from models.tensors import normalise
 from training.augment import PRESETS, augment_pictures
 from training.datasets import Split
-from training.optimizers import rate_factor
+from training.optimizers import optimizer_for, rate_factor
 from training.recipes import Config
 
 STEPS = 100  # between the least and the most unusual of the held-out pictures
@@ -76,10 +76,10 @@ def learn_background(model: nn.Module, card: Card, train: Split, config: Config)
     model.eval()
     spec, device = card.picture, train.images.device
     model.background.requires_grad_(True)
-    optimizer = torch.optim.AdamW(model.background.parameters(), config.lr, weight_decay=config.weight_decay)
+    optimizer = optimizer_for(config, model.background, device)
     batch_size = config.batch_size or BATCH
     steps = config.background_epochs * math.ceil(len(train) / batch_size)
-    scheduler = LambdaLR(optimizer, rate_factor("one-cycle", steps))
+    scheduler = LambdaLR(optimizer, rate_factor(config.schedule, steps))
     augment = PRESETS[config.augment]
     draws = torch.Generator().manual_seed(config.seed + 1)
     for _ in range(config.background_epochs):

@@ -13,6 +13,7 @@ from training.sgd import SGD
 
 
 def optimizer_for(config: Config, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
+    """Of all weights of a model that lie on `device`."""
     if config.optimizer == "from-scratch":
         return scratch.SGD(model.parameters(), config.lr)
     settings: dict[str, Any] = {
