@@ -165,6 +165,96 @@ def test_a_sheet_that_lies_on_a_table_is_ground(wood: int, angle: int) -> None:
     assert alike(pixels, fitted(seven().rotate(angle, fillcolor=255))[0]) > 0.9
 
 
+def on_table(
+    size: tuple[int, int], sheet: tuple[int, int, int, int], wood: int = 60, noise: int = 6
+) -> Image.Image:
+    """A 7 in the middle of a sheet (left, top, right, bottom) on a dark table with a grain."""
+    width, height = size
+    grain = np.random.default_rng(0).normal(0, noise, (height, width))
+    table = Image.fromarray((wood + grain).clip(0, 255).astype(np.uint8))
+    wide, tall = sheet[2] - sheet[0], sheet[3] - sheet[1]
+    side = int(min(wide, tall) * 0.8)
+    page = Image.new("L", (wide, tall), 225)
+    page.paste(
+        seven().resize((side, side)).point(lambda level: level * 225 // 255),
+        ((wide - side) // 2, (tall - side) // 2),
+    )
+    table.paste(page, sheet[:2])
+    return table
+
+
+@pytest.mark.parametrize(
+    "sheet", [(6, 40, 300, 380), (40, 60, 430, 390), (25, 25, 500, 395), (20, 20, 500, 410)]
+)
+@pytest.mark.parametrize("wood", [35, 90])
+def test_strips_of_a_table_along_the_edge_are_no_ink(sheet: tuple[int, int, int, int], wood: int) -> None:
+    """However narrow they are: nothing is known of the table beyond the picture."""
+    pixels, done = fitted(on_table((520, 420), sheet, wood))
+    assert done.inverted
+    assert alike(pixels, fitted(seven())[0]) > 0.9
+
+
+@pytest.mark.parametrize("edge", [(150, 0.5), (330, -0.4), (280, 0.1)])
+def test_a_shadow_that_crosses_the_sheet_and_the_table_does_not_hide_the_sheet(
+    edge: tuple[float, float],
+) -> None:
+    table = np.asarray(on_table((520, 420), (50, 40, 470, 370), 75), np.float32)
+    y, x = np.mgrid[:420, :520]
+    shadow = 1 - 0.45 / (1 + np.exp(-(edge[0] + edge[1] * y - x) / 6))
+    pixels, done = fitted(Image.fromarray((table * shadow).astype(np.uint8)))
+    assert done.inverted
+    assert alike(pixels, fitted(seven())[0]) > 0.85
+
+
+@settings(deadline=None, max_examples=40)
+@given(width=st.integers(150, 700), height=st.integers(150, 700))
+def test_a_sheet_on_a_table_is_found_in_a_picture_of_any_size(width: int, height: int) -> None:
+    """The sides of a reduced picture are rounded, each by its own."""
+    pixels, done = fitted(on_table((width, height), (width // 5, height // 6, width - 20, height - 22)))
+    assert done.size == (width, height)
+    assert alike(pixels, fitted(seven())[0]) > 0.85
+
+
+@pytest.mark.parametrize("size", [(635, 492), (635, 486), (641, 480), (400, 271), (271, 400)])
+def test_a_digit_at_the_lower_edge_of_a_sheet_is_found_again_from_close_by(size: tuple[int, int]) -> None:
+    width, height = size
+    picture = on_table(size, (width // 8, height // 8, width - width // 8, height))
+    picture.paste(225, (width // 4, height // 4, width - width // 4, height))
+    side = height // 3
+    picture.paste(
+        seven().resize((side, side)).point(lambda level: level * 225 // 255), (width // 3, height - side)
+    )
+    pixels, _ = fitted(picture)
+    assert alike(pixels, fitted(seven())[0]) > 0.85
+
+
+@pytest.mark.parametrize(
+    ("side", "line"),
+    [
+        (51, 1),
+        (51, 2),
+        (57, 2),
+        *((side, line) for side in (90, 123, 124, 125, 151, 226) for line in (1, 2, 3)),
+    ],
+)
+def test_a_frame_along_the_very_edge_is_left_out_at_any_size(side: int, line: int) -> None:
+    """A scanned box of a form; where the picture is reduced, one side of the frame has half a line more."""
+    box = seven().resize((side, side), Image.Resampling.BOX).point(lambda level: 255 if level > 127 else 0)
+    ImageDraw.Draw(box).rectangle((0, 0, side - 1, side - 1), outline=0, width=line)
+    pixels, done = fitted(box)
+    assert done.inverted
+    assert alike(pixels, fitted(seven())[0]) > 0.85
+
+
+def test_a_bar_along_the_edge_of_a_close_crop_is_ink() -> None:
+    page = Image.new("L", (68, 109), 205)
+    ImageDraw.Draw(page).line([(0, 3), (62, 3), (40, 104)], fill=20, width=9)
+    rough = np.asarray(page) + np.random.default_rng(0).normal(0, 3, (109, 68))
+    _, done = fitted(Image.fromarray(rough.clip(0, 255).astype(np.uint8)))
+    assert done.box[1] <= 3
+    assert done.box[0] <= 3
+
+
 def test_the_corner_of_a_shadow_is_no_ink() -> None:
     """Not even where it is darker than a pencil."""
     pencil = np.asarray(seven()) / 255 * 75 + 180

@@ -9,9 +9,11 @@ from models.preprocessing.morphology import (
     Plane,
     border,
     closing,
+    closing_beyond,
     dilation,
     label,
     reconstruction,
+    rectangularity,
 )
 
 SMALL = 64  # pixels along the longer side: smaller pictures are no photographs, but cut out closely
@@ -24,20 +26,22 @@ SHEET_BETWEEN = 0.3  # at most this share of the background has a level between 
 SHEET_BORDER = 0.6  # at least this share of the picture's border is not sheet
 SHEET_FILLS = 0.6  # a sheet has at least this share of its bounding box, even when turned
 SHEET_AREA = 0.1  # and that box this share of the picture
+RECTANGLE = 0.83  # its rectangularity, even in perspective; a 0 has at most 0.82
 SHEET_EDGE = 0.4  # grey levels across its edge, as a share of those between darkest and brightest tenth
 
 
-def black_tophat(page: Plane, reach: float) -> tuple[Plane, Plane]:
+def black_tophat(page: Plane, reach: float, beyond: bool = False) -> tuple[Plane, Plane]:
     """The share of the background's light that each pixel lacks, 0..1, and that background (grey levels).
 
     As a share it does not depend on the light. The background is a grey closing: whatever is darker, and
-    narrower than twice `reach` (a share of the picture), is filled.
+    narrower than twice `reach` (a share of the picture), is filled. At the edge that may be a strip of a table
+    or a stroke that lies along it; where the picture is taken to go on `beyond` it, neither is filled.
     """
     height, width = page.shape
     step = 1 if max(page.shape) < SMALL else 2
     small = np.asarray(Image.fromarray(page).reduce(step)) if step > 1 else page
     radius = max(2, round(max(small.shape) * reach))
-    background = closing(small, radius)
+    background = closing_beyond(small, radius) if beyond else closing(small, radius)
     if reach == NARROW:  # takes in corners of shadows and strips of a table; what crosses a shadow is ink
         background = reconstruction(background, small, 2 * radius)
     if step > 1:
@@ -50,7 +54,7 @@ def find_sheet(background: Plane) -> Mask | None:
     height, width = background.shape
     half = background[::2, ::2]
     low, high = _extremes(half)
-    if low >= SHEET_CONTRAST * high or _is_gradual(half, low, high):
+    if low >= SHEET_CONTRAST * high:
         return None
     dark = half <= _threshold(half, (low + high) / 2)
     at_border = border(dark)
@@ -61,6 +65,10 @@ def find_sheet(background: Plane) -> Mask | None:
         return None
     inner = ~dilation(~sheet, 1)
     if not _edge_is_sharp(half, inner, sheet, SHEET_EDGE * (high - low)):
+        return None
+    if (
+        _is_gradual(half, low, high) and rectangularity(sheet) < RECTANGLE
+    ):  # light falls off as well in a shadow
         return None
     return np.repeat(np.repeat(inner, 2, 0), 2, 1)[:height, :width]
 

@@ -54,9 +54,9 @@ class Ink:
 
     @property
     def convinces(self) -> bool:
-        """Whether there is no need to look for ink of the other polarity; light ink is the exception."""
+        """Whether there is no need to look for ink of the other polarity; light ink may be a sheet of paper."""
         narrow = self.edged or self.width < 0.8 * BLOB
-        return self.contrast > (CLEAR if self.dark else 2 * CLEAR) and narrow
+        return self.dark and self.contrast > CLEAR and narrow
 
     @property
     def is_written(self) -> bool:

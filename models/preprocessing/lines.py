@@ -27,7 +27,7 @@ FULL_LINE = 0.95  # share of the height that a printed line across the picture h
 
 def remove_frame(ink: Plane) -> int:
     """Take a printed frame along the picture's very border out of `ink` (in place). Returns its width."""
-    width = _rings(ink > FRAME_INK)
+    width = _rings(ink > FRAME_INK, _widest(ink))
     inner = ink[width : ink.shape[0] - width, width : ink.shape[1] - width].copy()
     ink[:] = 0
     ink[width : ink.shape[0] - width, width : ink.shape[1] - width] = inner
@@ -36,22 +36,29 @@ def remove_frame(ink: Plane) -> int:
 
 def frame_width(mask: Mask) -> int:
     """The width of a frame along the border of a mask; 0 where what is set there is wider than a frame."""
-    width = _rings(mask)
-    return width if width < _widest(mask) else 0
+    widest = _widest(mask)
+    width = _rings(mask, widest + 1)
+    return width if width <= widest else 0
 
 
-def _widest(mask: Mask) -> int:
-    return max(1, max(mask.shape) // FRAME_WIDEST)
+def _widest(image: Mask | Plane) -> int:
+    return max(1, max(image.shape) // FRAME_WIDEST)
 
 
-def _rings(mask: Mask) -> int:
-    """How many rings of pixels along the border are set on all sides, up to the width of the widest frame."""
-    for inset in range(_widest(mask)):
+def _rings(mask: Mask, most: int) -> int:
+    """How many rings of pixels along the border are set, `most` if there are more.
+
+    The first on all sides, others on any: a picture that was reduced may have half a line more on one side.
+    """
+    for inset in range(most):
         inner = mask[inset : mask.shape[0] - inset, inset : mask.shape[1] - inset]
-        sides = (inner[0], inner[-1], inner[:, 0], inner[:, -1]) if min(inner.shape) >= 3 else ()
-        if not sides or min(np.count_nonzero(side) / side.size for side in sides) < FRAME_SHARE:
+        if min(inner.shape) < 3:
             return inset
-    return _widest(mask)
+        sides = (inner[0], inner[-1], inner[:, 0], inner[:, -1])
+        set_there = [np.count_nonzero(side) >= FRAME_SHARE * side.size for side in sides]
+        if not (any(set_there) if inset else all(set_there)):
+            return inset
+    return most
 
 
 def remove_ruled_lines(ink: Plane) -> bool:

@@ -27,6 +27,15 @@ def closing(image: Image, radius: int) -> Image:
     return erosion(dilation(image, radius), radius)
 
 
+def closing_beyond(image: Plane, radius: int) -> Plane:
+    """The same of an image that goes on beyond its edges as it ends there: a dark strip along them stays."""
+    height, width = image.shape
+    rows = np.arange(-radius, height + radius).clip(0, height - 1)
+    columns = np.arange(-radius, width + radius).clip(0, width - 1)
+    closed = closing(image[rows[:, None], columns], radius)
+    return closed[radius : radius + height, radius : radius + width]
+
+
 def opening(image: Image, radius: int, axes: tuple[int, ...] = (0, 1)) -> Image:
     """Erosion, then dilation: bright parts narrower than twice `radius` are removed."""
     return dilation(erosion(image, radius, axes), radius, axes)

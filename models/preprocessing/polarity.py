@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 
 from models.preprocessing.background import SMALL
+from models.preprocessing.lines import frame_width
 from models.preprocessing.morphology import Mask, Plane, border, box_blur, label
 
 POLARITY_SIDE = 64  # pixels along the longer side are enough
@@ -11,6 +12,7 @@ BORDER_TRUST, BORDER_TRUST_SMALL = 0.6, 2  # how far the border may outvote the 
 LEAST_OF_BORDER, MOST_OF_BORDER = 0.1, 0.8  # of a small picture, that a digit has which reaches its sides
 JOINED, APART = 0.95, 0.85  # the largest component, as a share: of such a digit at least, of its ground at most
 MOST_INK = 0.7  # share of such a picture that a digit covers
+FRAMED = 48  # pixels along the longer side: in a smaller picture a margin may be as narrow as a frame
 DIVIDED = 12  # pixels along the longer side: in a smaller picture strokes are broken
 PIECES, CORNERS = 2, 3  # pieces of ground along the border; where the digit has most of it
 
@@ -22,7 +24,11 @@ def ink_is_dark(image: Image.Image) -> bool:
     """
     step = -(-max(image.size) // POLARITY_SIDE)
     page = np.asarray(image.reduce(step) if step > 1 else image, np.float32)
-    small = max(image.size) < SMALL  # no shadows, and no frame along the border
+    small = max(image.size) < SMALL  # no shadows
+    if small and max(page.shape) >= FRAMED:
+        dark = page < (float(page.min()) + float(page.max())) / 2
+        inset = frame_width(dark if border(dark).mean() > 0.5 else ~dark)
+        page = page[inset : page.shape[0] - inset, inset : page.shape[1] - inset]
     joined = _joined_level_is_dark(page) if small and max(page.shape) >= DIVIDED else None
     if joined is not None:
         return joined

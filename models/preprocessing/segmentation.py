@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from models.preprocessing.background import NARROW, SMALL, WIDE, black_tophat, find_sheet
+from models.preprocessing.background import NARROW, RECTANGLE, SMALL, WIDE, black_tophat, find_sheet
 from models.preprocessing.drawing import Drawing
 from models.preprocessing.ink import LOW, Box, Ink, measure, segment_ink
 from models.preprocessing.morphology import Mask, Plane, dilation, rectangularity
@@ -13,11 +13,11 @@ from models.preprocessing.selection import select_heaviest
 
 # A sheet in a clean drawing:
 BLANK = 0.6  # share of it that nothing is written on
-RECTANGLE = 0.83  # its rectangularity, even in perspective; a 0 has at most 0.82
 
 # The narrow view, or the wider one:
 MORE = 1.3  # ink that only the wider view has, next to that of the narrow one
 ALL_OF_IT = 0.8  # share of the picture's sides from which strokes may be too wide for the narrow view
+NEARLY_ALL = 0.7  # the same for strokes that may lie along the edge
 MOST_OF_IT = 0.5  # the same for strokes whose edges are there: their width, as a share of the longer side, and
 WIDEST, FILLED = 0.25, 1.3  # their contrast, next to that of the edges
 AS_GOOD, STILL_GOOD = 0.9, 0.7  # quality in the wider view; in the closer one
@@ -36,7 +36,7 @@ def segment(page: Plane, dark: bool, step: int, size: tuple[int, int]) -> Ink | 
     page = page if dark else 255 - page
     if max(page.shape) < SMALL:
         return segment_ink(black_tophat(page, WIDE)[0], page, dark, step, size)
-    near, background = black_tophat(page, NARROW)
+    near, background = black_tophat(page, NARROW, beyond=True)
     found = _segment_sheet(near, background, page, dark, step, size)
     return _segment_near(near, page, dark, step, size) if found is None else found
 
@@ -47,7 +47,7 @@ def segment_drawing(page: Plane, drawing: Drawing, dark: bool, step: int, size: 
     What is written on a sheet that lies in the middle of the picture has the polarity of the border.
     """
     turned = 255 - page if dark else page
-    near, background = black_tophat(turned, NARROW)
+    near, background = black_tophat(turned, NARROW, beyond=True)
     found = _segment_sheet(near, background, turned, not dark, step, size)
     if found is not None and found.sheet is not None:
         blank = (drawing.ink(page, dark) > 0.5)[found.sheet]  # a printed frame has other levels inside
@@ -70,7 +70,9 @@ def _segment_sheet(
     if sheet is None:
         return None
     found = segment_ink(np.where(sheet, near, 0), page, dark, step, size)
-    if found is None or not found.is_written or _is_cut(near, sheet, found, step):
+    if found is None or _is_cut(near, sheet, found, step):
+        return None
+    if not found.is_written and rectangularity(sheet) < RECTANGLE:  # the hole of a digit is round
         return None
     return replace(found, sheet=sheet)
 
@@ -83,6 +85,10 @@ def _segment_near(near: Plane, page: Plane, dark: bool, step: int, size: tuple[i
     """
     found = segment_ink(near.copy(), page, dark, step, size)
     share = 1.0 if found is None else _share_of_sides(found.box, size)
+    if share >= NEARLY_ALL:  # then it may have strokes along the edge
+        near, _ = black_tophat(page, NARROW)
+        found = segment_ink(near.copy(), page, dark, step, size)
+        share = 1.0 if found is None else _share_of_sides(found.box, size)
     if found is not None and share < ALL_OF_IT and (share < MOST_OF_IT or not _is_hollow(near, page, found)):
         return found
     wide, _ = black_tophat(page, WIDE)
@@ -128,7 +134,7 @@ def refine(picture: Image.Image, found: Ink) -> Ink:
     near = picture.crop((left, top, min(right + margin, picture.width), min(bottom + margin, picture.height)))
     step = -(-max(near.size) // CLOSE)
     page = np.asarray(near.reduce(step) if step > 1 else near, np.float32)
-    again = _segment_close(page, found, (left, top, *near.size), step, max(picture.size))
+    again = _segment_close(page, found, (left, top, *near.size), step, picture.size)
     if again is None:
         return found
     x0, y0, x1, y1 = again.box
@@ -136,19 +142,21 @@ def refine(picture: Image.Image, found: Ink) -> Ink:
     return again if again.quality > STILL_GOOD * found.quality and _covers(again.box, found.box) else found
 
 
-def _segment_close(page: Plane, found: Ink, near: Box, step: int, whole: int) -> Ink | None:
-    """The ink of `found` again in a part of the picture: `near` is left, top, width and height of it."""
+def _segment_close(page: Plane, found: Ink, near: Box, step: int, size: tuple[int, int]) -> Ink | None:
+    """The ink of `found` again in a part of a picture of `size`, `near`: its left, top, width and height."""
     if found.drawing is not None:
         ink = found.drawing.ink(page, found.dark)
         page = page if found.dark else 255 - page
         return segment_ink(ink, page, found.dark, step, near[2:], clean=True)
     page = page if found.dark else 255 - page
     small = max(page.shape) < SMALL
-    ink, _ = black_tophat(page, WIDE if small else NARROW)
+    ink, _ = black_tophat(page, WIDE) if small else black_tophat(page, NARROW, beyond=True)
     if found.sheet is not None:
         left, top, width, height = near
-        scale = max(found.sheet.shape) / whole
-        box = (left * scale, top * scale, (left + width) * scale, (top + height) * scale)
+        tall, wide = found.sheet.shape
+        across, down = wide / size[0], tall / size[1]  # each side was rounded by itself
+        right, bottom = min((left + width) * across, wide), min((top + height) * down, tall)
+        box = (left * across, top * down, right, bottom)
         part = Image.fromarray(found.sheet).resize(page.shape[::-1], Image.Resampling.NEAREST, box)
         ink[~np.asarray(part, np.bool_)] = 0
     return (segment_ink if small else _segment_near)(ink, page, found.dark, step, near[2:])
