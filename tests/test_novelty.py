@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from models.verification import load_verified
 from tests.conftest import SAMPLE, WEIGHTS
 from tests.samples import PICTURES
 from training.datasets import Dataset, Split
-from training.novelty import STEPS, THRESHOLD, measured
+from training.novelty import FAMILIAR, STEPS, measured, of_scores
 from training.recipes import RECIPES, Config
 from training.run import Run, train
 from training.simulated import generated
@@ -106,7 +107,18 @@ def test_of_held_out_pictures_as_many_are_more_unusual_as_the_threshold_says(sam
 def test_few_held_out_pictures_call_nothing_unfamiliar(sample: Dataset) -> None:
     classifier = Classifier.load(WEIGHTS / "cnn.pth", CPU)
     assert measured(classifier, sample.test[:99]).threshold == 1
-    assert measured(classifier, sample.test).threshold == THRESHOLD
+    assert measured(classifier, sample.test).threshold == pytest.approx(FAMILIAR, abs=0.01)
+
+
+@pytest.mark.parametrize("held_out", [100, 150, 400, 5000])
+def test_as_many_pictures_to_come_are_unfamiliar_however_few_were_held_out(held_out: int) -> None:
+    draws = torch.Generator().manual_seed(0)
+    warned = []
+    for _ in range(400):
+        told = of_scores(torch.randn(held_out, generator=draws, dtype=torch.float64), "background")
+        level = float(np.interp(told.threshold, np.linspace(0, 1, STEPS + 1), told.scores))
+        warned.append(1 - NormalDist().cdf(level))
+    assert np.mean(warned) == pytest.approx(1 - FAMILIAR, abs=0.0025)
 
 
 @pytest.mark.parametrize("picture", [smiley, letter, noise])

@@ -20,6 +20,7 @@ For EfficientNet (600 photographs or fewer) neighbours notice 0.94, the distance
 """
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ from training.optimizers import optimizer_for, rate_factor
 from training.recipes import Config
 
 STEPS = 100  # between the least and the most unusual of the held-out pictures
-THRESHOLD = 0.985
+FAMILIAR = 0.985  # share of the pictures to come, of those that a model was trained for, that are not warned
 ENOUGH = 100  # held-out pictures; the most unusual of fewer says little, and nothing is called unfamiliar by it
 REMEMBERED = 5_000  # training pictures at most that a distance is taken from
 CHANGED = 4  # of so many, one is seen changed as well: other light should not be unfamiliar
@@ -100,13 +101,27 @@ def learn_background(model: nn.Module, card: Card, train: Split, config: Config)
 def measured(classifier: Classifier, held_out: Split) -> Novelty:
     """What the held-out pictures tell."""
     scores = torch.cat([_scores(classifier, batch.images) for batch in held_out.batches(BATCH)])
+    return of_scores(scores, "background" if classifier.has_background else "confidence")
+
+
+def of_scores(scores: Tensor, method: Literal["background", "confidence"]) -> Novelty:
+    """What the scores [N] of held-out pictures tell."""
     levels = torch.linspace(0, 1, STEPS + 1, dtype=torch.float64)
     return Novelty(
-        method="background" if classifier.has_background else "confidence",
+        method=method,
         pictures=len(scores),
         scores=tuple(float(f"{score:.6g}") for score in torch.quantile(scores, levels).tolist()),
-        threshold=THRESHOLD if len(scores) >= ENOUGH else 1.0,
+        threshold=_threshold(len(scores)),
     )
+
+
+def _threshold(pictures: int) -> float:
+    """Above it lies, on average, what `FAMILIAR` leaves of pictures to come.
+
+    Above the same quantile of a hundred held-out pictures lies half as much again: the k-th of n splits those
+    to come at k of n + 1 (David and Nagaraja, "Order Statistics", 2003).
+    """
+    return round((FAMILIAR * (pictures + 1) - 1) / (pictures - 1), 4) if pictures >= ENOUGH else 1.0
 
 
 def _scores(classifier: Classifier, images: Tensor) -> Tensor:
