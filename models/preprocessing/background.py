@@ -66,9 +66,7 @@ def find_sheet(background: Plane) -> Mask | None:
     inner = ~dilation(~sheet, 1)
     if not _edge_is_sharp(half, inner, sheet, SHEET_EDGE * (high - low)):
         return None
-    if (
-        _is_gradual(half, low, high) and rectangularity(sheet) < RECTANGLE
-    ):  # light falls off as well in a shadow
+    if _is_gradual(half, low, high) and rectangularity(sheet) < RECTANGLE:  # a shadow may lie across the sheet
         return None
     return np.repeat(np.repeat(inner, 2, 0), 2, 1)[:height, :width]
 

@@ -17,7 +17,7 @@ BLANK = 0.6  # share of it that nothing is written on
 # The narrow view, or the wider one:
 MORE = 1.3  # ink that only the wider view has, next to that of the narrow one
 ALL_OF_IT = 0.8  # share of the picture's sides from which strokes may be too wide for the narrow view
-NEARLY_ALL = 0.7  # the same for strokes that may lie along the edge
+NEARLY_ALL = 0.7  # the same from which strokes may lie along the edge
 MOST_OF_IT = 0.5  # the same for strokes whose edges are there: their width, as a share of the longer side, and
 WIDEST, FILLED = 0.25, 1.3  # their contrast, next to that of the edges
 AS_GOOD, STILL_GOOD = 0.9, 0.7  # quality in the wider view; in the closer one
@@ -31,14 +31,20 @@ MARGIN = (3, 10)  # around the digit, as a share (numerator, denominator) of its
 def segment(page: Plane, dark: bool, step: int, size: tuple[int, int]) -> Ink | None:
     """The digit's ink in grey levels [height, width]; each is `step` x `step` pixels of a picture of `size`.
 
-    Where the picture has a sheet that lies on something darker, what is written on it goes first.
+    Where the picture has a sheet that lies on something darker, what is written on it goes first. Else strips
+    along the edge are no ink, unless a digit fills the picture, for its strokes may lie there.
     """
     page = page if dark else 255 - page
     if max(page.shape) < SMALL:
         return segment_ink(black_tophat(page, WIDE)[0], page, dark, step, size)
     near, background = black_tophat(page, NARROW, beyond=True)
     found = _segment_sheet(near, background, page, dark, step, size)
-    return _segment_near(near, page, dark, step, size) if found is None else found
+    if found is not None:
+        return found
+    found = _segment_near(near, page, dark, step, size)
+    if found is not None and _share_of_sides(found.box, size) < NEARLY_ALL:
+        return found
+    return _segment_near(black_tophat(page, NARROW)[0], page, dark, step, size)
 
 
 def segment_drawing(page: Plane, drawing: Drawing, dark: bool, step: int, size: tuple[int, int]) -> Ink | None:
@@ -85,10 +91,6 @@ def _segment_near(near: Plane, page: Plane, dark: bool, step: int, size: tuple[i
     """
     found = segment_ink(near.copy(), page, dark, step, size)
     share = 1.0 if found is None else _share_of_sides(found.box, size)
-    if share >= NEARLY_ALL:  # then it may have strokes along the edge
-        near, _ = black_tophat(page, NARROW)
-        found = segment_ink(near.copy(), page, dark, step, size)
-        share = 1.0 if found is None else _share_of_sides(found.box, size)
     if found is not None and share < ALL_OF_IT and (share < MOST_OF_IT or not _is_hollow(near, page, found)):
         return found
     wide, _ = black_tophat(page, WIDE)
@@ -150,7 +152,7 @@ def _segment_close(page: Plane, found: Ink, near: Box, step: int, size: tuple[in
         return segment_ink(ink, page, found.dark, step, near[2:], clean=True)
     page = page if found.dark else 255 - page
     small = max(page.shape) < SMALL
-    ink, _ = black_tophat(page, WIDE) if small else black_tophat(page, NARROW, beyond=True)
+    ink, _ = black_tophat(page, WIDE if small else NARROW)
     if found.sheet is not None:
         left, top, width, height = near
         tall, wide = found.sheet.shape
