@@ -78,7 +78,8 @@ def _segment_sheet(
     found = segment_ink(np.where(sheet, near, 0), page, dark, step, size)
     if found is None or _is_cut(near, sheet, found, step):
         return None
-    if not found.is_written and rectangularity(sheet) < RECTANGLE:  # the hole of a digit is round
+    surely = dark and found.is_written  # or a hole of a digit, whose strokes were taken for a sheet
+    if not surely and rectangularity(sheet) < RECTANGLE:
         return None
     return replace(found, sheet=sheet)
 
