@@ -44,7 +44,10 @@ def segment(page: Plane, dark: bool, step: int, size: tuple[int, int]) -> Ink | 
     found = _segment_near(near, page, dark, step, size)
     if found is not None and _share_of_sides(found.box, size) < NEARLY_ALL:
         return found
-    return _segment_near(black_tophat(page, NARROW)[0], page, dark, step, size)
+    whole, _ = black_tophat(page, NARROW)
+    if found is not None and not _is_more(whole, near, found, 1):
+        return found
+    return _segment_near(whole, page, dark, step, size)
 
 
 def segment_drawing(page: Plane, drawing: Drawing, dark: bool, step: int, size: tuple[int, int]) -> Ink | None:
@@ -171,10 +174,10 @@ def _covers(box: Box, other: Box) -> bool:
     return max(wide, 0) * max(tall, 0) > 0.6 * (other[2] - other[0]) * (other[3] - other[1])
 
 
-def _is_more(ink: Plane, before: Plane, found: Ink) -> bool:
-    """Whether there is clearly more of what is as strong as the ink that was found before."""
+def _is_more(ink: Plane, before: Plane, found: Ink, times: float = MORE) -> bool:
+    """Whether there is more of what is as strong as the ink that was found before, so many times as much."""
     strong = 0.7 * found.absorption
-    return bool(np.count_nonzero(ink > strong) > MORE * np.count_nonzero(before > strong))
+    return bool(np.count_nonzero(ink > strong) > times * np.count_nonzero(before > strong))
 
 
 def _is_cut(ink: Plane, sheet: Mask, found: Ink, step: int) -> bool:
