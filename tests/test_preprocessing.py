@@ -165,6 +165,11 @@ def test_a_sheet_that_lies_on_a_table_is_ground(wood: int, angle: int) -> None:
     assert alike(pixels, fitted(seven().rotate(angle, fillcolor=255))[0]) > 0.9
 
 
+def on_a_sheet(side: int) -> Image.Image:
+    """The 7 on paper that is not quite white."""
+    return seven().resize((side, side)).point(lambda level: level * 225 // 255)
+
+
 def on_table(
     size: tuple[int, int], sheet: tuple[int, int, int, int], wood: int = 60, noise: int = 6
 ) -> Image.Image:
@@ -175,10 +180,7 @@ def on_table(
     wide, tall = sheet[2] - sheet[0], sheet[3] - sheet[1]
     side = int(min(wide, tall) * 0.8)
     page = Image.new("L", (wide, tall), 225)
-    page.paste(
-        seven().resize((side, side)).point(lambda level: level * 225 // 255),
-        ((wide - side) // 2, (tall - side) // 2),
-    )
+    page.paste(on_a_sheet(side), ((wide - side) // 2, (tall - side) // 2))
     table.paste(page, sheet[:2])
     return table
 
@@ -221,9 +223,7 @@ def test_a_digit_at_the_lower_edge_of_a_sheet_is_found_again_from_close_by(size:
     picture = on_table(size, (width // 8, height // 8, width - width // 8, height))
     picture.paste(225, (width // 4, height // 4, width - width // 4, height))
     side = height // 3
-    picture.paste(
-        seven().resize((side, side)).point(lambda level: level * 225 // 255), (width // 3, height - side)
-    )
+    picture.paste(on_a_sheet(side), (width // 3, height - side))
     pixels, _ = fitted(picture)
     assert alike(pixels, fitted(seven())[0]) > 0.85
 
