@@ -42,6 +42,16 @@ def test_every_drawn_digit_gets_its_label(page: Page) -> None:
         says(page, "–")
 
 
+def test_another_view_that_is_asked_for_while_the_models_change_is_shown(page: Page) -> None:
+    """The browser tells of a new address in a task of its own: until then the old view is there and at work."""
+    expect(page.locator("#chosen input").first).to_be_visible(timeout=SOON)
+    page.evaluate(
+        "() => { location.hash = '#/train'; document.querySelector('#chosen input:not(:checked)').click(); }"
+    )
+    expect(page.locator("#train-title")).to_be_visible(timeout=SOON)
+    assert page.evaluate("location.hash") == "#/train"
+
+
 def test_a_browser_that_encodes_slowly_still_shows_the_explanation(page: Page) -> None:
     """Then the picture that was sent at the end of the stroke is ready after the one to be explained."""
     page.evaluate("""() => {

@@ -2,17 +2,18 @@
 
 import { Api } from "./api.js";
 import { $ } from "./dom.js";
+import { TITLES, route } from "./route.js";
 import { duration } from "./text.js";
 import { words } from "./words.js";
 
 /** @import * as Wire from "./wire.d.ts" */
 /** @import { Problem } from "./api.js" */
+/** @import { ViewName } from "./route.js" */
 /**
  * @typedef {object} View
  * @property {(words: string[], query: URLSearchParams) => Promise<void>} show
  * @property {() => void} [leave]
  */
-/** @typedef {"try" | "data" | "train" | "runs" | "models" | "live"} ViewName */
 
 /**
  * Fetched when they are shown: the first has a third of all modules.
@@ -28,7 +29,6 @@ const VIEWS = {
 };
 const REST = 1500; // ms after the first view, when the others are fetched: they are there when the service is not
 
-const TITLES = { try: "Try", data: "Data", train: "Train", runs: "Runs", models: "Models", live: "Live" };
 const GREETING = 3000; // ms for which the page says that the service is back
 
 class Page {
@@ -48,19 +48,16 @@ class Page {
     });
   }
 
-  /** "#/models/minist?a=1" -> view models, words ["minist"], query a=1 */
   async #route() {
     if (location.hash && !location.hash.startsWith("#/")) return; // the skip link
-    const [path = "", query] = location.hash.slice(2).split("?");
-    const [name = "", ...rest] = path.split("/").filter(Boolean).map(decoded);
-    const view = name in TITLES ? /** @type {ViewName} */ (name) : "try";
+    const { view, words, query } = route();
     const other = this.#shown !== null && this.#shown !== view;
     this.#turnTo(view);
     const shown = await this.#load(view);
     if (!shown) return;
     $(view).hidden = false;
     if (other) $(`${view}-title`).focus({ preventScroll: true });
-    shown.show(rest, new URLSearchParams(query));
+    shown.show(words, query);
   }
 
   /**
@@ -131,15 +128,6 @@ class Page {
     };
     this.api.addEventListener("key", show);
     show();
-  }
-}
-
-/** @param {string} word of the address */
-function decoded(word) {
-  try {
-    return decodeURIComponent(word);
-  } catch {
-    return word; // what somebody typed
   }
 }
 

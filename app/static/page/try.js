@@ -8,6 +8,7 @@ import { Command } from "./command.js";
 import { Corrections } from "./correct.js";
 import { $, fill, h, loading, trouble } from "./dom.js";
 import { Drawing } from "./draw.js";
+import { route } from "./route.js";
 import { RowForm } from "./row.js";
 import { NumberReading } from "./number.js";
 import { ManyRows } from "./many.js";
@@ -231,8 +232,14 @@ export class TryView {
     $("answers").dataset.count = String(this.#answers.length);
     if (this.#rows) this.#columns = this.#showRow(chosen[0]?.ref ?? "");
     else this.samples.show(chosen[0]?.dataset ?? null);
-    if (!$("try").hidden) history.replaceState(null, "", this.choice.address);
+    this.#keepAddress();
     this.#changed(false);
+  }
+
+  /** Not where another view was asked for: the page hears of that later, and would look for it here. */
+  #keepAddress() {
+    if ($("try").hidden || route().view !== "try") return;
+    history.replaceState(null, "", this.choice.address);
   }
 
   /**
