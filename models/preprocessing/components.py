@@ -57,7 +57,7 @@ class Components:
         return cls(
             ink=ink,
             labels=labels,
-            boxes=_boxes(number, ys, xs, count + 1),
+            boxes=boxes_of(number, ys, xs, count + 1),
             strength=total(strength),
             weight=total(strength**2),
             strong=total(strength > high) > 0,
@@ -173,7 +173,7 @@ class Components:
         return bool((inside & self.strong & (self.weight > FRAME_CONTENT * self.weight[i])).any())
 
 
-def _boxes(number: Values, ys: Values, xs: Values, count: int) -> Values:
+def boxes_of(number: Values, ys: Values, xs: Values, count: int) -> Values:
     """Left, top, right, bottom [4, count] of the pixels of each component."""
     boxes = np.empty((4, count), np.int64)
     boxes[:2], boxes[2:] = 1 << 30, 0

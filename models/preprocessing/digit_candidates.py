@@ -73,7 +73,8 @@ def find_candidates(
     expected, cutting it costs more.
     """
     page, lines = _read(picture, found)
-    if found is not None and not (found.convinces and _plausible(page, lines) > 0):
+    boxed = page is not None and page.boxes is not None
+    if found is not None and not boxed and not (found.convinces and _plausible(page, lines) > 0):
         other = replace(found, dark=not found.dark)
         turned, those = _read(picture, other)
         if _plausible(turned, those) > max(0, _plausible(page, lines)):
@@ -82,7 +83,7 @@ def find_candidates(
         return None
     if found is not None and _are_fragments(page, lines, found):
         page = read_page(picture, found, grainy=True)
-        lines = find_lines(page.components) if page is not None else []
+        lines = find_lines(page.components, page.boxes) if page is not None else []
         if page is None or not lines:
             return None
     else:
@@ -93,7 +94,7 @@ def find_candidates(
 
 def _read(picture: Image.Image, found: Ink | None) -> tuple[Page | None, list[Line]]:
     page = read_page(picture, found)
-    return page, find_lines(page.components) if page is not None else []
+    return page, find_lines(page.components, page.boxes) if page is not None else []
 
 
 def _are_fragments(page: Page, lines: list[Line], found: Ink) -> bool:
@@ -111,6 +112,8 @@ def _plausible(page: Page | None, lines: list[Line]) -> int:
     if page is None:
         return 0
     pieces = [piece for line in lines for piece in line.pieces]
+    if page.boxes is not None:
+        return MAX_DIGITS
     return 2 * sum(_is_written(page.components, piece) for piece in pieces) - len(pieces)
 
 
@@ -134,8 +137,15 @@ def _closer(picture: Image.Image, found: Ink | None, page: Page, lines: list[Lin
     if step >= page.step:
         return page, lines
     again = read_closer(picture, found, page, region, step)
-    better = find_lines(again.components) if again is not None else []
-    return (page, lines) if again is None or not better else (again, better)
+    better = find_lines(again.components, again.boxes) if again is not None else []
+    if again is None or not better or _boxed(again) < _boxed(page):
+        return page, lines
+    return again, better
+
+
+def _boxed(page: Page) -> int:
+    """How many rows of boxes, or boxes that stand apart, a page has."""
+    return 0 if page.boxes is None else page.boxes.shape[1]
 
 
 def _region(page: Page, lines: list[Line], height: float, size: tuple[int, int]) -> Box:

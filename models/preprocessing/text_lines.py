@@ -63,8 +63,8 @@ class _Strokes:
         return np.maximum(self.boxes[2] - self.boxes[0], self.tall)
 
 
-def find_lines(found: Components) -> list[Line]:
-    """The lines of a page in reading order."""
+def find_lines(found: Components, boxes: Values | None = None) -> list[Line]:
+    """The lines of a page in reading order. What is in one row of printed `boxes` [4, rows] is in one line."""
     numbers = np.flatnonzero(_usable(found))
     if len(numbers) == 0:
         return []
@@ -81,7 +81,8 @@ def find_lines(found: Components) -> list[Line]:
     least = LEAST_WEIGHT * float(np.median(strokes.weight[bodies]))
     is_part = ~is_body & (strokes.tall < HIGHEST * usual) & (strokes.weight >= least)
     parts = np.flatnonzero(is_part & (strokes.long >= LEAST_LONG * usual))
-    return _ordered([_line(strokes, row, parts) for row in _in_rows(strokes.boxes, bodies)])
+    rows = _in_rows(_extended(strokes.boxes, boxes), bodies)
+    return _ordered([_line(strokes, row, parts) for row in rows])
 
 
 def _joined(found: Components, numbers: Values, usual: float) -> _Strokes:
@@ -137,6 +138,18 @@ def _weighted_median(values: Values, weights: Values) -> float:
     order = np.argsort(values)
     total = np.cumsum(weights[order])
     return float(values[order[np.searchsorted(total, total[-1] / 2)]])
+
+
+def _extended(boxes: Values, printed: Values | None) -> Values:
+    """Boxes of strokes, as high as the printed ones around their middles."""
+    if printed is None:
+        return boxes
+    extended = boxes.copy()
+    x, y = (boxes[0] + boxes[2]) / 2, (boxes[1] + boxes[3]) / 2
+    for left, top, right, bottom in printed.T:
+        there = (x > left) & (x < right) & (y > top) & (y < bottom)
+        extended[1, there], extended[3, there] = top, bottom
+    return extended
 
 
 def _in_rows(boxes: Values, bodies: Values) -> list[list[int]]:

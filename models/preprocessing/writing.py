@@ -11,7 +11,7 @@ from models.preprocessing.ink import HIGH, Box, Ink, ink_levels
 from models.preprocessing.lines import remove_frame, remove_ruled_lines
 from models.preprocessing.morphology import Mask, Plane, Values, dilation, label
 from models.preprocessing.polarity import ink_is_dark
-from models.preprocessing.printed_boxes import printed_boxes
+from models.preprocessing.printed_boxes import PrintedBoxes, find_boxes
 
 PAGE = 512  # pixels along the longer side, to find all digits in
 OF_A_PAGE = 2000  # of so many pixels one is among the strongest
@@ -25,6 +25,10 @@ CLEARER = 1.08  # how much sharper the rows must be than those of the page as it
 FEWEST_PARTS, LEAST_PART = 3, 0.1  # components; their size, as a share of the largest
 LEVEL = 1.0  # degrees: less is left
 
+# What is written beside printed boxes:
+LOWEST, TALLEST = 0.4, 1.5  # of the height of a box
+PALEST = 0.5  # of the strength of the ink in boxes
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -36,6 +40,7 @@ class Page:
     region: Box  # in the picture's pixels
     step: int  # of them to a pixel, before it was turned
     angle: float  # degrees, counter-clockwise
+    boxes: Values | None = None  # that something is written into: left, top, right, bottom [4, rows of boxes]
 
     def outline(self, ys: Values, xs: Values) -> Box:
         """The box around some pixels of the page, in the picture's pixels."""
@@ -80,21 +85,39 @@ def _page(
     turned = _tilt(ink) if angle is None else angle
     if turned:
         ink = _turned(ink, turned)
-    if max(ink.shape) >= SMALL:
-        remove_ruled_lines(ink)
-        remove_ruled_lines(ink.T)
+    boxes = _boxes(ink)
+    ruled = max(ink.shape) >= SMALL and remove_ruled_lines(ink) | remove_ruled_lines(ink.T)
     levels = ink_levels(ink, OF_A_PAGE)
     if levels is None:
         return None
     low, peak = levels
     reach = 1 if max(ink.shape) >= JOINED and (found is None or found.drawing is None) else 0
     reach = max(ink.shape) // GRAIN if grainy else reach
+    if ruled and boxes is None:  # lines hide them, but leave gaps where they are taken out
+        boxes = _boxes(ink)
+    if boxes is not None:
+        ink[boxes.lines] = 0
     components = Components.of(ink, low, HIGH * peak, inset, reach)
-    printed = printed_boxes(components)
-    if printed is not None:
-        ink[printed] = 0
+    if boxes is not None:
+        ink[_beside(boxes, components)[components.labels]] = 0
         components = Components.of(ink, low, HIGH * peak, inset, reach)
-    return Page(ink, components, low, region, step, turned)
+    return Page(ink, components, low, region, step, turned, None if boxes is None else boxes.around)
+
+
+def _boxes(ink: Plane) -> PrintedBoxes | None:
+    levels = ink_levels(ink, OF_A_PAGE)
+    return None if levels is None else find_boxes(ink, levels[0])
+
+
+def _beside(boxes: PrintedBoxes, found: Components) -> Mask:
+    """Components outside of boxes that are not written as what is in them: a table, lines of the paper."""
+    written = np.bincount(found.labels[boxes.inside()], minlength=len(found) + 1) > 0
+    written[0] = True  # the background
+    strength = float(np.median(found.mean_strength[written][1:])) if written[1:].any() else 0.0
+    alike = (found.tall > LOWEST * boxes.height) & (found.tall < TALLEST * boxes.height)
+    alike &= (found.mean_strength > PALEST * strength) & (found.sides == 0)
+    beside: Mask = ~written & ~alike
+    return beside
 
 
 def _ink(small: Image.Image, found: Ink | None) -> Plane:
