@@ -83,7 +83,7 @@ def find_candidates(
         return None
     if found is not None and _are_fragments(page, lines, found):
         page = read_page(picture, found, grainy=True)
-        lines = find_lines(page.components, page.boxes) if page is not None else []
+        lines = _lines(page)
         if page is None or not lines:
             return None
     else:
@@ -94,7 +94,11 @@ def find_candidates(
 
 def _read(picture: Image.Image, found: Ink | None) -> tuple[Page | None, list[Line]]:
     page = read_page(picture, found)
-    return page, find_lines(page.components, page.boxes) if page is not None else []
+    return page, _lines(page)
+
+
+def _lines(page: Page | None) -> list[Line]:
+    return [] if page is None else find_lines(page.components, page.boxes)
 
 
 def _are_fragments(page: Page, lines: list[Line], found: Ink) -> bool:
@@ -111,9 +115,9 @@ def _plausible(page: Page | None, lines: list[Line]) -> int:
     """How many more pieces look like strokes of a pen than like a sheet of paper that is taken for ink."""
     if page is None:
         return 0
-    pieces = [piece for line in lines for piece in line.pieces]
     if page.boxes is not None:
         return MAX_DIGITS
+    pieces = [piece for line in lines for piece in line.pieces]
     return 2 * sum(_is_written(page.components, piece) for piece in pieces) - len(pieces)
 
 
@@ -137,7 +141,7 @@ def _closer(picture: Image.Image, found: Ink | None, page: Page, lines: list[Lin
     if step >= page.step:
         return page, lines
     again = read_closer(picture, found, page, region, step)
-    better = find_lines(again.components, again.boxes) if again is not None else []
+    better = _lines(again)
     if again is None or not better or _boxed(again) < _boxed(page):
         return page, lines
     return again, better

@@ -31,10 +31,8 @@ LEAN = 0.6  # of the box is left between two sides that lean
 SLIMMEST = 0.55  # width of a cell, as a share of its height
 MOST_CELLS = 20  # side by side
 CORNER_INK = 0.5  # share of a corner's sides that is ink; no digit has such corners
-LINE, LINE_NEAR = (
-    0.75,
-    0.12,
-)  # share of a line between cells that is ink; how far off it is, as a share of a cell
+LINE = 0.75  # share of a line between cells that is ink
+LINE_NEAR = 0.12  # how far it is from its place, as a share of a cell
 THICKEST = 0.15  # of a line, as a share of a cell
 THICK_INK, THICK_LINE = 0.5, 0.8  # of a line's pixels: ink, and as much as in the middle of the line
 FILLED = 0.5  # share of the cells that is no writing but paper, taken for ink

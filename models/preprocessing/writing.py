@@ -94,7 +94,7 @@ def _page(
     reach = 1 if max(ink.shape) >= JOINED and (found is None or found.drawing is None) else 0
     reach = max(ink.shape) // GRAIN if grainy else reach
     if ruled and boxes is None:  # lines hide them, but leave gaps where they are taken out
-        boxes = _boxes(ink)
+        boxes = find_boxes(ink, low)
     if boxes is not None:
         ink[boxes.lines] = 0
     components = Components.of(ink, low, HIGH * peak, inset, reach)

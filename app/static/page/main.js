@@ -50,14 +50,14 @@ class Page {
 
   async #route() {
     if (location.hash && !location.hash.startsWith("#/")) return; // the skip link
-    const { view, words, query } = route();
+    const { view, words: rest, query } = route();
     const other = this.#shown !== null && this.#shown !== view;
     this.#turnTo(view);
     const shown = await this.#load(view);
     if (!shown) return;
     $(view).hidden = false;
     if (other) $(`${view}-title`).focus({ preventScroll: true });
-    shown.show(words, query);
+    shown.show(rest, query);
   }
 
   /**
